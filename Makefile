@@ -1,0 +1,39 @@
+# Everything sets itself up. `make demo` and `make test` are all one has to know.
+
+GO        ?= go
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+LDFLAGS   := -s -w -X main.version=$(VERSION)
+export CGO_ENABLED ?= 0
+
+.PHONY: demo build assets test test-long check bench deps clean
+
+demo: build ## a running bastion on loopback, with users and targets, that says what to type
+	bin/sallyport demo $(ARGS)
+
+build: assets ## bin/sallyport, static
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/sallyport ./cmd/sallyport
+
+assets: ## scripts of the web pages, from npm by lock file; without Node the pages say how
+	@scripts/assets.sh
+
+deps: ## what the tests need of Debian
+	@scripts/deps.sh
+
+test: deps assets ## all tests
+	$(GO) vet ./...
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt'ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) test -shuffle=on -timeout 20m ./...
+
+test-long: deps assets ## the same with the long forms of what is sampled above, and the race detector
+	SALLYPORT_LONG=1 CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 120m ./...
+
+check: ## what can be said without running anything
+	$(GO) vet ./...
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))"
+	$(GO) mod verify
+
+bench: deps build ## side by side with OpenSSH; JSON to $$BENCH_JSON if set
+	$(GO) run ./bench -sallyport bin/sallyport
+
+clean:
+	rm -rf bin dist

@@ -1,0 +1,249 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/policy"
+	"sallyport/store"
+)
+
+// Request asks whether a person may do something now.
+type Request struct {
+	Target  string
+	Account string // "": the first account of the target that the rules allow
+	Channel string // a channel word of the rules; "": may the person reach the target at all
+	Source  netip.Addr
+}
+
+// Decision is the answer, with the trace that explain prints.
+type Decision struct {
+	policy.Decision
+	Target       store.Target
+	Account      string // the account decided on
+	RulesVersion int64
+	Refusal      string // one line for the person when Allow is false; names no target they may not know of
+}
+
+// ExplainRequest is a question about anybody at any time.
+type ExplainRequest struct {
+	User, Target, Account, Channel string
+	Source                         netip.Addr
+	At                             time.Time
+}
+
+// person is the who of a decision.
+type person struct {
+	login  string
+	groups []string
+}
+
+// parsedRules keeps the parsed form of one version of the rules.
+type parsedRules struct {
+	version int64
+	doc     *policy.Document
+}
+
+// Rules returns the rules in force and their version. Without any rules the document is nil, which
+// denies everything.
+func (e *Engine) Rules(ctx context.Context) (*policy.Document, int64, error) {
+	version, err := e.cfg.Store.Rules.Version(ctx)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: reading the version of the rules: %w", ErrUnavailable, err)
+	}
+	e.mu.Lock()
+	cached := e.rules
+	e.mu.Unlock()
+	if cached.version == version {
+		return cached.doc, version, nil
+	}
+	set, err := e.cfg.Store.Rules.Current(ctx)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: reading the rules: %w", ErrUnavailable, err)
+	}
+	doc, err := policy.Parse([]byte(set.Text))
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: parsing version %d of the rules: %w", ErrUnavailable, set.Version, err)
+	}
+	e.mu.Lock()
+	e.rules = parsedRules{version: set.Version, doc: doc}
+	e.mu.Unlock()
+	return doc, set.Version, nil
+}
+
+// Authorize decides whether id may do r now. The person's row is read afresh, so that a lock or a
+// changed rule holds for the next channel of a connection that is already open. The error is
+// infrastructure only; whoever gets one must refuse.
+func (e *Engine) Authorize(ctx context.Context, id Identity, r Request) (Decision, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Budget)
+	defer cancel()
+	now := e.cfg.Now()
+	u, err := e.cfg.Store.Users.ByID(ctx, id.UserID)
+	gone := errors.Is(err, store.ErrNotFound)
+	if err != nil && !gone {
+		return Decision{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	groups := id.Groups
+	if u.Source == store.Local {
+		groups = u.Groups
+	}
+	d, err := e.decide(ctx, person{login: id.Login, groups: groups}, r, now)
+	if err != nil {
+		return Decision{}, err
+	}
+	switch {
+	case gone || u.LockedNow(now):
+		d.Allow, d.Refusal = false, "Your account is locked. Ask an operator."
+	case d.Allow:
+		e.demandCode(&d, id, now)
+	}
+	return d, e.reportDecision(ctx, id, r, d)
+}
+
+// demandCode turns an allowing decision round when this connection has not proved what the rule asks.
+func (e *Engine) demandCode(d *Decision, id Identity, now time.Time) {
+	switch {
+	case d.Code.Kind == policy.CodeNone:
+		return
+	case id.CodeAt.IsZero():
+		d.Allow, d.Refusal = false, fmt.Sprintf("%s needs a one-time code here; connect again to be asked for it.", d.Target.Name)
+	case d.Code.Kind == policy.CodeYoungerThan && now.Sub(id.CodeAt) > d.Code.YoungerThan:
+		d.Allow, d.Refusal = false, fmt.Sprintf("%s needs a code younger than %s; yours is %s old. Connect again.",
+			d.Target.Name, d.Code.YoungerThan, now.Sub(id.CodeAt).Round(time.Second))
+	}
+}
+
+func (e *Engine) reportDecision(ctx context.Context, id Identity, r Request, d Decision) error {
+	ev := audit.Event{
+		Type: audit.AccessDecided, Result: audit.OK, Door: id.Door, User: id.Login, Source: r.Source.String(),
+		Target: r.Target, Account: d.Account, Rule: d.Rule, Detail: map[string]string{"rules-version": fmt.Sprint(d.RulesVersion)},
+	}
+	if r.Channel != "" {
+		ev.Detail["channel"] = r.Channel
+	}
+	if !d.Allow {
+		ev.Result, ev.Reason = audit.Refused, d.Refusal
+	}
+	if err := e.cfg.Audit.Emit(ctx, ev); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+// Explain answers for anybody at any time, and asks nothing of what they have proved.
+func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (Decision, error) {
+	s := e.lookup(ctx, r.User)
+	switch {
+	case errors.Is(s.err, ErrUnavailable):
+		return Decision{}, s.err
+	case errors.Is(s.err, ErrUnknownUser):
+		return Decision{}, fmt.Errorf("user %s: %w", audit.Escape(r.User), store.ErrNotFound)
+	}
+	at := r.At
+	if at.IsZero() {
+		at = e.cfg.Now()
+	}
+	d, err := e.decide(ctx, person{login: s.login, groups: s.groups()},
+		Request{Target: r.Target, Account: r.Account, Channel: r.Channel, Source: r.Source}, at)
+	if err != nil {
+		return d, err
+	}
+	if d.Target.ID == "" {
+		return d, fmt.Errorf("target %s: %w", audit.Escape(r.Target), store.ErrNotFound)
+	}
+	if s.err != nil || (s.user != nil && s.user.LockedNow(at)) {
+		d.Allow, d.Refusal = false, "The user is locked or disabled."
+	}
+	return d, nil
+}
+
+// decide asks the rules; nothing else in the program does.
+func (e *Engine) decide(ctx context.Context, who person, r Request, at time.Time) (Decision, error) {
+	doc, version, err := e.Rules(ctx)
+	if err != nil {
+		return Decision{}, err
+	}
+	d := Decision{RulesVersion: version, Account: r.Account}
+	t, err := e.cfg.Store.Targets.ByName(ctx, r.Target)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		d.Refusal = noAccess(who, r.Target)
+		return d, nil
+	case err != nil:
+		return d, fmt.Errorf("%w: reading target: %w", ErrUnavailable, err)
+	}
+	d.Target = t
+	for i, account := range candidates(t, who, r.Account) {
+		got := doc.Decide(policy.Request{
+			User: who.login, Groups: who.groups, Target: policy.Target{Name: t.Name, Labels: t.Labels},
+			Account: account, Source: r.Source, Channel: r.Channel, At: at,
+		})
+		if i == 0 || got.Allow {
+			d.Decision, d.Account = got, account
+		}
+		if got.Allow {
+			break
+		}
+	}
+	if !d.Allow {
+		d.Refusal = refusal(who, r, d)
+	}
+	return d, nil
+}
+
+// candidates are the accounts to ask the rules for: the one named if the target has it, else the
+// target's own in their order. A target without accounts takes the person's login, or any name.
+func candidates(t store.Target, who person, named string) []string {
+	accounts := t.Accounts
+	if len(accounts) == 0 {
+		accounts = []string{who.login}
+		if named != "" {
+			accounts = []string{named}
+		}
+	}
+	switch {
+	case named == "":
+		return accounts
+	case slices.Contains(accounts, named):
+		return []string{named}
+	}
+	return nil
+}
+
+// refusal is what the person reads. A rule that denies with a message speaks for itself; everything
+// else gives the one answer that an unknown target gets, so that targets cannot be listed by asking.
+func refusal(who person, r Request, d Decision) string {
+	if d.Message != "" {
+		return fmt.Sprintf("Access to %s is refused: %s (rule %s).", d.Target.Name, printable(d.Message), d.Rule)
+	}
+	if r.Channel != "" {
+		return fmt.Sprintf("%s is not allowed to %s here. Ask an operator, who can run: sallyport explain --user %s --target %s --channel %s",
+			r.Channel, d.Target.Name, who.login, d.Target.Name, r.Channel)
+	}
+	return noAccess(who, r.Target)
+}
+
+func noAccess(who person, target string) string {
+	if target == "" {
+		return "No target was named. Type: ssh user@target@bastion"
+	}
+	name := printable(target)
+	return fmt.Sprintf("There is no target %s, or no rule lets you in from here. Ask an operator, who can run: sallyport explain --user %s --target %s",
+		name, who.login, name)
+}
+
+// printable keeps a line for people on one line and in ASCII: OpenSSH escapes anything else.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s[:min(len(s), 200)])
+}

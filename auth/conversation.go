@@ -1,0 +1,173 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/identity"
+	"sallyport/policy"
+)
+
+// Conversation collects a person's answers and comes to a verdict once. A door begins a new one for
+// each try.
+type Conversation struct {
+	e *Engine
+	a Attempt
+
+	password     identity.Password
+	havePassword bool
+	key          string // fingerprint of a public key whose possession was proved; "": none
+}
+
+// Begin starts a conversation for one attempt.
+func (e *Engine) Begin(a Attempt) *Conversation {
+	return &Conversation{e: e, a: a}
+}
+
+// WithPassword hands over a password that the door's protocol brought by itself (SSH method
+// "password"). It is kept and not evaluated before the code is here too.
+func (c *Conversation) WithPassword(p identity.Password) *Conversation {
+	c.password, c.havePassword = p, true
+	return c
+}
+
+// WithKey hands over the fingerprint (SHA256:…) of a public key whose possession the door has
+// verified; a key that was merely offered must never come here.
+func (c *Conversation) WithKey(fingerprint string) *Conversation {
+	c.key = fingerprint
+	return c
+}
+
+// Run asks for what is missing and evaluates it. The error is a *[Refused] when the person was
+// refused, or whatever the Asker returned when the person went away.
+func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
+	found := make(chan subject, 1)
+	go func() { found <- c.e.lookup(context.WithoutCancel(ctx), c.a.Login) }()
+
+	if !c.havePassword && c.key == "" {
+		answer, err := askOne(ctx, ask, Prompt{Text: PromptPassword})
+		if err != nil {
+			return nil, err
+		}
+		c.password, c.havePassword = identity.Password(answer), true
+	}
+	answered := c.e.cfg.Now()
+	s := <-found
+	needCode := c.needsCode(ctx, s)
+	var settled error // not nil: the verdict has fallen, and only the person's prompts go on
+	if needCode && c.e.cfg.EnrolAtLogin && c.havePassword {
+		if c.mayEnrol(s) {
+			id, err := c.enrol(ctx, ask, s)
+			if !errors.Is(err, errAskCode) {
+				return id, err
+			}
+			settled = err
+		}
+		// A person without a token had the password looked at before the next prompt; nobody
+		// else may be told apart from them by time.
+		c.e.waitForGrid(answered, enrolGrid)
+	}
+	var code string
+	if needCode {
+		var err error
+		if code, err = askOne(ctx, ask, Prompt{Text: PromptCode}); err != nil {
+			return nil, err
+		}
+	}
+	if settled != nil {
+		c.e.waitForGrid(c.e.cfg.Now(), c.e.cfg.Grid)
+		return nil, refused(settled)
+	}
+	return c.conclude(ctx, s, needCode, code)
+}
+
+// conclude evaluates the answers, answers failures on the time grid and writes the audit event.
+func (c *Conversation) conclude(ctx context.Context, s subject, needCode bool, code string) (*Identity, error) {
+	started := c.e.cfg.Now()
+	// From here on nothing that the client does may stop the evaluation half-way: a guess that was
+	// looked at is a guess that counts.
+	ctx = context.WithoutCancel(ctx)
+	id, err := c.evaluate(ctx, s, needCode, code)
+	if err == nil {
+		err = c.e.accept(ctx, c.a, id)
+	}
+	if err != nil {
+		c.e.reportRefusal(ctx, c.a, s, err)
+		c.e.waitForGrid(started, c.e.cfg.Grid)
+		return nil, refused(err)
+	}
+	return id, nil
+}
+
+// needsCode asks the rules what this person must prove for the target they named. Without a target,
+// at every door but SSH, and when anything is unclear, a code is needed.
+func (c *Conversation) needsCode(ctx context.Context, s subject) bool {
+	if c.a.Door != audit.DoorSSH || c.a.Target == "" || s.err != nil {
+		return true
+	}
+	d, err := c.e.decide(ctx, person{login: s.login, groups: s.groups()},
+		Request{Target: c.a.Target, Account: c.a.Account, Source: c.a.Source}, c.e.cfg.Now())
+	return err != nil || !d.Allow || d.Code.Kind != policy.CodeNone
+}
+
+func askOne(ctx context.Context, ask Asker, p Prompt) (string, error) {
+	answers, err := ask.Ask(ctx, "", []Prompt{p})
+	if err != nil {
+		return "", fmt.Errorf("asking %q: %w", p.Text, err)
+	}
+	if len(answers) != 1 {
+		return "", fmt.Errorf("asking %q: got %d answers, want 1", p.Text, len(answers))
+	}
+	return answers[0], nil
+}
+
+// waitForGrid returns at the next multiple of grid after started, so that what happened in between
+// cannot be told from the time it took.
+func (e *Engine) waitForGrid(started time.Time, grid time.Duration) {
+	elapsed := e.cfg.Now().Sub(started)
+	if elapsed < 0 {
+		elapsed = 0
+	}
+	time.Sleep(grid - elapsed%grid)
+}
+
+// accept writes the event without which nobody gets in.
+func (e *Engine) accept(ctx context.Context, a Attempt, id *Identity) error {
+	err := e.cfg.Audit.Emit(ctx, audit.Event{
+		Type: audit.LoginAccepted, Result: audit.OK, Door: a.Door, User: id.Login, Source: a.Source.String(),
+		Target: a.Target, Account: a.Account, Detail: map[string]string{"factors": join(id.Factors), "client": a.Client},
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+func (e *Engine) reportRefusal(ctx context.Context, a Attempt, s subject, cause error) {
+	ev := audit.Event{
+		Type: audit.LoginRefused, Result: audit.Refused, Door: a.Door, User: s.login, Source: a.Source.String(),
+		Target: a.Target, Account: a.Account, Reason: cause.Error(), Detail: map[string]string{"client": a.Client},
+	}
+	if errors.Is(cause, ErrUnavailable) {
+		ev.Result = audit.Error
+	}
+	_ = e.cfg.Audit.Emit(ctx, ev) // kept in memory and flushed later if the database is away; the person is refused anyway
+	if errors.Is(cause, ErrReplay) {
+		ev.Type = audit.CodeReplayed
+		_ = e.cfg.Audit.Emit(ctx, ev)
+	}
+}
+
+func join(words []string) string {
+	out := ""
+	for i, w := range words {
+		if i > 0 {
+			out += "+"
+		}
+		out += w
+	}
+	return out
+}

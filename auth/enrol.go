@@ -1,0 +1,154 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/otp"
+	"sallyport/store"
+)
+
+// enrolGrid is the time grid between password and next prompt where enrolment at login is on.
+const enrolGrid = 250 * time.Millisecond
+
+// enrolTries is how many codes a person may type to prove a new token before starting over.
+const enrolTries = 3
+
+// errAskCode says: the password was refused, and counted; ask for a code as from anybody, and refuse.
+var errAskCode = errors.New("before enrolment")
+
+// Enrolment is a secret that a person has been shown and has not yet proved.
+type Enrolment struct {
+	Secret otp.Secret
+	Params otp.Params
+	URI    string // otpauth://…, holds the secret
+}
+
+// NewEnrolment makes a secret for login.
+func (e *Engine) NewEnrolment(login string) Enrolment {
+	s, p := otp.NewSecret(), otp.DefaultParams()
+	return Enrolment{Secret: s, Params: p, URI: otp.URI(e.cfg.Issuer, login, s, p)}
+}
+
+// ConfirmEnrolment makes en the first token of user once code proves that the person has it. The
+// code's step is consumed with it. ErrCode if the code is wrong, store.ErrExists if the user has a
+// token by now.
+func (e *Engine) ConfirmEnrolment(ctx context.Context, user store.User, en Enrolment, name, code string) (store.Token, error) {
+	step, err := e.proveEnrolment(en, code)
+	if err != nil {
+		return store.Token{}, err
+	}
+	t, err := e.cfg.Store.Tokens.AddFirst(ctx, store.Token{
+		UserID: user.ID, Name: name, Kind: "totp", Algorithm: string(en.Params.Algorithm),
+		Digits: en.Params.Digits, Period: en.Params.Period, Enabled: true,
+	}, en.Secret, step)
+	if err != nil {
+		return store.Token{}, fmt.Errorf("storing the first token of %s: %w", user.Login, err)
+	}
+	return t, nil
+}
+
+func (e *Engine) proveEnrolment(en Enrolment, code string) (step int64, err error) {
+	digits, err := otp.Normalise(code, en.Params.Digits)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrCode, err)
+	}
+	m := en.Params.Match(en.Secret, digits, en.Params.StepAt(e.cfg.Now()), 0, e.cfg.Window)
+	if !m.OK {
+		return 0, ErrCode
+	}
+	return m.Step, nil
+}
+
+// mayEnrol tells whether s is a person who has nothing to type as a code yet.
+func (c *Conversation) mayEnrol(s subject) bool {
+	return s.err == nil && len(s.tokens) == 0 && (s.user == nil || s.user.Tokens == 0)
+}
+
+// enrol checks the password first, because a secret is shown only to the person, then shows the
+// secret and asks a code back. errAskCode: the password was wrong.
+func (c *Conversation) enrol(ctx context.Context, ask Asker, s subject) (*Identity, error) {
+	hard := context.WithoutCancel(ctx)
+	id, err := c.evaluate(hard, s, false, "")
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		c.e.reportRefusal(hard, c.a, s, err)
+		return nil, refused(err)
+	case err != nil:
+		c.e.reportRefusal(hard, c.a, s, err)
+		return nil, fmt.Errorf("%w: %w", errAskCode, err)
+	}
+	en := c.e.NewEnrolment(id.Login)
+	if err := ask.Show(ctx, enrolmentText(en)); err != nil {
+		return nil, fmt.Errorf("showing the enrolment: %w", err)
+	}
+	for range enrolTries {
+		code, err := askOne(ctx, ask, Prompt{Text: PromptNewCode, Echo: true})
+		if err != nil {
+			return nil, err
+		}
+		_, err = c.e.ConfirmEnrolment(hard, store.User{ID: id.UserID, Login: id.Login}, en, "enrolled by SSH", code)
+		switch {
+		case errors.Is(err, ErrCode):
+			if err := ask.Show(ctx, "That code does not fit. Wait for the next one on your device, check that its clock is right, and type it.\n"); err != nil {
+				return nil, err
+			}
+			continue
+		case err != nil:
+			return nil, c.refuseEnrolment(hard, s, err)
+		}
+		id.Factors, id.CodeAt = append(id.Factors, "enrolment"), c.e.cfg.Now()
+		if err := c.reportEnrolment(hard, id); err != nil {
+			return nil, c.refuseEnrolment(hard, s, err)
+		}
+		return id, nil
+	}
+	return nil, c.refuseEnrolment(hard, s, ErrCode)
+}
+
+func (c *Conversation) refuseEnrolment(ctx context.Context, s subject, cause error) error {
+	if !errors.Is(cause, ErrCode) && !errors.Is(cause, store.ErrExists) {
+		cause = fmt.Errorf("%w: %w", ErrUnavailable, cause)
+	}
+	cause = fmt.Errorf("enrolment: %w", cause)
+	c.e.reportRefusal(ctx, c.a, s, cause)
+	return refused(cause)
+}
+
+func (c *Conversation) reportEnrolment(ctx context.Context, id *Identity) error {
+	err := c.e.cfg.Audit.Emit(ctx, audit.Event{
+		Type: audit.TokenEnrolled, Result: audit.OK, Door: c.a.Door, User: id.Login, Source: c.a.Source.String(),
+	})
+	if err != nil {
+		return err
+	}
+	return c.e.accept(ctx, c.a, id)
+}
+
+// enrolmentText is what the person sees once: the QR code, and the secret for those who cannot scan.
+func enrolmentText(en Enrolment) string {
+	var b strings.Builder
+	b.WriteString("\nYou have no token yet. Scan this with an authenticator app:\n\n")
+	if qr, err := otp.TerminalQR(en.URI); err == nil {
+		b.WriteString(qr)
+	}
+	b.WriteString("\nCannot scan it? Type this key into the app (time-based, 6 digits):\n  ")
+	b.WriteString(groupsOfFour(en.Secret.Base32()))
+	b.WriteString("\nThen type the code that the app shows.\n")
+	return b.String()
+}
+
+func groupsOfFour(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i += 4 {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(s[i:min(i+4, len(s))])
+	}
+	return b.String()
+}

@@ -1,0 +1,198 @@
+package bastion
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/audit"
+	"sallyport/auth"
+	"sallyport/identity"
+)
+
+// identityKey is where the verdict travels in ssh.Permissions: only the step that succeeded puts it
+// there, so that nothing a client merely offered or tried can become somebody.
+type identityKey struct{}
+
+// errRefused is all that the SSH layer hears of a refusal.
+var errRefused = errors.New("permission denied")
+
+// errMustAsk ends a conversation in a step that cannot ask anything.
+var errMustAsk = errors.New("a prompt is needed")
+
+// serverConfig is the one place where authentication of clients is put together. "none" is never
+// accepted: NoClientAuth stays false, and its callback refuses all the same.
+func (c *connection) serverConfig() *ssh.ServerConfig {
+	cfg := &ssh.ServerConfig{
+		Config:                      algorithms(),
+		PublicKeyAuthAlgorithms:     userKeyAlgorithms(),
+		MaxAuthTries:                20, // keys of an agent count here; tries are counted by conversation
+		ServerVersion:               "SSH-2.0-Sallyport",
+		NoClientAuthCallback:        func(ssh.ConnMetadata) (*ssh.Permissions, error) { return nil, errRefused },
+		KeyboardInteractiveCallback: c.keyboardInteractive(nil),
+		PasswordCallback:            c.passwordMethod,
+		PublicKeyCallback:           c.keyOffered,
+		VerifiedPublicKeyCallback:   c.keyVerified,
+		PreAuthConnCallback: func(p ssh.ServerPreAuthConn) {
+			c.pre = p
+			_ = c.guarded.allow(c.s.cfg.Guard.Prompt)
+		},
+	}
+	for _, k := range c.s.cfg.HostKeys {
+		cfg.AddHostKey(k)
+	}
+	return cfg
+}
+
+// algorithms offered to clients. AES-GCM first because it is what Go does fastest; plain
+// hmac-sha2-256 with CTR is for Dropbear and libssh2. ChaCha20 is slow in Go and left out.
+func algorithms() ssh.Config {
+	return ssh.Config{
+		KeyExchanges: []string{ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519, "curve25519-sha256@libssh.org"},
+		Ciphers:      []string{ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherAES128CTR, ssh.CipherAES256CTR},
+		MACs:         []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256},
+	}
+}
+
+func userKeyAlgorithms() []string {
+	return []string{
+		ssh.KeyAlgoED25519, ssh.KeyAlgoSKED25519, ssh.KeyAlgoSKECDSA256,
+		ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521, ssh.KeyAlgoRSASHA256, ssh.KeyAlgoRSASHA512,
+	}
+}
+
+// begin starts a conversation for what the client now says its user name is.
+func (c *connection) begin(m ssh.ConnMetadata) (*auth.Conversation, Login) {
+	login, ok := ParseLogin(m.User(), c.s.cfg.Suffixes)
+	a := auth.Attempt{
+		Door: audit.DoorSSH, Login: login.User, Source: c.source, Target: login.Target, Account: login.Account,
+		Client: string(m.ClientVersion()),
+	}
+	if !ok {
+		a.Target, a.Account = "", ""
+	}
+	return c.s.cfg.Engine.Begin(a), login
+}
+
+// keyboardInteractive runs a whole conversation, after prepare has added what an earlier method of a
+// partial success brought (RFC 4252, section 5.1).
+func (c *connection) keyboardInteractive(prepare func(*auth.Conversation)) func(ssh.ConnMetadata, ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+	return func(m ssh.ConnMetadata, challenge ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+		conv, login := c.begin(m)
+		if prepare != nil {
+			prepare(conv)
+		}
+		return c.run(conv, login, &asker{c: c, challenge: challenge})
+	}
+}
+
+// run takes one of the connection's tries.
+func (c *connection) run(conv *auth.Conversation, login Login, ask auth.Asker) (*ssh.Permissions, error) {
+	if c.tries++; c.tries > c.s.cfg.Guard.Tries {
+		_ = c.guarded.Close()
+		return nil, errRefused
+	}
+	id, err := conv.Run(context.Background(), ask)
+	if err != nil {
+		var r *auth.Refused
+		if errors.As(err, &r) && errors.Is(r.Err, auth.ErrUnavailable) {
+			_ = c.pre.SendAuthBanner(r.Public + "\n")
+		}
+		_ = c.guarded.allow(c.s.cfg.Guard.Prompt)
+		return nil, errRefused
+	}
+	return &ssh.Permissions{ExtraData: map[any]any{identityKey{}: verdict{id: *id, login: login}}}, nil
+}
+
+// verdict is what authentication ends with.
+type verdict struct {
+	id    auth.Identity
+	login Login
+}
+
+// passwordMethod keeps the password unevaluated and lets the code follow: whoever can tell from the
+// answer whether the password was right could guess passwords without a token.
+func (c *connection) passwordMethod(_ ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
+	p := identity.Password(password)
+	_ = c.guarded.allow(c.s.cfg.Guard.Prompt)
+	return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{
+		KeyboardInteractiveCallback: c.keyboardInteractive(func(conv *auth.Conversation) { conv.WithPassword(p) }),
+	}}
+}
+
+// keyOffered says whether a key would do. Nothing is taken from an offer but this answer.
+func (c *connection) keyOffered(m ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+	if err := c.guarded.allow(c.s.cfg.Guard.Prompt); err != nil {
+		return nil, errRefused
+	}
+	if _, isCertificate := key.(*ssh.Certificate); isCertificate {
+		return nil, errRefused
+	}
+	login, ok := ParseLogin(m.User(), c.s.cfg.Suffixes)
+	if !ok || !c.s.cfg.Engine.KeyKnown(context.Background(), login.User, ssh.FingerprintSHA256(key)) {
+		return nil, errRefused
+	}
+	return &ssh.Permissions{}, nil
+}
+
+// keyVerified goes on when the client has proved possession: to the code, or straight in where a
+// rule asks for none from a trusted source.
+func (c *connection) keyVerified(m ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions, _ string) (*ssh.Permissions, error) {
+	fingerprint := ssh.FingerprintSHA256(key)
+	conv, login := c.begin(m)
+	id, err := conv.WithKey(fingerprint).Run(context.Background(), silent{})
+	switch {
+	case err == nil:
+		return &ssh.Permissions{ExtraData: map[any]any{identityKey{}: verdict{id: *id, login: login}}}, nil
+	case !errors.Is(err, errMustAsk):
+		return nil, errRefused
+	}
+	return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{
+		KeyboardInteractiveCallback: c.keyboardInteractive(func(conv *auth.Conversation) { conv.WithKey(fingerprint) }),
+	}}
+}
+
+// silent is an Asker that can ask nothing.
+type silent struct{}
+
+func (silent) Ask(context.Context, string, []auth.Prompt) ([]string, error) { return nil, errMustAsk }
+func (silent) Show(context.Context, string) error                           { return errMustAsk }
+
+// asker carries a conversation over keyboard-interactive (RFC 4256). Longer texts go as a banner in
+// the middle of authentication, where OpenSSH keeps UTF-8.
+type asker struct {
+	c         *connection
+	challenge ssh.KeyboardInteractiveChallenge
+}
+
+// Ask implements auth.Asker.
+func (a *asker) Ask(_ context.Context, instruction string, prompts []auth.Prompt) ([]string, error) {
+	texts, echos := make([]string, len(prompts)), make([]bool, len(prompts))
+	limit := a.c.s.cfg.Guard.Prompt
+	for i, p := range prompts {
+		texts[i], echos[i] = p.Text, p.Echo
+		if p.Text == auth.PromptNewCode {
+			limit = a.c.s.cfg.Guard.Enrolment
+		}
+	}
+	if err := a.c.guarded.allow(limit); err != nil {
+		return nil, err
+	}
+	answers, err := a.challenge("", instruction, texts, echos)
+	if err != nil {
+		return nil, fmt.Errorf("keyboard-interactive: %w", err)
+	}
+	// The evaluation itself is bounded by the engine; this only keeps the clock from running out
+	// on somebody who waits for a turn.
+	return answers, a.c.guarded.allow(a.c.s.cfg.Guard.Prompt)
+}
+
+// Show implements auth.Asker.
+func (a *asker) Show(_ context.Context, text string) error {
+	if err := a.c.pre.SendAuthBanner(text); err != nil {
+		return fmt.Errorf("sending a banner: %w", err)
+	}
+	return nil
+}

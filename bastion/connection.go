@@ -1,0 +1,239 @@
+package bastion
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/audit"
+	"sallyport/auth"
+	"sallyport/policy"
+	"sallyport/session"
+	"sallyport/store"
+	"sallyport/upstream"
+)
+
+// maxChannels bounds the channels of all kinds that are open at once in one connection.
+const maxChannels = 64
+
+// Keepalive: a client that answers nothing for this long is gone.
+const (
+	keepaliveEvery = 15 * time.Second
+	keepaliveMiss  = 3
+)
+
+// connection is one client's connection.
+type connection struct {
+	s       *Server
+	source  netip.Addr
+	guarded *guardedConn
+	pre     ssh.ServerPreAuthConn // sends banners until authentication is over
+	tries   int                   // conversations begun; callbacks of one connection never run in parallel
+
+	// Set when authentication is over:
+	conn *ssh.ServerConn
+	id   auth.Identity
+	to   Login
+
+	channels atomic.Int64 // open now
+	refused  atomic.Int64 // turned away so far
+
+	mu      sync.Mutex // guards the fields below, and is held while the target is dialled
+	session *session.Session
+}
+
+// serve runs the connection after authentication.
+func (c *connection) serve(sc *ssh.ServerConn, v verdict, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
+	c.conn, c.id, c.to = sc, v.id, v.login
+	go c.globalRequests(reqs)
+	alive := c.keepAlive()
+	defer alive.Stop()
+	var open sync.WaitGroup
+	for nc := range chans {
+		switch {
+		case nc.ChannelType() != "session":
+			c.refuseChannel(nc)
+		case c.channels.Add(1) > maxChannels:
+			c.channels.Add(-1)
+			_ = nc.Reject(ssh.ResourceShortage, fmt.Sprintf("no more than %d channels at once in one connection", maxChannels))
+		default:
+			open.Go(func() {
+				defer c.channels.Add(-1)
+				c.channel(nc)
+			})
+		}
+	}
+	c.mu.Lock()
+	s := c.session
+	c.mu.Unlock()
+	if s != nil {
+		s.Close("the client closed the connection")
+	}
+	open.Wait()
+}
+
+// channel opens the session if this is the connection's first channel, and relays.
+func (c *connection) channel(nc ssh.NewChannel) {
+	s, refusal := c.open()
+	if s == nil {
+		session.Tell(nc, refusal)
+		return
+	}
+	s.Channel(nc)
+}
+
+// open gives the connection's session, opening it at first; refusal says in words for the person why
+// there is none. A later channel asks again: rules and targets may have changed.
+func (c *connection) open() (s *session.Session, refusal string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session != nil {
+		return c.session, ""
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	d, err := c.s.cfg.Engine.Authorize(ctx, c.id, auth.Request{Target: c.to.Target, Account: c.to.Account, Source: c.source})
+	switch {
+	case err != nil:
+		c.s.cfg.Log.Error("asking the rules", "user", c.id.Login, "error", err)
+		return nil, "the rules cannot be read just now; try again in a minute."
+	case !d.Allow:
+		return nil, d.Refusal
+	}
+	if d.Limits.Sessions > 0 {
+		if refusal := c.overLimit(ctx, d); refusal != "" {
+			return nil, refusal
+		}
+	}
+	up, err := c.s.cfg.Dialer.Dial(ctx, d.Target, d.Account)
+	if err != nil {
+		c.reportUnreachable(ctx, d, err)
+		var e *upstream.Error
+		if errors.As(err, &e) {
+			return nil, e.Public
+		}
+		return nil, "cannot reach " + d.Target.Name
+	}
+	opened, err := c.s.cfg.Sessions.Open(ctx, c.params(d, up))
+	if err != nil {
+		_ = up.Close()
+		c.s.cfg.Log.Error("opening a session", "user", c.id.Login, "target", d.Target.Name, "error", err)
+		return nil, "the session could not be opened; try again in a minute."
+	}
+	c.session = opened
+	return opened, ""
+}
+
+func (c *connection) params(d auth.Decision, up *upstream.Upstream) session.Params {
+	return session.Params{
+		Row: store.Session{
+			UserID: c.id.UserID, User: c.id.Login, Target: d.Target.Name, Address: d.Target.Address, Account: d.Account,
+			Source: c.source.String(), Client: audit.Escape(string(c.conn.ClientVersion())), Rule: d.Rule,
+			Recording: d.Recording.String(), KeyFingerprint: c.id.KeyFingerprint,
+		},
+		Client: c.conn, Upstream: up,
+		Limits: session.Limits{Idle: d.Limits.Idle, Max: d.Limits.Max},
+		Authorize: func(ctx context.Context, kind string) (session.Grant, error) {
+			return c.authorize(ctx, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, Source: c.source})
+		},
+	}
+}
+
+// authorize asks the rules for one channel.
+func (c *connection) authorize(ctx context.Context, r auth.Request) (session.Grant, error) {
+	d, err := c.s.cfg.Engine.Authorize(ctx, c.id, r)
+	if err != nil {
+		return session.Grant{}, err
+	}
+	return session.Grant{
+		Allowed: d.Allow, Refusal: d.Refusal, Denied: !d.Allow && d.Rule != "",
+		Record: d.Recording != policy.RecordOff, Required: d.Recording == policy.RecordRequired, RecordLimit: d.RecordLimit,
+	}, nil
+}
+
+// overLimit counts the person's open sessions under the rule, on all nodes.
+func (c *connection) overLimit(ctx context.Context, d auth.Decision) string {
+	open, err := c.s.cfg.Store.Sessions.List(ctx, store.SessionFilter{State: store.Live, User: c.id.Login, Limit: 1000})
+	if err != nil {
+		return "the sessions cannot be counted just now; try again in a minute."
+	}
+	n := 0
+	for _, s := range open {
+		if s.Rule == d.Rule {
+			n++
+		}
+	}
+	if n >= d.Limits.Sessions {
+		return fmt.Sprintf("you have %d sessions open under rule %s, which allows %d. End one first.", n, d.Rule, d.Limits.Sessions)
+	}
+	return ""
+}
+
+func (c *connection) reportUnreachable(ctx context.Context, d auth.Decision, err error) {
+	_ = c.s.cfg.Audit.Emit(ctx, audit.Event{
+		Type: audit.SessionStarted, Result: audit.Error, Door: audit.DoorSSH, User: c.id.Login, Source: c.source.String(),
+		Target: d.Target.Name, Account: d.Account, Rule: d.Rule, Reason: err.Error(),
+	})
+}
+
+// maxRefusedEvents bounds the audit events that one connection can cause by opening what it may not.
+const maxRefusedEvents = 100
+
+// refuseChannel turns away a channel of a kind that does not pass.
+func (c *connection) refuseChannel(nc ssh.NewChannel) {
+	kind := audit.Escape(nc.ChannelType())
+	_ = nc.Reject(ssh.Prohibited, kind+" is not allowed through this bastion")
+	if c.refused.Add(1) > maxRefusedEvents {
+		return
+	}
+	_ = c.s.cfg.Audit.Emit(context.Background(), audit.Event{
+		Type: audit.ChannelRefused, Result: audit.Refused, Door: audit.DoorSSH, User: c.id.Login, Source: c.source.String(),
+		Target: c.to.Target, Reason: "channels of this kind do not pass", Detail: map[string]string{"channel-type": kind},
+	})
+}
+
+// globalRequests answers here what clients ask of the connection as a whole, in order (RFC 4254,
+// section 4): nothing of it concerns the target.
+func (c *connection) globalRequests(reqs <-chan *ssh.Request) {
+	for r := range reqs {
+		if r.WantReply {
+			_ = r.Reply(false, nil) // for a keepalive, any answer is a sign of life
+		}
+	}
+}
+
+// keepAlive notices within a minute that the client is gone without a word. Between two probes it
+// holds a timer and no goroutine.
+func (c *connection) keepAlive() *time.Timer {
+	answered := make(chan struct{}, 1)
+	answered <- struct{}{}
+	missed := 0
+	var t *time.Timer
+	probe := func() {
+		select {
+		case <-answered:
+			missed = 0
+			go func() {
+				if _, _, err := c.conn.SendRequest("keepalive@openssh.com", true, nil); err == nil {
+					answered <- struct{}{}
+				}
+			}()
+		default:
+			if missed++; missed >= keepaliveMiss {
+				_ = c.guarded.Close()
+				return
+			}
+		}
+		t.Reset(keepaliveEvery)
+	}
+	ready := make(chan struct{})
+	t = time.AfterFunc(keepaliveEvery, func() { <-ready; probe() })
+	close(ready)
+	return t
+}

@@ -1,0 +1,212 @@
+// Package bastion is the SSH door: it accepts connections, lets people prove who they are, finds the
+// target they named, and hands the connection to package session.
+package bastion
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	gliderssh "github.com/gliderlabs/ssh"
+	"github.com/pires/go-proxyproto"
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/audit"
+	"sallyport/auth"
+	"sallyport/internal/auditlog"
+	"sallyport/internal/readahead"
+	"sallyport/session"
+	"sallyport/store"
+	"sallyport/upstream"
+)
+
+// Config of a [Server]. The Config must not be modified after New.
+type Config struct {
+	Engine   *auth.Engine
+	Store    *store.Store
+	Sessions *session.Manager
+	Dialer   *upstream.Dialer
+	Audit    *auditlog.Log
+	HostKeys []ssh.Signer
+	Guard    Guard
+
+	Suffixes          []string       // UPN suffixes that are dropped from login names, such as "example.org"
+	ProxyProtocolFrom []netip.Prefix // peers that must send a PROXY header; nobody else may
+	Log               *slog.Logger   // nil: slog.Default()
+}
+
+// Server is the SSH door.
+type Server struct {
+	cfg  Config
+	gate *gate
+
+	// listener accepts; every connection is taken over in its ConnCallback and run on
+	// x/crypto/ssh, because gliderlabs/ssh reads global requests and channel opens in separate
+	// goroutines and, without handlers of its own, would let clients in without credentials.
+	listener *gliderssh.Server
+
+	mu     sync.Mutex // guards the fields below
+	conns  map[*connection]struct{}
+	closed bool
+	done   sync.WaitGroup
+}
+
+// New returns a Server.
+func New(cfg Config) (*Server, error) {
+	if cfg.Engine == nil || cfg.Store == nil || cfg.Sessions == nil || cfg.Dialer == nil || cfg.Audit == nil || len(cfg.HostKeys) == 0 {
+		return nil, errors.New("bastion: Config needs Engine, Store, Sessions, Dialer, Audit and a host key")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	cfg.Guard = cfg.Guard.withDefaults()
+	s := &Server{cfg: cfg, gate: newGate(cfg.Guard), conns: map[*connection]struct{}{}}
+	s.listener = &gliderssh.Server{
+		ConnCallback: func(_ gliderssh.Context, conn net.Conn) net.Conn {
+			s.serve(conn)
+			return nil // taken over: there is nothing left for the library to serve
+		},
+	}
+	for _, k := range cfg.HostKeys {
+		s.listener.AddHostKey(k) // else it would make one of its own at start
+	}
+	return s, nil
+}
+
+// Serve accepts connections from l until Shutdown.
+func (s *Server) Serve(l net.Listener) error {
+	err := s.listener.Serve(l)
+	if errors.Is(err, gliderssh.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("accepting SSH connections: %w", err)
+}
+
+// Shutdown stops accepting, cuts connections whose people are not authenticated yet, and waits until
+// the others have ended (session.Manager.Drain ends them) or ctx is over; then it cuts those too.
+func (s *Server) Shutdown(ctx context.Context) error {
+	stopped, cancel := context.WithCancel(ctx)
+	cancel() // gliderlabs/ssh closes its listeners at once and then waits for what it never tracked
+	_ = s.listener.Shutdown(stopped)
+	s.mu.Lock()
+	s.closed = true
+	for c := range s.conns {
+		if !c.guarded.open.Load() {
+			_ = c.guarded.Close()
+		}
+	}
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() { s.done.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	for c := range s.conns {
+		_ = c.guarded.Close()
+	}
+	s.mu.Unlock()
+	<-done
+	return ctx.Err()
+}
+
+// serve runs one connection from its first byte to its last, in a goroutine of its own.
+func (s *Server) serve(conn net.Conn) {
+	defer conn.Close()
+	conn, source, err := s.origin(conn)
+	if err != nil {
+		s.refuse(source, err)
+		return
+	}
+	leave, err := s.gate.enter(source)
+	if err != nil {
+		s.refuse(source, err)
+		return
+	}
+	defer leave()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 3})
+	}
+	c := &connection{s: s, source: source, guarded: newGuardedConn(conn, s.cfg.Guard)}
+	if !s.track(c) {
+		return
+	}
+	defer s.untrack(c)
+	sc, chans, reqs, err := ssh.NewServerConn(readahead.New(c.guarded), c.serverConfig())
+	if err != nil {
+		if c.guarded.overdrew.Load() {
+			s.refuse(source, errByteBudget)
+		}
+		s.cfg.Log.Debug("connection ended before authentication", "source", source, "error", audit.Escape(err.Error()))
+		return
+	}
+	v, ok := sc.Permissions.ExtraData[identityKey{}].(verdict)
+	if !ok || c.guarded.authenticated() != nil {
+		_ = sc.Close()
+		return
+	}
+	leave()
+	c.serve(sc, v, chans, reqs)
+}
+
+// origin finds the client's address: the socket's, or the one that a listed proxy tells.
+func (s *Server) origin(conn net.Conn) (net.Conn, netip.Addr, error) {
+	peer, err := address(conn)
+	if err != nil {
+		return conn, peer, err
+	}
+	for _, p := range s.cfg.ProxyProtocolFrom {
+		if !p.Contains(peer) {
+			continue
+		}
+		pc := proxyproto.NewConn(conn, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(2*time.Second))
+		if pc.ProxyHeader() == nil {
+			return conn, peer, errors.New("a listed proxy sent no PROXY header")
+		}
+		source, err := address(pc)
+		return pc, source, err
+	}
+	return conn, peer, nil
+}
+
+func address(conn net.Conn) (netip.Addr, error) {
+	tcp, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}, fmt.Errorf("connection without an IP address: %v", conn.RemoteAddr())
+	}
+	a, ok := netip.AddrFromSlice(tcp.IP)
+	if !ok {
+		return netip.Addr{}, fmt.Errorf("connection with a malformed address: %v", tcp)
+	}
+	return a.Unmap(), nil
+}
+
+// refuse notes a connection that was turned away. The log line is all: a flood must not fill the database.
+func (s *Server) refuse(source netip.Addr, err error) {
+	s.cfg.Log.Warn("connection refused", "event", audit.ConnRefused, "source", source, "reason", audit.Escape(err.Error()))
+}
+
+func (s *Server) track(c *connection) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	s.done.Add(1)
+	return true
+}
+
+func (s *Server) untrack(c *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	s.done.Done()
+}

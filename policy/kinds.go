@@ -1,0 +1,63 @@
+package policy
+
+import "strings"
+
+// Channel kinds: the words of a document and of [Request.Channel].
+const (
+	Shell         = "shell"
+	Exec          = "exec"
+	SFTP          = "sftp"
+	SCP           = "scp"
+	Rsync         = "rsync"
+	Git           = "git"
+	LocalForward  = "local-forward"  // ssh -L
+	Dynamic       = "dynamic"        // ssh -D
+	RemoteForward = "remote-forward" // ssh -R
+	UnixForward   = "unix-forward"   // forwarded Unix sockets
+	Agent         = "agent"
+	X11           = "x11"
+)
+
+// kindWords is the order in which kinds are listed; a kind's index is its bit in a kindSet.
+var kindWords = [...]string{
+	Shell, Exec, SFTP, SCP, Rsync, Git, LocalForward, Dynamic, RemoteForward, UnixForward, Agent, X11,
+}
+
+// Kinds lists the words for channels, in the order in which every list of kinds is given.
+func Kinds() []string { return append([]string(nil), kindWords[:]...) }
+
+// kindSet is a set of channel kinds, one bit each.
+type kindSet uint16
+
+const allKinds = kindSet(1<<len(kindWords) - 1)
+
+// defaultKinds is what a rule allows that has no channels: shell, exec, sftp, scp, the first four words.
+const defaultKinds = kindSet(1<<4 - 1)
+
+// kindOf gives the set with the one kind that word names.
+func kindOf(word string) (kindSet, bool) {
+	for i, w := range kindWords {
+		if w == word {
+			return 1 << i, true
+		}
+	}
+	return 0, false
+}
+
+// words lists the kinds in the set.
+func (s kindSet) words() []string {
+	var words []string
+	for i, w := range kindWords {
+		if s&(1<<i) != 0 {
+			words = append(words, w)
+		}
+	}
+	return words
+}
+
+func (s kindSet) String() string { return strings.Join(s.words(), ", ") }
+
+// takesDestinations reports whether kind may be held to a list of host and port.
+func takesDestinations(kind string) bool {
+	return kind == LocalForward || kind == Dynamic || kind == RemoteForward
+}

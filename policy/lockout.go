@@ -1,0 +1,54 @@
+package policy
+
+import "time"
+
+// Limit is a number of failures within a window and how long the lock lasts that follows.
+type Limit struct {
+	Failures     int
+	Window, Lock time.Duration
+}
+
+// Lockout says when failures lock: one person from one source, one source whoever it names, and one
+// person wherever the failures come from.
+type Lockout struct {
+	Pair, Source Limit
+	User         int // failures in a row; lasts until a success from a known source or an operator clears it
+}
+
+// DefaultLockout is what holds unless an operator or a target sets something stricter.
+func DefaultLockout() Lockout {
+	return Lockout{
+		Pair:   Limit{Failures: 5, Window: 5 * time.Minute, Lock: 15 * time.Minute},
+		Source: Limit{Failures: 10, Window: 5 * time.Minute, Lock: 30 * time.Minute},
+		User:   100,
+	}
+}
+
+// Stricter takes the stricter value of each field: fewer failures, a longer window, a longer lock. Zero
+// fields of other say nothing, so that a setting can only ever tighten.
+func (l Lockout) Stricter(other Lockout) Lockout {
+	return Lockout{
+		Pair:   l.Pair.stricter(other.Pair),
+		Source: l.Source.stricter(other.Source),
+		User:   smallest(l.User, other.User),
+	}
+}
+
+func (l Limit) stricter(other Limit) Limit {
+	return Limit{
+		Failures: smallest(l.Failures, other.Failures),
+		Window:   max(l.Window, other.Window),
+		Lock:     max(l.Lock, other.Lock),
+	}
+}
+
+// smallest is the smaller of two bounds, where zero or less means no bound.
+func smallest[N int | time.Duration](a, b N) N {
+	switch {
+	case a <= 0:
+		return max(b, 0)
+	case b <= 0:
+		return a
+	}
+	return min(a, b)
+}

@@ -1,0 +1,194 @@
+package policy
+
+import "net/netip"
+
+// matcher is a rule made ready: words parsed, networks resolved.
+type matcher struct {
+	rule  *Rule
+	allow bool
+
+	users         principals
+	targets       []targetWord
+	accounts      []accountWord
+	from, notFrom []netip.Prefix
+	trust         *Trust
+
+	kinds kindSet
+	to    map[kindSet][]destination // for kinds held to destinations
+
+	// Lists for the trace, printed once.
+	inUsers, inTargets, inAccounts, inFrom, inNotFrom, inChannels string
+}
+
+// answer is what is known about one field: whether it matches, or that nobody can tell.
+type answer uint8
+
+const (
+	no answer = iota
+	yes
+	unknown
+)
+
+func answerOf(b bool) answer {
+	if b {
+		return yes
+	}
+	return no
+}
+
+// holds turns an answer into a match: what is not known counts towards denial.
+func (m *matcher) holds(a answer) bool { return a == yes || a == unknown && !m.allow }
+
+// reason is a sentence in pieces, which are put together once for the whole trace.
+type reason [4]string
+
+// match reports for which of the open kinds the rule matches, and which of these it settles. A rule that
+// holds a forward to destinations does not settle that kind for a connection as a whole, since a later
+// rule may allow others. When kinds is empty, q.why says what did not match.
+func (m *matcher) match(q *query, open kindSet) (kinds, settled kindSet) {
+	if !m.matchesFields(q) {
+		return 0, 0
+	}
+	if kinds = m.kinds & open; kinds == 0 {
+		if q.whole {
+			q.why = reason{"matches, but rules above have decided ", m.kinds.String()}
+		} else {
+			q.why = reason{"channel ", q.want.String(), " is not in channels ", m.inChannels}
+		}
+		return 0, 0
+	}
+	limited := m.limited() & kinds
+	if limited == 0 {
+		return kinds, kinds
+	}
+	if q.whole {
+		if !m.allow { // denies some destinations, so not the kind
+			kinds &^= limited
+			q.why = reason{"denies some destinations of ", limited.String(), " only"}
+		}
+		return kinds, kinds &^ limited
+	}
+	if m.holds(m.reaches(limited, q.dest)) {
+		return kinds, kinds
+	}
+	q.why = reason{"destination of ", limited.String(), " is not in channels ", m.inChannels}
+	return 0, 0
+}
+
+// matchesFields reports whether every field other than channels matches.
+func (m *matcher) matchesFields(q *query) bool {
+	switch {
+	case !m.matchesUser(q):
+		q.why = reason{"user ", q.shownUser, " is not in users ", m.inUsers}
+	case !m.matchesTarget(q.target):
+		q.why = reason{"target ", q.shownTarget, " is not in targets ", m.inTargets}
+	case !m.holds(m.matchesAccount(q)):
+		if q.account == "" {
+			q.why = reason{"the account is not known, and accounts lists ", m.inAccounts}
+		} else {
+			q.why = reason{"account ", q.shownAccount, " is not in accounts ", m.inAccounts}
+		}
+	default:
+		return m.matchesSource(q)
+	}
+	return false
+}
+
+func (m *matcher) matchesSource(q *query) bool {
+	if len(m.from) > 0 && !m.holds(q.isFrom(m.from)) {
+		q.why = reason{q.shownSource, " is not in from ", m.inFrom}
+		return false
+	}
+	if len(m.notFrom) > 0 {
+		switch a := q.isFrom(m.notFrom); {
+		case a == yes:
+			q.why = reason{q.shownSource, " is in not-from ", m.inNotFrom}
+			return false
+		case a == unknown && m.allow:
+			q.why = reason{q.shownSource, " may be in not-from ", m.inNotFrom}
+			return false
+		}
+	}
+	return true
+}
+
+// matchesUser is true for everybody when a rule that denies lists no users.
+func (m *matcher) matchesUser(q *query) bool {
+	return m.users.match(q) || !m.allow && len(m.rule.Users) == 0
+}
+
+// matchesTarget is true for every target when a rule that denies lists none.
+func (m *matcher) matchesTarget(t Target) bool {
+	for i := range m.targets {
+		if m.targets[i].match(t) {
+			return true
+		}
+	}
+	return len(m.targets) == 0 && !m.allow
+}
+
+func (m *matcher) matchesAccount(q *query) answer {
+	if len(m.accounts) == 0 {
+		return yes
+	}
+	if q.account == "" {
+		return unknown
+	}
+	for _, w := range m.accounts {
+		if w.own && q.account == q.own || !w.own && w.name.match(q.account) {
+			return yes
+		}
+	}
+	return no
+}
+
+func (q *query) isFrom(set []netip.Prefix) answer {
+	if !q.sourceKnown {
+		return unknown
+	}
+	return answerOf(containsAddr(set, q.source))
+}
+
+// limited gives the kinds that the rule holds to destinations.
+func (m *matcher) limited() kindSet {
+	var s kindSet
+	for kind := range m.to {
+		s |= kind
+	}
+	return s
+}
+
+// unconditional reports whether the rule matches everybody from everywhere, for its targets.
+func (m *matcher) unconditional() bool {
+	everybody := m.users.any || !m.allow && len(m.rule.Users) == 0
+	return everybody && len(m.accounts)+len(m.from)+len(m.notFrom) == 0
+}
+
+// reaches reports whether a destination is among those the rule lists for kind. A host name is never
+// compared with addresses, since only the target could resolve it: then nobody can tell.
+func (m *matcher) reaches(kind kindSet, to *destinationAsked) answer {
+	if to == nil {
+		return unknown
+	}
+	result := no
+	for _, d := range m.to[kind] {
+		if to.port < d.first || d.last < to.port {
+			continue
+		}
+		switch {
+		case d.prefix.IsValid() && to.addr.IsValid():
+			if d.prefix.Contains(to.addr) {
+				return yes
+			}
+		case d.prefix.IsValid():
+			result = unknown
+		case to.addr.IsValid():
+			if d.name.kind == globAll {
+				return yes
+			}
+		case d.name.match(to.name):
+			return yes
+		}
+	}
+	return result
+}

@@ -1,0 +1,279 @@
+// Package policy decides who may reach which target, as which account, from where and over which
+// channels. It is pure: a document and a request go in, a [Decision] comes out, with the trace that
+// explains it. Nothing here does I/O or reads a clock.
+//
+// # The document
+//
+// Rules are one YAML document (it is also what `sallyport apply` reads and `sallyport export` writes):
+//
+//	version: 1
+//	networks:
+//	  office: [192.0.2.0/24, 2001:db8::/48]
+//	rules:
+//	  - name: no-vault-from-outside
+//	    deny: true
+//	    targets: [vault]
+//	    not-from: [office]
+//	    message: vault is reached from the office only
+//	  - name: dba
+//	    users: [group:dba, carol]
+//	    targets: [env=prod, "db-*"]
+//	    accounts: [postgres, "{user}"]
+//	    from: [office]
+//	    channels: [shell, exec, sftp, {local-forward: ["10.1.0.0/16:5432"]}]
+//	    code: {younger-than: 30m}
+//	    trust: {idle: 8h, max: 24h, uses: 50, sources: [office]}
+//	    recording: required
+//	    record-limit: 16MiB
+//	    limits: {idle: 15m, max: 8h, sessions: 3}
+//	  - name: ops
+//	    users: [group:ops]
+//	    targets: ["*"]
+//
+// Rules are read from the top. The first one whose every field matches decides; when none matches
+// the answer is no. So is the answer of a nil or empty document and of a zero [Rule].
+//
+// # What matches
+//
+//   - users: a name, `group:NAME`, or `*`. ASCII letters are compared without regard to case, other
+//     text after Unicode normalisation (NFC).
+//   - targets: a name, a glob, or `label=value` (the value may be a glob). Compared exactly.
+//   - accounts: a name, a glob, or `{user}`, which is the person's own login. Compared exactly.
+//   - from, not-from: the name of a network, an address, or a CIDR prefix. An IPv4 address written as
+//     IPv6 (::ffff:192.0.2.1) is the IPv4 address.
+//   - channels: words of [Kinds]. A forward may be held to destinations: `{local-forward: [DEST]}`, also
+//     dynamic and remote-forward, where DEST is HOST:PORT, HOST an address, a CIDR prefix, a glob of
+//     names or `*`, PORT a number, a range 8000-8099 or `*`, and IPv6 stands in brackets.
+//
+// Globs know `*` (any text) and `?` (one character).
+//
+// A field that is left out does not restrict, with two exceptions that keep a forgotten line from
+// opening a door: a rule that allows must list users and targets, and without channels it allows
+// shell, exec, sftp and scp only. A list that is present must not be empty. What is not known about a
+// request (no account yet, no usable source address) counts towards denial: it fails the field of a
+// rule that allows and satisfies that of a rule that denies.
+//
+// # What a rule asks and grants
+//
+//   - code: `always` (the default) asks for a one-time password once a connection; with
+//     `{younger-than: 30m}` it must also have been accepted within that time when a target or channel is
+//     opened; `none` asks for none, needs `from` and must not cover a whole address family.
+//   - trust: an accepted code may be remembered; idle and max lifetime, number of uses, and the sources
+//     where that also holds after a password. One lifetime may be left out: max is then 24h (or idle
+//     if that is longer), idle is max.
+//   - recording: required (default), best-effort or off; record-limit (16MiB): how much of a channel
+//     without a terminal is kept.
+//   - limits: idle and max time of a session, sessions open at once.
+//   - message: what a person who is refused by this rule may read; only with `deny: true`.
+//
+// Durations are whole numbers with units d, h, m, s (1h30m); sizes end in B, KiB, MiB or GiB.
+package policy
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Effect is what a rule that matches does. The zero value denies.
+type Effect uint8
+
+// Effects of a rule.
+const (
+	Deny Effect = iota
+	Allow
+)
+
+// DefaultRecordLimit is how much of a channel without a terminal is recorded, in bytes, when the rule
+// does not say.
+const DefaultRecordLimit = 16 << 20
+
+// defaultTrustMax bounds a grant whose rule names only the idle time.
+const defaultTrustMax = 24 * time.Hour
+
+// Document is an ordered list of rules and the networks they name. A nil or zero Document denies
+// everything. It must not be changed once it is in use; it may then be used by many goroutines.
+type Document struct {
+	Version  int
+	Networks map[string][]netip.Prefix // masked; IPv4 never in its IPv6 form
+	Rules    []Rule
+
+	compiled []matcher // one per rule; nil when the document was not made by Parse or New
+}
+
+// Rule is one entry of a document. The zero Rule denies everything.
+type Rule struct {
+	Name    string // unique in the document, one line
+	Effect  Effect
+	Message string // public text of a rule that denies, one line
+
+	Users, Targets, Accounts, From, NotFrom []string // words as in the package comment
+	Channels                                []Channel
+
+	Code        Code
+	Trust       *Trust // nil: a code is never remembered
+	Recording   Mode
+	RecordLimit int64 // bytes; zero means DefaultRecordLimit
+	Limits      Limits
+}
+
+// Channel is one kind of channel a rule speaks of.
+type Channel struct {
+	Kind string   // one of Kinds
+	To   []string // destinations of a forward; none means any
+}
+
+// CodeKind says how fresh a one-time password must be.
+type CodeKind uint8
+
+// Kinds of demand for a code. A fresh one is the strictest, none the least.
+const (
+	CodeAlways      CodeKind = iota // one for this connection, however long ago
+	CodeYoungerThan                 // the same, and accepted less than Code.YoungerThan ago
+	CodeNone                        // none is asked; the first factor always is
+)
+
+// Code is a rule's demand for a one-time password. The zero Code asks always.
+type Code struct {
+	Kind        CodeKind
+	YoungerThan time.Duration // only with CodeYoungerThan
+}
+
+// stricter reports whether c asks for more than other.
+func (c Code) stricter(other Code) bool {
+	strictness := [...]int{CodeNone: 0, CodeAlways: 1, CodeYoungerThan: 2}
+	if c.Kind == other.Kind {
+		return c.YoungerThan < other.YoungerThan
+	}
+	return strictness[c.Kind] > strictness[other.Kind]
+}
+
+// String gives the demand in words for people: "always", "younger than 30m", "none".
+func (c Code) String() string {
+	switch c.Kind {
+	case CodeYoungerThan:
+		return "younger than " + formatDuration(c.YoungerThan)
+	case CodeNone:
+		return "none"
+	}
+	return "always"
+}
+
+// Mode says whether a session is recorded. The zero Mode is RecordRequired.
+type Mode uint8
+
+// Modes of recording, strictest first.
+const (
+	RecordRequired   Mode = iota // no recording, no session
+	RecordBestEffort             // a gap is marked and raises an alert
+	RecordOff
+)
+
+// String gives the word of the document: "required", "best-effort" or "off".
+func (m Mode) String() string {
+	switch m {
+	case RecordBestEffort:
+		return "best-effort"
+	case RecordOff:
+		return "off"
+	}
+	return "required"
+}
+
+// MarshalText writes the word that String gives.
+func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// Limits bound a session. Zero fields set no bound.
+type Limits struct {
+	Idle, Max time.Duration
+	Sessions  int // open at once, of one person
+}
+
+// Trust lets an accepted code be remembered as a grant.
+type Trust struct {
+	Idle, Max time.Duration // lifetime since the last use, and in all; both above zero
+	Uses      int           // zero: not counted
+	Sources   []string      // words as in from
+
+	sets [][]netip.Prefix // what Covers asks; every set must contain the address
+}
+
+// Covers reports whether source lies in the rule's trust.sources, which is where a grant spares the
+// code also after a password. It is false for a nil Trust and without sources. Only the Trust of a
+// [Decision] knows its networks; that of a [Rule] covers nothing.
+func (t *Trust) Covers(source netip.Addr) bool {
+	if t == nil || len(t.sets) == 0 {
+		return false
+	}
+	source, known := normalAddr(source)
+	if !known {
+		return false
+	}
+	for _, set := range t.sets {
+		if !containsAddr(set, source) {
+			return false
+		}
+	}
+	return true
+}
+
+// New makes a document from parts, checked as Parse checks a file. Errors name the rule and the field.
+func New(networks map[string][]netip.Prefix, rules []Rule) (*Document, error) {
+	for _, name := range slices.Sorted(maps.Keys(networks)) {
+		if err := checkNetwork(name, networks[name]); err != nil {
+			return nil, fmt.Errorf("network %s: %w", quote(name), err)
+		}
+	}
+	d := &Document{Version: 1, Networks: networks, Rules: rules}
+	if err := d.compile(); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// compile turns every rule into its matcher. The error is a *ruleError.
+func (d *Document) compile() error {
+	compiled, err := compileRules(d.Rules, d.Networks)
+	if err != nil {
+		return err
+	}
+	d.compiled = compiled
+	return nil
+}
+
+// matchers gives the compiled rules without changing the document, so that one put together by hand
+// decides as well, only more slowly.
+func (d *Document) matchers() ([]matcher, error) {
+	if len(d.compiled) == len(d.Rules) {
+		return d.compiled, nil
+	}
+	return compileRules(d.Rules, d.Networks)
+}
+
+// KindsFor lists the channel kinds that some rule could allow on target, whoever asks and from
+// wherever, in the order of [Kinds]. Kinds that an earlier rule denies to everybody are left out. It is
+// what decides the options of the authorized_keys line on the target.
+func (d *Document) KindsFor(target Target) []string {
+	if d == nil {
+		return nil
+	}
+	compiled, err := d.matchers()
+	if err != nil {
+		return nil
+	}
+	var could, closed kindSet
+	for i := range compiled {
+		m := &compiled[i]
+		if !m.matchesTarget(target) {
+			continue
+		}
+		if m.allow {
+			could |= m.kinds &^ closed
+		} else if m.unconditional() {
+			closed |= m.kinds &^ m.limited()
+		}
+	}
+	return could.words()
+}

@@ -1,0 +1,170 @@
+package recorder
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// maxPart bounds a part on reading: a part is closed at the first event that reaches the part size.
+const maxPart = maxPartSize + maxLine
+
+// newEncoder makes the encoder that all recordings share. It has no state between frames.
+func newEncoder() (*zstd.Encoder, error) {
+	return zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithEncoderConcurrency(2),
+		zstd.WithWindowSize(512<<10),
+		zstd.WithLowerEncoderMem(true),
+		zstd.WithEncoderCRC(true))
+}
+
+// partBuffers are lent to whoever packs a part.
+type partBuffers struct {
+	plain, packed []byte
+}
+
+// cut is the end of a part: its offset in the asciicast, and the time of the last event before it
+// in microseconds.
+type cut struct {
+	offset int64
+	at     int64
+}
+
+// packer appends parts to the packed file and the index of one recording. Both files are opened
+// only while a part is added, so that an idle recording holds one descriptor.
+type packer struct {
+	r      *Recorder
+	place  place
+	plain  io.ReaderAt // the asciicast
+	parts  int
+	end    cut   // of the last part
+	packed int64 // size of the packed file
+	index  int64 // size of the index
+	chain  digest
+}
+
+// add packs the part from the end of the last one to c.
+func (p *packer) add(c cut) error {
+	if p.index == 0 {
+		if err := p.begin(); err != nil {
+			return err
+		}
+	}
+	buf := p.r.parts.Get().(*partBuffers)
+	defer p.r.parts.Put(buf)
+
+	length := c.offset - p.end.offset
+	buf.plain = slices.Grow(buf.plain[:0], int(length))[:length]
+	if _, err := p.plain.ReadAt(buf.plain, p.end.offset); err != nil {
+		return fmt.Errorf("reading %s to pack it: %w", p.place.cast(), err)
+	}
+	buf.packed = p.r.encoder.EncodeAll(buf.plain, buf.packed[:0])
+	part := partRecord{
+		Part: p.parts + 1, Time: p.r.cfg.Now().UnixMilli(), At: p.end.at,
+		Offset: p.end.offset, Length: length, SHA256: sha256.Sum256(buf.plain),
+		PackedOffset: p.packed, PackedLength: int64(len(buf.packed)), PackedSHA256: sha256.Sum256(buf.packed),
+	}
+	line, chain, err := signedLine(indexEntry{Part: &part}, p.chain, p.r.cfg.SigningKey)
+	if err != nil {
+		return err
+	}
+	// The frame first: a line of the index never speaks of bytes that are not there.
+	if err := p.r.writeAt(p.place.packed(), p.packed, buf.packed); err != nil {
+		return err
+	}
+	if err := p.r.writeAt(p.place.index(), p.index, line); err != nil {
+		return err
+	}
+	p.parts++
+	p.end = c
+	p.packed += int64(len(buf.packed))
+	p.index += int64(len(line))
+	p.chain = chain
+	return nil
+}
+
+// begin writes the head of the index.
+func (p *packer) begin() error {
+	line, chain, err := headLine(indexHead{Index: indexVersion, Session: p.place.session, Channel: p.place.channel, Node: p.r.cfg.Node})
+	if err != nil {
+		return err
+	}
+	if err := p.r.writeAt(p.place.index(), 0, line); err != nil {
+		return err
+	}
+	p.index, p.chain = int64(len(line)), chain
+	return nil
+}
+
+// seal writes the end, brings everything to the disk and only then removes the asciicast.
+func (p *packer) seal(e endRecord) error {
+	e.Parts, e.Bytes, e.Packed, e.Time = p.parts, p.end.offset, p.packed, p.r.cfg.Now().UnixMilli()
+	line, chain, err := signedLine(indexEntry{End: &e}, p.chain, p.r.cfg.SigningKey)
+	if err != nil {
+		return err
+	}
+	if err := p.r.writeAt(p.place.index(), p.index, line); err != nil {
+		return err
+	}
+	p.index += int64(len(line))
+	p.chain = chain
+	if err := p.r.syncSealed(p.place); err != nil {
+		return err
+	}
+	return p.r.remove(p.place.cast())
+}
+
+// writeAt puts data at the offset of a file and cuts what follows: it may be the rest of an attempt
+// that failed.
+func (r *Recorder) writeAt(name string, offset int64, data []byte) error {
+	if err := r.fault("open", name); err != nil {
+		return err
+	}
+	f, err := r.openFile(name, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return fmt.Errorf("opening %s: %w", name, err)
+	}
+	err = r.writeOpen(f, name, offset, data)
+	return errors.Join(err, f.Close())
+}
+
+func (r *Recorder) writeOpen(f *os.File, name string, offset int64, data []byte) error {
+	st, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("looking at %s: %w", name, err)
+	}
+	if st.Size() < offset {
+		return fmt.Errorf("writing %s: it has %d bytes where %d were written", name, st.Size(), offset)
+	}
+	if st.Size() > offset {
+		if err := r.fault("truncate", name); err != nil {
+			return err
+		}
+		if err := f.Truncate(offset); err != nil {
+			return fmt.Errorf("truncating %s: %w", name, err)
+		}
+	}
+	if err := r.fault("write", name); err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(data, offset); err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	return nil
+}
+
+func (r *Recorder) remove(name string) error {
+	if err := r.fault("remove", name); err != nil {
+		return err
+	}
+	if err := r.root.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing %s: %w", name, err)
+	}
+	return nil
+}

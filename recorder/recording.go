@@ -1,0 +1,491 @@
+package recorder
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Summary is what is known when a recording has ended.
+type Summary struct {
+	Path      string        // of the sealed recording, for Open, Export and Verify
+	Kept      int64         // bytes of output and stderr in the recording
+	Counted   int64         // bytes of output and stderr that passed: Kept, beyond the limit, and lost ones
+	Lost      int64         // bytes that were to be kept and could not be written, input included
+	Input     int64         // bytes of input that passed
+	SHA256    string        // hex, of all counted output and stderr in order; "" if only a dead process knew it
+	Truncated bool          // the limit was reached
+	Duration  time.Duration // from Create to Close; of a recovered recording to its last event
+	Root      string        // hex, the signed head of the chain
+}
+
+// clean stands for "nothing waits for the disk" where a time in microseconds is kept.
+const clean = -1
+
+// Recording is one channel being recorded. Its methods may be called from several goroutines;
+// events stand in the file in the order of the calls.
+type Recording struct {
+	r      *Recorder
+	place  place
+	path   string // of the asciicast
+	limit  int64
+	begun  time.Time
+	f      *os.File
+	raw    syscall.RawConn
+	failed chan struct{} // closed at the first error
+	done   chan struct{} // closed when Close has done its work
+
+	truncated atomic.Bool
+	placed    atomic.Bool // the folders are on the disk
+
+	mu           sync.Mutex // guards the fields below
+	synced       *sync.Cond // on mu; told when a sync has ended
+	size         int64      // bytes of whole events in the file
+	last         int64      // µs from the beginning to the last event
+	torn         bool       // half an event may stand behind size
+	tails        [3]tail    // of output, stderr and input
+	cols, rows   int        // last known size of the terminal
+	sum          Summary
+	keptInput    int64
+	hash         hash.Hash
+	err          error // why nothing is written now
+	firstErr     error
+	closed       bool
+	abandoned    bool          // the Recorder was closed first
+	changed      chan struct{} // closed at the next change, if somebody follows
+	dirtySince   int64         // µs: first write that no sync has begun for
+	syncingSince int64         // µs: first write of the sync under way
+	partSince    int64         // µs: when the open part was begun
+	partStart    int64         // offset of the open part
+	cuts         []cut         // ends of closed parts that are not packed
+
+	packMu sync.Mutex // guards packer; taken before mu
+	packer packer
+
+	closeErr error // valid when done is closed, as sum then is
+}
+
+// Create begins a recording: when it returns, the file is there with its header. It returns
+// ErrReserve if too little space is free, ErrExists if this channel of this session has a recording,
+// ErrPath if the session's id cannot be the name of a folder.
+func (r *Recorder) Create(h Header) (*Recording, error) {
+	now := r.cfg.Now()
+	if h.Started.IsZero() {
+		h.Started = now
+	}
+	h.Width, h.Height = side(h.Width, defaultCols), side(h.Height, defaultRows)
+	where, err := newPlace(h.Session, h.Channel, h.Started)
+	if err != nil {
+		return nil, fmt.Errorf("creating a recording: %w", err)
+	}
+	header, err := headerLine(h, r.cfg.Node)
+	if err != nil {
+		return nil, fmt.Errorf("creating %s: %w", where.cast(), err)
+	}
+	if err := r.checkReserve(); err != nil {
+		return nil, fmt.Errorf("creating %s: %w", where.cast(), err)
+	}
+	f, err := r.createFile(where, header)
+	if err != nil {
+		return nil, fmt.Errorf("creating %s: %w", where.cast(), err)
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("creating %s: %w", where.cast(), err)
+	}
+
+	w := &Recording{
+		r: r, place: where, path: where.cast(), limit: h.Limit, begun: now, f: f, raw: raw,
+		failed: make(chan struct{}), done: make(chan struct{}),
+		size: int64(len(header)), cols: h.Width, rows: h.Height,
+		hash: sha256.New(), dirtySince: clean, syncingSince: clean,
+	}
+	w.synced = sync.NewCond(&w.mu)
+	w.packer = packer{r: r, place: where, plain: f}
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		f.Close()
+		return nil, fmt.Errorf("creating %s: %w", where.cast(), ErrClosed)
+	}
+	r.active[where.base] = w
+	r.mu.Unlock()
+	w.mu.Lock()
+	w.touch(0)
+	w.mu.Unlock()
+	return w, nil
+}
+
+// createFile makes the file with its header. If the header cannot be written there is no file.
+func (r *Recorder) createFile(where place, header []byte) (*os.File, error) {
+	if err := r.fault("create", where.cast()); err != nil {
+		return nil, err
+	}
+	if err := r.root.MkdirAll(where.dir(), 0o700); err != nil {
+		return nil, err
+	}
+	if _, err := r.root.Lstat(where.packed()); err == nil {
+		return nil, ErrExists
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	f, err := r.openFile(where.cast(), os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND)
+	if errors.Is(err, os.ErrExist) {
+		return nil, ErrExists
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err = r.fault("write", where.cast()); err == nil {
+		_, err = f.Write(header)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close(), r.root.Remove(where.cast()))
+	}
+	return f, nil
+}
+
+// Output records bytes of stdout. When it returns nil they are in the file, and may be forwarded.
+// After an error nothing is written (what comes counts as lost) until Gap succeeds.
+func (w *Recording) Output(p []byte) error { return w.data(codeOutput, p) }
+
+// Stderr records bytes of stderr, as Output does.
+func (w *Recording) Stderr(p []byte) error { return w.data(codeStderr, p) }
+
+// Input records bytes that the client sent, as Output does.
+func (w *Recording) Input(p []byte) error { return w.data(codeInput, p) }
+
+func (w *Recording) data(code byte, p []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now, err := w.await()
+	if w.closed {
+		return ErrClosed
+	}
+	if code == codeInput {
+		w.sum.Input += int64(len(p))
+	} else {
+		w.hash.Write(p)
+		w.sum.Counted += int64(len(p))
+	}
+	over := false
+	if room := w.limit - w.sum.Kept - w.keptInput; w.limit > 0 && int64(len(p)) > room {
+		p, over = p[:max(room, 0)], true
+	}
+	for len(p) > 0 && err == nil {
+		n := len(p)
+		if n > maxPiece {
+			n = wholeRunes(p[:maxPiece])
+		}
+		if err = w.piece(now, code, p[:n]); err == nil {
+			p = p[n:]
+		}
+	}
+	if err != nil {
+		w.sum.Lost += int64(len(p))
+		return err
+	}
+	if over && !w.truncated.Load() {
+		if err := w.put(now, codeLimit, strconv.FormatInt(w.limit, 10)); err != nil {
+			return err
+		}
+		w.truncated.Store(true)
+	}
+	return nil
+}
+
+// piece writes the events of up to maxPiece bytes with one write(2).
+func (w *Recording) piece(now int64, code byte, p []byte) error {
+	buf := w.r.lines.Get().(*[]byte)
+	defer w.r.lines.Put(buf)
+	t := w.tail(code)
+	events, rest := appendChunk((*buf)[:0], now-w.last, code, *t, p)
+	*buf = events
+	if err := w.commit(events, now); err != nil {
+		return err
+	}
+	*t = rest
+	if code == codeInput {
+		w.keptInput += int64(len(p))
+	} else {
+		w.sum.Kept += int64(len(p))
+	}
+	return nil
+}
+
+// tail is the unfinished rune of a stream.
+func (w *Recording) tail(code byte) *tail {
+	switch code {
+	case codeOutput:
+		return &w.tails[0]
+	case codeStderr:
+		return &w.tails[1]
+	}
+	return &w.tails[2]
+}
+
+// event writes one event that is not data.
+func (w *Recording) event(code byte, text string) error {
+	now, err := w.await()
+	if err != nil {
+		return err
+	}
+	return w.put(now, code, text)
+}
+
+func (w *Recording) put(now int64, code byte, text string) error {
+	buf := w.r.lines.Get().(*[]byte)
+	defer w.r.lines.Put(buf)
+	*buf = appendEvent((*buf)[:0], now-w.last, code, []byte(text[:min(len(text), maxPiece)]))
+	return w.commit(*buf, now)
+}
+
+// micros is the time since the beginning in microseconds, never before the last event. It is
+// measured by the monotonic clock; the events' intervals are differences of these whole numbers, so
+// that rounding does not add up.
+func (w *Recording) micros() int64 {
+	return max(w.r.cfg.Now().Sub(w.begun).Microseconds(), w.last)
+}
+
+// await returns the time, or the error that stops the recording. While events wait for the disk too
+// long, it waits too: a slow disk slows the session down, nothing is dropped.
+func (w *Recording) await() (now int64, err error) {
+	for {
+		now = w.micros()
+		if w.closed {
+			return now, ErrClosed
+		}
+		if w.err != nil || w.truncated.Load() {
+			return now, w.err
+		}
+		oldest := w.dirtySince
+		if w.syncingSince != clean {
+			oldest = w.syncingSince
+		}
+		if oldest == clean || now-oldest < w.r.cfg.Sync.Microseconds()*5/2 {
+			return now, nil
+		}
+		w.synced.Wait()
+	}
+}
+
+// commit writes whole events. On an error the file is cut back to the events before.
+func (w *Recording) commit(lines []byte, now int64) error {
+	err := w.r.fault("write", w.path)
+	if err == nil {
+		_, err = w.f.Write(lines)
+	}
+	if err != nil {
+		w.fail(fmt.Errorf("writing %s: %w", w.path, err))
+		w.torn = true
+		_ = w.mend() // if it fails, Gap tries again, and readers tolerate a torn end
+		return w.err
+	}
+	w.size += int64(len(lines))
+	w.last = now
+	w.touch(now)
+	if w.size-w.partStart >= w.r.cfg.PartSize {
+		w.closePart()
+		wake(w.r.packWake)
+	}
+	return nil
+}
+
+// touch has what was written brought to the disk, and wakes who follows.
+func (w *Recording) touch(now int64) {
+	if w.dirtySince == clean {
+		w.dirtySince = now
+		w.r.markDirty(w)
+	}
+	w.tellFollowers()
+}
+
+func (w *Recording) tellFollowers() {
+	if w.changed != nil {
+		close(w.changed)
+		w.changed = nil
+	}
+}
+
+// closePart ends the open part, if there is anything in it.
+func (w *Recording) closePart() {
+	w.partSince = w.micros()
+	if w.size == w.partStart {
+		return
+	}
+	w.cuts = append(w.cuts, cut{offset: w.size, at: w.last})
+	w.partStart = w.size
+}
+
+// fail stops the recording.
+func (w *Recording) fail(err error) {
+	w.err = err
+	w.tails = [3]tail{}
+	if w.firstErr == nil {
+		w.firstErr = err
+		close(w.failed)
+	}
+	w.synced.Broadcast()
+}
+
+// mend removes half an event at the end of the file.
+func (w *Recording) mend() error {
+	if !w.torn {
+		return nil
+	}
+	if err := w.r.fault("truncate", w.path); err != nil {
+		return err
+	}
+	if err := w.f.Truncate(w.size); err != nil {
+		return fmt.Errorf("truncating %s: %w", w.path, err)
+	}
+	w.torn = false
+	return nil
+}
+
+// Resize records that the terminal has a new size. A size of 0 is one that the client does not know.
+func (w *Recording) Resize(cols, rows int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	cols, rows = side(cols, w.cols), side(rows, w.rows)
+	if cols == w.cols && rows == w.rows && w.err == nil && !w.closed {
+		return nil
+	}
+	if err := w.event(codeResize, strconv.Itoa(cols)+"x"+strconv.Itoa(rows)); err != nil {
+		return err
+	}
+	w.cols, w.rows = cols, rows
+	return nil
+}
+
+// Mark records a marker, which players show in their time line.
+func (w *Recording) Mark(label string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.event(codeMark, label)
+}
+
+// ExitStatus records the exit status of the program.
+func (w *Recording) ExitStatus(n int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.event(codeExit, strconv.Itoa(n))
+}
+
+// ExitSignal records the name of the signal that ended the program, without SIG (RFC 4254, section 6.10).
+func (w *Recording) ExitSignal(name string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.event(codeSignal, name)
+}
+
+// Gap records that bytes are missing here, and why. It is also how a recording that need not be
+// complete goes on after an error: if it succeeds, Output writes again.
+func (w *Recording) Gap(bytes int64, reason string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return ErrClosed
+	}
+	before := w.err
+	w.err = nil
+	if err := w.mend(); err != nil {
+		w.err = before
+		return err
+	}
+	err := w.event(codeGap, strconv.FormatInt(bytes, 10)+" "+strings.TrimSpace(reason))
+	if err != nil && w.err == nil {
+		w.err = before
+	}
+	return err
+}
+
+// Path is the recording's path inside Config.Dir. It stays good for Open, Export and Verify when
+// the recording is sealed.
+func (w *Recording) Path() string { return w.path }
+
+// Failed is closed at the first error of a write or of the background sync.
+func (w *Recording) Failed() <-chan struct{} { return w.failed }
+
+// Err is the first error of a write or of the background sync.
+func (w *Recording) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.firstErr
+}
+
+// Truncated tells whether the limit was reached.
+func (w *Recording) Truncated() bool { return w.truncated.Load() }
+
+// Close ends the recording and seals it. On an error the asciicast stays as it is, for Recover.
+// Errors of earlier writes are not repeated: see Err and Summary.Lost.
+func (w *Recording) Close() (Summary, error) {
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		<-w.done
+		return w.sum, w.closeErr
+	}
+	w.closed = true
+	w.sum.Path = w.place.packed()
+	w.sum.SHA256 = hex.EncodeToString(w.hash.Sum(nil))
+	w.sum.Truncated = w.truncated.Load()
+	w.sum.Duration = time.Duration(w.micros()) * time.Microsecond
+	w.closePart()
+	w.synced.Broadcast()
+	w.tellFollowers()
+	w.mu.Unlock()
+
+	defer close(w.done)
+	err := w.seal()
+	if err != nil {
+		w.closeErr = fmt.Errorf("sealing %s: %w", w.path, err)
+	}
+	w.r.mu.Lock()
+	delete(w.r.active, w.place.base)
+	w.r.mu.Unlock()
+	w.f.Close()
+	return w.sum, w.closeErr
+}
+
+// seal packs what is left, and takes the asciicast away. On an error that is at least on the disk.
+func (w *Recording) seal() error {
+	err := w.pack()
+	w.packMu.Lock()
+	defer w.packMu.Unlock()
+	if err == nil {
+		err = w.packer.seal(endRecord{
+			Duration: w.sum.Duration.Microseconds(), Kept: w.sum.Kept, Counted: w.sum.Counted, Lost: w.sum.Lost,
+			Input: w.sum.Input, SHA256: w.sum.SHA256, Truncated: w.sum.Truncated,
+		})
+	}
+	if err != nil {
+		return errors.Join(err, w.syncFile())
+	}
+	w.sum.Root = w.packer.chain.String()
+	return nil
+}
+
+// abandon is Close for a Recorder that is closed first.
+func (w *Recording) abandon() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return
+	}
+	w.closed, w.abandoned = true, true
+	w.closeErr = ErrClosed
+	w.fail(ErrClosed)
+	w.tellFollowers()
+	close(w.done)
+}

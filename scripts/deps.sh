@@ -1,0 +1,31 @@
+#!/bin/sh
+# Installs what the tests need of Debian, if anything is missing.
+set -eu
+missing=""
+need() { [ -x "$1" ] || missing="$missing $2"; }
+need /usr/sbin/sshd openssh-server
+need /usr/bin/ssh openssh-client
+need /usr/sbin/slapd slapd
+need /usr/bin/ldapadd ldap-utils
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+need /usr/bin/rsync rsync
+need /usr/bin/plink putty-tools
+need /usr/bin/oathtool oathtool
+need /usr/bin/chromium chromium
+need /usr/bin/ssh-audit ssh-audit
+need /usr/bin/zstd zstd
+need /usr/bin/dbclient dropbear-bin
+need /usr/bin/tmux tmux
+need /usr/bin/expect expect
+[ -n "$missing" ] || exit 0
+echo "installing:$missing"
+sudo=""
+[ "$(id -u)" = 0 ] || sudo=sudo
+export DEBIAN_FRONTEND=noninteractive
+$sudo apt-get update -qq
+# Servers are started by the tests themselves, never by the system.
+printf '#!/bin/sh\nexit 101\n' | $sudo tee /usr/sbin/policy-rc.d >/dev/null
+$sudo chmod 755 /usr/sbin/policy-rc.d
+trap '$sudo rm -f /usr/sbin/policy-rc.d' EXIT
+# shellcheck disable=SC2086
+$sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,0 +1,30 @@
+package session
+
+import "sallyport/audit"
+
+// Announce tells everybody with a session on this node something, and ends nothing. It does not wait for
+// clients that read nothing.
+func (m *Manager) Announce(message string) {
+	m.mu.Lock()
+	sessions := make([]*Session, 0, len(m.live))
+	for _, s := range m.live {
+		sessions = append(sessions, s)
+	}
+	m.mu.Unlock()
+	for _, s := range sessions {
+		s.mu.Lock()
+		for _, c := range s.channels {
+			go c.announce(message)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// announce tells the person on this channel something, once something runs on it.
+func (c *channel) announce(message string) {
+	select {
+	case <-c.started:
+		say(c.down, c.term != nil, audit.Escape(message))
+	default:
+	}
+}

@@ -1,0 +1,342 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/audit"
+	"sallyport/recorder"
+	"sallyport/store"
+)
+
+// channel is one session channel, relayed between the person (down) and the target (up).
+type channel struct {
+	s        *Session
+	down, up ssh.Channel
+
+	in, out   atomic.Int64 // bytes from the person, and to the person
+	limitTold atomic.Bool  // the audit log knows that the recording has reached its limit
+
+	// The fields below belong to the goroutine that handles the client's requests until started is
+	// closed, and do not change after that.
+	term    *ptyRequest // nil: no terminal
+	envs    int
+	envSize int
+	rec     *recorder.Recording // nil: not recorded
+	grant   Grant
+	started chan struct{} // closed when shell, exec or subsystem runs
+	running bool          // started is closed; only the goroutine of the client's requests looks
+
+	starting sync.Mutex     // held from asking the target to run something until the client has the answer
+	fromUp   sync.WaitGroup // stdout and stderr of the target
+	over     chan struct{}  // closed when the channel is done
+
+	mu       sync.Mutex    // guards the fields below
+	row      store.Channel // ID is set by register before the channel is shared
+	recorded string        // why the recording has ended early; "": it has not
+}
+
+// Channel relays one channel that the client opened, and returns when it is over.
+func (s *Session) Channel(nc ssh.NewChannel) {
+	c := &channel{s: s, started: make(chan struct{}), over: make(chan struct{})}
+	if err := s.reserve(c); err != nil {
+		_ = nc.Reject(ssh.ResourceShortage, err.Error())
+		return
+	}
+	defer s.release(c)
+	up, upReqs, err := s.p.Upstream.OpenChannel("session", nil)
+	if err != nil {
+		rejectAs(nc, err)
+		return
+	}
+	c.up = up
+	// The client hears of the channel only now: what it sends must have somewhere to go.
+	down, downReqs, err := nc.Accept()
+	if err != nil {
+		_ = up.Close()
+		return
+	}
+	c.down = down
+	if !s.attach(c) {
+		_ = down.Close()
+		_ = up.Close()
+		return
+	}
+	var fromDown sync.WaitGroup
+	fromDown.Go(func() { c.clientRequests(downReqs) })
+	c.upstreamRequests(upReqs)
+	fromDown.Wait()
+	c.close()
+}
+
+// rejectAs passes on why the target did not open a channel (its MaxSessions, for instance).
+func rejectAs(nc ssh.NewChannel, err error) {
+	var open *ssh.OpenChannelError
+	if errors.As(err, &open) {
+		_ = nc.Reject(open.Reason, "the target refused: "+audit.Escape(open.Message))
+		return
+	}
+	_ = nc.Reject(ssh.ConnectionFailed, "the connection to the target is gone")
+}
+
+// start begins to move data, once the target has agreed to run something. PTY and request state must
+// be complete: other goroutines read it from here on.
+func (c *channel) start() {
+	c.running = true
+	close(c.started)
+	c.fromUp.Go(func() { c.toClient(c.down, c.up, recordOutput) })
+	c.fromUp.Go(func() { c.toClient(c.down.Stderr(), c.up.Stderr(), recordStderr) })
+	go c.toTarget()
+}
+
+// toTarget moves what the person types until they close their side.
+func (c *channel) toTarget() {
+	defer c.up.CloseWrite()
+	b := newBuffer()
+	defer b.release()
+	for {
+		n, err := b.read(c.down)
+		if n > 0 {
+			c.in.Add(int64(n))
+			c.s.touch()
+			if _, werr := c.up.Write(b.bytes(n)); werr != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Streams of the target, as the recorder tells them apart.
+type stream bool
+
+const (
+	recordOutput stream = false
+	recordStderr stream = true
+)
+
+// toClient moves what the target shows. The recorder has each byte before the person does.
+func (c *channel) toClient(dst io.Writer, src io.Reader, which stream) {
+	b := newBuffer()
+	defer b.release()
+	for {
+		n, err := b.read(src)
+		if n > 0 {
+			c.out.Add(int64(n))
+			c.s.touch()
+			if !c.record(which, b.bytes(n)) {
+				return
+			}
+			if _, werr := dst.Write(b.bytes(n)); werr != nil {
+				// The person is gone or has closed the channel. Go on taking what the target
+				// sends, so that its window cannot block other channels, until it notices.
+				_ = c.up.Close()
+				_, _ = io.Copy(io.Discard, src)
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// record hands p to the recorder. It is false when the session must end because p could not be kept.
+func (c *channel) record(which stream, p []byte) bool {
+	if c.rec == nil {
+		return true
+	}
+	write := c.rec.Output
+	if which == recordStderr {
+		write = c.rec.Stderr
+	}
+	if err := write(p); err != nil {
+		return c.recordingFailed(err)
+	}
+	if c.rec.Truncated() && c.limitTold.CompareAndSwap(false, true) {
+		_ = c.s.m.emit(context.Background(), c.event(audit.RecordLimit, audit.OK, "from here on bytes are counted and hashed, not kept", nil))
+	}
+	return true
+}
+
+// recordingFailed ends the session if the rule requires a recording, else raises the alarm once.
+func (c *channel) recordingFailed(err error) bool {
+	c.mu.Lock()
+	first := c.recorded == ""
+	c.recorded = err.Error()
+	c.mu.Unlock()
+	if first {
+		_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.Error, err.Error(), nil))
+	}
+	if !c.grant.Required {
+		return true
+	}
+	if first {
+		go c.s.End("its recording could not be written")
+	}
+	return false
+}
+
+// upstreamRequests passes on the target's requests in their order, and takes the channel down when
+// the target has closed it. EOF and close of the client's side are held back until the exit status
+// went out: x/crypto/ssh answers the client's close at once, and a status after that would be lost.
+func (c *channel) upstreamRequests(reqs <-chan *ssh.Request) {
+	for r := range reqs {
+		switch r.Type {
+		case "exit-status", "exit-signal":
+			c.answered()
+			c.drained(exitGrace)
+			c.noteExit(r)
+			_, _ = c.down.SendRequest(r.Type, false, r.Payload)
+		case "xon-xoff", "eow@openssh.com":
+			c.answered()
+			_, _ = c.down.SendRequest(r.Type, false, r.Payload)
+		}
+		if r.WantReply {
+			_ = r.Reply(false, nil)
+		}
+	}
+	c.answered()
+	c.drained(0)
+	c.receipt()
+	_ = c.down.CloseWrite()
+	_ = c.down.Close()
+}
+
+// answered returns when the client has the answer to the request that made the target run something:
+// a fast program's exit status and close must not overtake it.
+func (c *channel) answered() {
+	c.starting.Lock()
+	defer c.starting.Unlock()
+}
+
+// exitGrace is how long an exit status waits for output that came before it. A program that left
+// others running with its output open would otherwise hold it back for as long as they run.
+const exitGrace = 100 * time.Millisecond
+
+// drained returns when all that the target sent has been passed on, or after limit unless it is 0.
+func (c *channel) drained(limit time.Duration) {
+	select {
+	case <-c.started:
+	default:
+		return
+	}
+	done := make(chan struct{})
+	go func() { c.fromUp.Wait(); close(done) }()
+	var timeout <-chan time.Time
+	if limit > 0 {
+		t := time.NewTimer(limit)
+		defer t.Stop()
+		timeout = t.C
+	}
+	select {
+	case <-done:
+	case <-timeout:
+	}
+}
+
+// noteExit keeps how the program ended.
+func (c *channel) noteExit(r *ssh.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.Type == "exit-status" {
+		var p exitStatus
+		if ssh.Unmarshal(r.Payload, &p) == nil {
+			n := int(p.Status)
+			c.row.ExitStatus = &n
+		}
+		return
+	}
+	var p struct {
+		Signal string
+		Rest   []byte `ssh:"rest"`
+	}
+	if ssh.Unmarshal(r.Payload, &p) == nil {
+		c.row.ExitSignal = audit.Escape(p.Signal)
+	}
+}
+
+// receipt is the last line of a shell: it tells the person that they were recorded, and an id to quote.
+func (c *channel) receipt() {
+	if c.rec != nil && c.term != nil && c.row.Kind == kindShell {
+		// Not through the recorder: it is no output of the target.
+		say(c.down, true, fmt.Sprintf("session %s was recorded.", c.s.row.ID))
+	}
+}
+
+// end tells the person on this channel that the session is over.
+func (c *channel) end(reason string) {
+	select {
+	case <-c.started:
+		if c.rec != nil {
+			_ = c.rec.Mark("session ended: " + audit.Escape(reason))
+		}
+		say(c.down, c.term != nil, "session ended: "+audit.Escape(reason)+".")
+		_, _ = c.down.SendRequest("exit-status", false, ssh.Marshal(exitStatus{255}))
+	default:
+	}
+	_ = c.down.Close()
+	_ = c.up.Close()
+}
+
+// close seals the recording and writes the end of the channel.
+func (c *channel) close() {
+	close(c.over)
+	_ = c.up.Close()
+	_ = c.down.Close()
+	select {
+	case <-c.started:
+	default:
+		return // nothing ever ran on it
+	}
+	row := c.snapshot()
+	row.Ended = time.Now()
+	detail := map[string]string{"kind": row.Kind, "bytes-in": fmt.Sprint(row.BytesIn), "bytes-out": fmt.Sprint(row.BytesOut)}
+	if row.ExitStatus != nil {
+		detail["exit-status"] = fmt.Sprint(*row.ExitStatus)
+	}
+	if c.rec != nil {
+		if row.ExitStatus != nil {
+			_ = c.rec.ExitStatus(*row.ExitStatus)
+		} else if row.ExitSignal != "" {
+			_ = c.rec.ExitSignal(row.ExitSignal)
+		}
+		sum, err := c.rec.Close()
+		if err != nil {
+			_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.Error, err.Error(), nil))
+		}
+		row.Recording, row.SHA256, row.Truncated = sum.Path, sum.SHA256, sum.Truncated
+		detail["recording"], detail["root"], detail["sha256"] = sum.Path, sum.Root, sum.SHA256
+	}
+	c.s.m.later(func(ctx context.Context) error {
+		return c.s.m.cfg.Store.Sessions.CloseChannel(ctx, c.s.row.ID, row)
+	})
+	_ = c.s.m.emit(context.Background(), c.event(audit.ChannelEnded, audit.OK, "", detail))
+}
+
+// snapshot is the channel's row with the counters as of now.
+func (c *channel) snapshot() store.Channel {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	row := c.row
+	row.BytesIn, row.BytesOut = c.in.Load(), c.out.Load()
+	return row
+}
+
+func (c *channel) event(kind string, result audit.Result, reason string, detail map[string]string) audit.Event {
+	e := c.s.event(kind, result, reason)
+	e.Detail = map[string]string{"channel": fmt.Sprint(c.row.ID)}
+	for k, v := range detail {
+		e.Detail[k] = v
+	}
+	return e
+}

@@ -1,0 +1,41 @@
+package session
+
+import "strings"
+
+// Channel kinds of the rules that a session channel can be.
+const (
+	kindShell = "shell"
+	kindExec  = "exec"
+	kindSFTP  = "sftp"
+)
+
+// shortcut names the kind of a command that is one of the well-known file transfer programs and
+// nothing else: "scp", "rsync", "git" or "". The whole command is looked at to its end; any shell
+// metacharacter makes it an ordinary exec. It is a label for rules and lists, not a confinement:
+// whoever may exec may do all of this too.
+func shortcut(command string) string {
+	words := strings.Fields(command)
+	if len(words) < 2 || strings.ContainsAny(command, "\n\r;&|<>`$(){}!\\\"") {
+		return ""
+	}
+	// One pair of single quotes around the last word is how scp and git quote a path.
+	if n := strings.Count(command, "'"); n != 0 && (n != 2 || !strings.HasSuffix(command, "'") || !strings.Contains(command, " '")) {
+		return ""
+	}
+	switch words[0] {
+	case "scp":
+		for _, w := range words[1 : len(words)-1] {
+			if w == "-t" || w == "-f" {
+				return "scp"
+			}
+		}
+	case "rsync":
+		// -e on the server's side would run a program (rsync --server -e.sh).
+		if words[1] == "--server" && !strings.Contains(command, " --rsh") && !strings.Contains(command, " --daemon") {
+			return "rsync"
+		}
+	case "git-upload-pack", "git-receive-pack", "git-upload-archive":
+		return "git"
+	}
+	return ""
+}

@@ -1,0 +1,279 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/internal/auditlog"
+	"sallyport/recorder"
+	"sallyport/store"
+)
+
+// Config of a [Manager]. The Config must not be modified after NewManager.
+type Config struct {
+	Store    *store.Store
+	Recorder *recorder.Recorder
+	Audit    *auditlog.Log
+	Node     string
+	Log      *slog.Logger // nil: slog.Default()
+}
+
+// topicEnd is the bus topic on which nodes ask each other to end a session.
+const topicEnd = "session.end"
+
+// Manager knows the sessions that are open on this node.
+type Manager struct {
+	cfg Config
+
+	mu       sync.Mutex // guards the fields below
+	live     map[string]*Session
+	draining bool
+	idle     chan struct{} // closed when draining and the last session is gone
+	pending  []func(context.Context) error
+}
+
+// NewManager returns a Manager. Call [Manager.Run] beside it.
+func NewManager(cfg Config) *Manager {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	return &Manager{cfg: cfg, live: map[string]*Session{}, idle: make(chan struct{})}
+}
+
+func (m *Manager) add(s *Session) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.draining {
+		return false
+	}
+	m.live[s.row.ID] = s
+	return true
+}
+
+func (m *Manager) remove(s *Session) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.live, s.row.ID)
+	if m.draining && len(m.live) == 0 {
+		closeOnce(m.idle)
+	}
+}
+
+// Live lists the sessions that are open on this node, oldest first.
+func (m *Manager) Live() []Info {
+	m.mu.Lock()
+	sessions := make([]*Session, 0, len(m.live))
+	for _, s := range m.live {
+		sessions = append(sessions, s)
+	}
+	m.mu.Unlock()
+	slices.SortFunc(sessions, func(a, b *Session) int { return a.row.Started.Compare(b.row.Started) })
+	out := make([]Info, 0, len(sessions))
+	for _, s := range sessions {
+		out = append(out, s.info())
+	}
+	return out
+}
+
+// Count tells how many sessions user has open on this node under rule; "" counts all rules.
+func (m *Manager) Count(user, rule string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for _, s := range m.live {
+		if s.row.User == user && (rule == "" || s.row.Rule == rule) {
+			n++
+		}
+	}
+	return n
+}
+
+// endOrder travels on the bus.
+type endOrder struct {
+	ID, By, Message string
+}
+
+// End closes both sides of a live session on whatever node and tells the person why.
+// store.ErrNotFound if no live session has this id.
+func (m *Manager) End(ctx context.Context, id, by, message string) error {
+	order := endOrder{ID: id, By: by, Message: message}
+	if m.endHere(order) {
+		return nil
+	}
+	row, err := m.cfg.Store.Sessions.Get(ctx, id)
+	if err != nil {
+		return fmt.Errorf("ending session %s: %w", audit.Escape(id), err)
+	}
+	if row.State != store.Live {
+		return fmt.Errorf("ending session %s: it is %s: %w", id, row.State, store.ErrNotFound)
+	}
+	payload, err := json.Marshal(order)
+	if err != nil {
+		return err
+	}
+	return m.cfg.Store.Bus.Publish(ctx, topicEnd, string(payload))
+}
+
+func (m *Manager) endHere(o endOrder) bool {
+	m.mu.Lock()
+	s := m.live[o.ID]
+	m.mu.Unlock()
+	if s == nil {
+		return false
+	}
+	text := "ended by " + o.By
+	if o.Message != "" {
+		text += ": " + o.Message
+	}
+	s.End(text)
+	return true
+}
+
+// EndUser ends every session of user on this node.
+func (m *Manager) EndUser(user, reason string) {
+	for _, i := range m.Live() {
+		if i.User == user {
+			m.endHere(endOrder{ID: i.ID, By: "an operator", Message: reason})
+		}
+	}
+}
+
+// Drain tells every person that message, ends their sessions and waits until recordings are sealed
+// or ctx ends. No session can be opened afterwards.
+func (m *Manager) Drain(ctx context.Context, message string) {
+	m.mu.Lock()
+	m.draining = true
+	if len(m.live) == 0 {
+		closeOnce(m.idle)
+	}
+	sessions := make([]*Session, 0, len(m.live))
+	for _, s := range m.live {
+		sessions = append(sessions, s)
+	}
+	m.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, s := range sessions {
+		wg.Go(func() { s.End(message) })
+	}
+	wg.Wait()
+	select {
+	case <-m.idle:
+	case <-ctx.Done():
+	}
+	_ = m.flush(ctx)
+}
+
+// Run takes orders of other nodes and writes what the database could not take before, until ctx ends.
+// First it completes what a process of this node that died has left.
+func (m *Manager) Run(ctx context.Context) error {
+	if err := m.recover(ctx); err != nil {
+		m.cfg.Log.Error("completing what a dead process left", "error", err)
+	}
+	messages, cancel := m.cfg.Store.Bus.Subscribe(topicEnd)
+	defer cancel()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case msg, ok := <-messages:
+			if !ok {
+				return errors.New("the bus has closed")
+			}
+			var o endOrder
+			if json.Unmarshal([]byte(msg.Payload), &o) == nil {
+				m.endHere(o)
+			}
+		case <-tick.C:
+			if err := m.flush(ctx); err != nil {
+				m.cfg.Log.Warn("the database still does not take what is waiting", "error", err)
+			}
+		}
+	}
+}
+
+// recover marks sessions of this node that nobody ended as lost, and seals their recordings.
+func (m *Manager) recover(ctx context.Context) error {
+	lost, err := m.cfg.Store.Sessions.MarkLost(ctx, m.cfg.Node)
+	if err != nil {
+		return fmt.Errorf("marking lost sessions: %w", err)
+	}
+	for _, row := range lost {
+		_ = m.emit(ctx, audit.Event{Type: audit.SessionEnded, Result: audit.Error, Door: audit.DoorSSH, User: row.User, Source: row.Source,
+			Target: row.Target, Account: row.Account, Session: row.ID, Reason: "lost: the process of this node died"})
+	}
+	sealed, err := m.cfg.Recorder.Recover(ctx, m.isLive)
+	for _, r := range sealed {
+		_ = m.emit(ctx, audit.Event{Type: audit.RecordSealed, Result: audit.OK, Session: r.Session,
+			Detail: map[string]string{"recording": r.Path, "root": r.Summary.Root}})
+	}
+	return err
+}
+
+func (m *Manager) isLive(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.live[id] != nil
+}
+
+func (m *Manager) emit(ctx context.Context, e audit.Event) error { return m.cfg.Audit.Emit(ctx, e) }
+
+// later does write now, or keeps it for when the database is back: the end of a session that goes on
+// while the database is away must not be forgotten.
+func (m *Manager) later(write func(context.Context) error) {
+	m.mu.Lock()
+	waiting := len(m.pending) > 0
+	if waiting {
+		m.pending = append(m.pending, write)
+	}
+	m.mu.Unlock()
+	if waiting {
+		return
+	}
+	if err := write(context.Background()); errors.Is(err, store.ErrUnavailable) {
+		m.mu.Lock()
+		m.pending = append(m.pending, write)
+		m.mu.Unlock()
+	} else if err != nil {
+		m.cfg.Log.Error("writing about a session", "error", err)
+	}
+}
+
+// flush writes what waits, in order, until the database refuses.
+func (m *Manager) flush(ctx context.Context) error {
+	for {
+		m.mu.Lock()
+		if len(m.pending) == 0 {
+			m.mu.Unlock()
+			return nil
+		}
+		write := m.pending[0]
+		m.mu.Unlock()
+		err := write(ctx)
+		if errors.Is(err, store.ErrUnavailable) {
+			return err
+		}
+		if err != nil {
+			m.cfg.Log.Error("writing about a session", "error", err)
+		}
+		m.mu.Lock()
+		m.pending = m.pending[1:]
+		m.mu.Unlock()
+	}
+}
+
+func closeOnce(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+		close(c)
+	}
+}

@@ -1,0 +1,284 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/audit"
+	"sallyport/recorder"
+)
+
+// Bounds of what a client may set before its program starts.
+const (
+	maxEnvs    = 64
+	maxEnvSize = 32 << 10
+	maxCommand = 256 << 10
+)
+
+// ptyRequest is the payload of pty-req (RFC 4254, section 6.2).
+type ptyRequest struct {
+	Term                          string
+	Cols, Rows, WidthPx, HeightPx uint32
+	Modes                         string
+}
+
+// windowChange is the payload of window-change (RFC 4254, section 6.7).
+type windowChange struct{ Cols, Rows, WidthPx, HeightPx uint32 }
+
+// clientRequests decides and passes on the client's requests in their order, and tells the target
+// when the client has closed the channel.
+func (c *channel) clientRequests(reqs <-chan *ssh.Request) {
+	for r := range reqs {
+		ok := c.clientRequest(r)
+		if r.WantReply {
+			_ = r.Reply(ok, nil)
+		}
+	}
+	_ = c.up.Close() // hangs up the program's terminal
+}
+
+func (c *channel) clientRequest(r *ssh.Request) bool {
+	switch r.Type {
+	case "pty-req":
+		return c.ptyRequest(r)
+	case "env":
+		return c.envRequest(r)
+	case "shell", "exec", "subsystem":
+		return c.startRequest(r)
+	case "window-change":
+		return c.windowChange(r)
+	case "signal", "break":
+		return c.running && c.pass(r)
+	}
+	if r.Type != "keepalive@openssh.com" {
+		c.refused(r.Type, "request is not allowed")
+	}
+	return false
+}
+
+// pass sends r on as it is and returns the target's answer.
+func (c *channel) pass(r *ssh.Request) bool {
+	ok, err := c.up.SendRequest(r.Type, r.WantReply, r.Payload)
+	return err == nil && (ok || !r.WantReply)
+}
+
+func (c *channel) ptyRequest(r *ssh.Request) bool {
+	var p ptyRequest
+	if c.running || c.term != nil || len(r.Payload) > 8<<10 || ssh.Unmarshal(r.Payload, &p) != nil {
+		return false
+	}
+	if !c.pass(r) {
+		return false
+	}
+	c.term = &p
+	return true
+}
+
+// envRequest lets language and terminal settings through and drops the rest without a word, as sshd
+// does; anything else could change what runs on the target.
+func (c *channel) envRequest(r *ssh.Request) bool {
+	var p struct{ Name, Value string }
+	if c.running || ssh.Unmarshal(r.Payload, &p) != nil {
+		return false
+	}
+	c.envs++
+	c.envSize += len(r.Payload)
+	if c.envs > maxEnvs || c.envSize > maxEnvSize {
+		return false
+	}
+	if p.Name != "LANG" && p.Name != "TERM" && !strings.HasPrefix(p.Name, "LC_") {
+		return false
+	}
+	return c.pass(r)
+}
+
+func (c *channel) windowChange(r *ssh.Request) bool {
+	var p windowChange
+	if c.term == nil || ssh.Unmarshal(r.Payload, &p) != nil {
+		return false
+	}
+	// Recorded first: what the target then draws is drawn for the new size.
+	if c.rec != nil && c.rec.Resize(int(min(p.Cols, 10000)), int(min(p.Rows, 10000))) != nil && c.grant.Required {
+		return false
+	}
+	return c.pass(r)
+}
+
+// startRequest is where a channel becomes a shell, a command or a file transfer: the rules are asked,
+// the recording begins, and only then does the target hear of it.
+func (c *channel) startRequest(r *ssh.Request) bool {
+	if c.running {
+		return false // RFC 4254, section 6.5: only one of these can succeed per channel
+	}
+	kind, command, err := parseStart(r)
+	if err != nil {
+		c.refused(r.Type, err.Error())
+		return false
+	}
+	grant, kind, err := c.authorize(kind, command)
+	if err != nil || !grant.Allowed {
+		text := grant.Refusal
+		if err != nil {
+			text = "the rules could not be read; try again in a minute"
+		}
+		return c.refuseStart(r, text)
+	}
+	c.grant = grant
+	c.mu.Lock()
+	c.row.Kind, c.row.Command, c.row.Term, c.row.Started = kind, audit.Escape(command), c.term != nil, time.Now()
+	c.mu.Unlock()
+	if err := c.record0(kind, command); err != nil {
+		return c.refuseStart(r, "this session has to be recorded, and that is not possible now: "+err.Error()+". Tell an operator")
+	}
+	if err := c.s.m.cfg.Store.Sessions.OpenChannel(context.Background(), c.s.row.ID, c.snapshot()); err != nil {
+		c.abandon()
+		return c.refuseStart(r, "the database is not available; try again in a minute")
+	}
+	if err := c.s.m.emit(context.Background(), c.event(audit.ChannelStarted, audit.OK, "", map[string]string{"kind": kind, "command": command})); err != nil {
+		c.abandon()
+		return c.refuseStart(r, "the audit log cannot be written; try again in a minute")
+	}
+	c.starting.Lock()
+	defer c.starting.Unlock()
+	ok := c.pass(r)
+	c.answer(r, ok)
+	if !ok {
+		c.abandon()
+		return false
+	}
+	c.start()
+	return true
+}
+
+// answer replies now, and only once, to a request that the caller goes on with.
+func (c *channel) answer(r *ssh.Request, ok bool) {
+	if r.WantReply {
+		_ = r.Reply(ok, nil)
+		r.WantReply = false
+	}
+}
+
+// parseStart gives the kind that the request asks for, before rules.
+func parseStart(r *ssh.Request) (kind, command string, err error) {
+	if r.Type == "shell" {
+		return kindShell, "", nil
+	}
+	var p struct{ Text string }
+	if len(r.Payload) > maxCommand {
+		return "", "", errors.New("command is longer than 256 KiB")
+	}
+	if err := ssh.Unmarshal(r.Payload, &p); err != nil {
+		return "", "", errors.New("malformed request")
+	}
+	if r.Type == "exec" {
+		return kindExec, p.Text, nil
+	}
+	if p.Text == "sftp" {
+		return kindSFTP, "", nil
+	}
+	return "", "", errors.New("subsystem " + audit.Escape(p.Text) + " is not known")
+}
+
+// authorize asks the rules. A command that is one of the named shortcuts is asked for by that name
+// first; where no rule speaks of the shortcut, who may exec may also do this. A rule that denies the
+// shortcut is final.
+func (c *channel) authorize(kind, command string) (Grant, string, error) {
+	ctx := context.Background()
+	if kind == kindExec {
+		if name := shortcut(command); name != "" {
+			g, err := c.s.p.Authorize(ctx, name)
+			if err != nil || g.Allowed || g.Denied {
+				return g, name, err
+			}
+		}
+	}
+	g, err := c.s.p.Authorize(ctx, kind)
+	return g, kind, err
+}
+
+// refuseStart says why on the channel itself, so that the person reads it wherever they are, and
+// accepts the request for that alone.
+func (c *channel) refuseStart(r *ssh.Request, text string) bool {
+	c.answer(r, true)
+	say(c.down, c.term != nil, text)
+	_, _ = c.down.SendRequest("exit-status", false, ssh.Marshal(exitStatus{255}))
+	_ = c.down.CloseWrite()
+	_ = c.down.Close()
+	_ = c.up.Close()
+	return true
+}
+
+// record0 begins the recording if the rule wants one. File transfers are counted, not recorded.
+func (c *channel) record0(kind, command string) error {
+	if !c.grant.Record || kind == kindSFTP {
+		return nil
+	}
+	h := recorder.Header{
+		Session: c.s.row.ID, Channel: c.row.ID, Started: c.row.Started, Width: 80, Height: 24, Kind: kind, Command: command,
+		Title: c.s.row.User + " on " + c.s.row.Account + "@" + c.s.row.Target,
+	}
+	if c.term != nil {
+		h.Width, h.Height, h.Term = int(min(c.term.Cols, 10000)), int(min(c.term.Rows, 10000)), c.term.Term
+	} else {
+		h.Limit = c.grant.RecordLimit
+	}
+	rec, err := c.s.m.cfg.Recorder.Create(h)
+	if err != nil {
+		_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.Error, err.Error(), nil))
+		if c.grant.Required {
+			return err
+		}
+		return nil
+	}
+	c.rec = rec
+	c.mu.Lock()
+	c.row.Recording = rec.Path()
+	c.mu.Unlock()
+	go c.watchRecording(rec)
+	return nil
+}
+
+// watchRecording notices an error of the background sync while nothing is being written.
+func (c *channel) watchRecording(rec *recorder.Recording) {
+	select {
+	case <-rec.Failed():
+		c.recordingFailed(rec.Err())
+	case <-c.over:
+	}
+}
+
+// abandon closes a recording of something that never ran.
+func (c *channel) abandon() {
+	if c.rec != nil {
+		_, _ = c.rec.Close()
+		c.rec = nil
+	}
+}
+
+func (c *channel) refused(what, why string) {
+	c.s.reportRefused(c.event(audit.ChannelRefused, audit.Refused, why, map[string]string{"request": audit.Escape(what)}))
+}
+
+// Refused writes the audit event of a channel that the door turned away.
+func (s *Session) Refused(what, why string) {
+	e := s.event(audit.ChannelRefused, audit.Refused, why)
+	e.Detail = map[string]string{"channel-type": what}
+	s.reportRefused(e)
+}
+
+// maxRefusedEvents bounds the events that one session can cause by asking for what it may not have.
+const maxRefusedEvents = 100
+
+func (s *Session) reportRefused(e audit.Event) {
+	switch n := s.refused.Add(1); {
+	case n > maxRefusedEvents:
+		return
+	case n == maxRefusedEvents:
+		e.Reason += " (further ones of this session are not listed)"
+	}
+	_ = s.m.emit(context.Background(), e)
+}

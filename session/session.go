@@ -1,0 +1,280 @@
+// Package session carries a person's whole connection through the bastion between client and
+// upstream, and knows all that are open. (This is not the RFC 4254 channel type "session"; that one is
+// called a session channel here.)
+//
+// A byte reaches the person only after the recorder has it. Requests are decided before they are
+// passed on, in the order of their arrival; bytes are moved without being understood.
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/audit"
+	"sallyport/store"
+)
+
+// Upstream is an open connection to a target; *upstream.Upstream is the real one.
+type Upstream interface {
+	OpenChannel(name string, data []byte) (ssh.Channel, <-chan *ssh.Request, error)
+	Close() error
+	Done() <-chan struct{}
+}
+
+// Grant is what the rules allow for one channel.
+type Grant struct {
+	Allowed     bool
+	Refusal     string // one line for the person when not allowed
+	Denied      bool   // a rule says no; false: merely no rule says yes
+	Record      bool   // keep a recording
+	Required    bool   // and end the session when that fails
+	RecordLimit int64  // bytes kept of a channel without a terminal
+}
+
+// Limits of one session; zero fields set none.
+type Limits struct {
+	Idle, Max time.Duration
+}
+
+// Params of a session to open.
+type Params struct {
+	Row       store.Session // UserID, User, Target, Address, Account, Source, Client, Rule, Recording, KeyFingerprint
+	Client    ssh.Conn      // the person's connection, closed when the session is ended from here
+	Upstream  Upstream
+	Limits    Limits
+	Authorize func(ctx context.Context, kind string) (Grant, error) // asked for every channel; an error refuses
+}
+
+// maxSessionChannels bounds the session channels that are open at once in one connection, as
+// OpenSSH's MaxSessions does.
+const maxSessionChannels = 10
+
+// Session is one open session.
+type Session struct {
+	m   *Manager
+	p   Params
+	row store.Session
+
+	active  atomic.Int64 // unix nanoseconds of the last byte in either direction
+	refused atomic.Int64 // channels and requests that were turned away
+	closing chan struct{}
+
+	mu       sync.Mutex       // guards the fields below
+	channels map[int]*channel // both sides are open
+	open     int              // channels that have a place, attached or not
+	next     int              // id of the next channel
+	ended    bool
+	reason   string
+	timers   []*time.Timer
+	gone     *sync.Cond // a channel has ended
+}
+
+// Open registers a session, writes its row and its audit event, and ends it when the upstream goes.
+func (m *Manager) Open(ctx context.Context, p Params) (*Session, error) {
+	p.Row.Node, p.Row.State = m.cfg.Node, store.Live
+	row, err := m.cfg.Store.Sessions.Open(ctx, p.Row)
+	if err != nil {
+		return nil, fmt.Errorf("writing the session: %w", err)
+	}
+	s := &Session{m: m, p: p, row: row, channels: map[int]*channel{}, closing: make(chan struct{}), next: 1}
+	s.gone = sync.NewCond(&s.mu)
+	s.touch()
+	if !m.add(s) {
+		_ = m.cfg.Store.Sessions.End(ctx, row.ID, "the bastion is shutting down")
+		return nil, errors.New("the bastion is shutting down")
+	}
+	if err := m.emit(ctx, s.event(audit.SessionStarted, audit.OK, "")); err != nil {
+		s.End("the audit log could not be written")
+		s.Close("the audit log could not be written")
+		return nil, err
+	}
+	s.startTimers()
+	go func() {
+		select {
+		case <-p.Upstream.Done():
+			s.upstreamGone()
+		case <-s.closing:
+		}
+	}()
+	return s, nil
+}
+
+// ID is the session's id.
+func (s *Session) ID() string { return s.row.ID }
+
+func (s *Session) touch() { s.active.Store(time.Now().UnixNano()) }
+
+// upstreamGone lets the channels that are open bring home what the target had still sent, then ends.
+func (s *Session) upstreamGone() {
+	s.wait(lastWords)
+	s.End("the target closed the connection")
+}
+
+// startTimers arms the rule's limits of time.
+func (s *Session) startTimers() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.p.Limits.Max; d > 0 {
+		s.timers = append(s.timers, time.AfterFunc(d, func() { s.End(fmt.Sprintf("the rule's maximum of %s is over", d)) }))
+	}
+	if d := s.p.Limits.Idle; d > 0 {
+		var t *time.Timer
+		t = time.AfterFunc(d, func() {
+			idle := time.Since(time.Unix(0, s.active.Load()))
+			if idle >= d {
+				s.End(fmt.Sprintf("nothing was typed or shown for %s", d))
+				return
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if !s.ended {
+				t.Reset(d - idle)
+			}
+		})
+		s.timers = append(s.timers, t)
+	}
+}
+
+// End tells the person why, and closes both sides. Bookkeeping is done by [Session.Close], which the
+// door calls when the person's connection is gone.
+func (s *Session) End(reason string) {
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return
+	}
+	s.ended, s.reason = true, reason
+	for _, t := range s.timers {
+		t.Stop()
+	}
+	channels := make([]*channel, 0, len(s.channels))
+	for _, c := range s.channels {
+		channels = append(channels, c)
+	}
+	s.mu.Unlock()
+	close(s.closing)
+
+	var wg sync.WaitGroup
+	for _, c := range channels {
+		wg.Go(func() { c.end(reason) })
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(500 * time.Millisecond): // a client that reads nothing does not delay its end
+	}
+	_ = s.p.Upstream.Close()
+	_ = s.p.Client.Close()
+}
+
+// Close waits until every channel is done and writes the end of the session. The door calls it once,
+// when the person's connection has ended; reason is used unless the session was ended before.
+func (s *Session) Close(reason string) {
+	s.mu.Lock()
+	if !s.ended {
+		s.ended, s.reason = true, reason
+		for _, t := range s.timers {
+			t.Stop()
+		}
+		close(s.closing)
+	}
+	reason = s.reason
+	s.mu.Unlock()
+	s.wait(lastWords)
+	_ = s.p.Upstream.Close()
+	_ = s.p.Client.Close()
+	s.wait(0)
+	s.m.later(func(ctx context.Context) error { return s.m.cfg.Store.Sessions.End(ctx, s.row.ID, reason) })
+	_ = s.m.emit(context.Background(), s.event(audit.SessionEnded, audit.OK, reason))
+	s.m.remove(s)
+}
+
+// lastWords is how long channels may take to pass on what one side has sent before it went.
+const lastWords = 5 * time.Second
+
+// wait returns when no channel is open any more, or after limit unless that is 0.
+func (s *Session) wait(limit time.Duration) {
+	over := false
+	if limit > 0 {
+		t := time.AfterFunc(limit, func() {
+			s.mu.Lock()
+			over = true
+			s.mu.Unlock()
+			s.gone.Broadcast()
+		})
+		defer t.Stop()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.open > 0 && !over {
+		s.gone.Wait()
+	}
+}
+
+// event fills in what every event of this session has.
+func (s *Session) event(kind string, result audit.Result, reason string) audit.Event {
+	return audit.Event{
+		Type: kind, Result: result, Door: audit.DoorSSH, User: s.row.User, Source: s.row.Source, Target: s.row.Target,
+		Account: s.row.Account, Session: s.row.ID, Rule: s.row.Rule, Reason: reason,
+	}
+}
+
+// reserve takes a place for c and gives it a number, or says why there may be no more channels.
+func (s *Session) reserve(c *channel) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.ended:
+		return errors.New("the session has ended")
+	case s.open >= maxSessionChannels:
+		return fmt.Errorf("no more than %d session channels at once in one connection", maxSessionChannels)
+	}
+	c.row.ID = s.next
+	s.next++
+	s.open++
+	return nil
+}
+
+// attach makes c known to End and Live. It is false when the session has ended meanwhile.
+func (s *Session) attach(c *channel) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.channels[c.row.ID] = c
+	}
+	return !s.ended
+}
+
+func (s *Session) release(c *channel) {
+	s.mu.Lock()
+	delete(s.channels, c.row.ID)
+	s.open--
+	s.mu.Unlock()
+	s.gone.Broadcast()
+}
+
+// Info is what is known of an open session now.
+type Info struct {
+	ID, User, Target, Account, Source string
+	Started                           time.Time
+	Channels                          []store.Channel // with the counters as of now
+}
+
+func (s *Session) info() Info {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := Info{ID: s.row.ID, User: s.row.User, Target: s.row.Target, Account: s.row.Account, Source: s.row.Source, Started: s.row.Started}
+	for id := 1; id < s.next; id++ {
+		if c, ok := s.channels[id]; ok {
+			i.Channels = append(i.Channels, c.snapshot())
+		}
+	}
+	return i
+}

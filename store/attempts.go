@@ -1,0 +1,502 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Counter is one of the limits that an attempt is under: failures of one key of one kind, such as
+// kind "source" and key "192.0.2.7".
+type Counter struct {
+	Kind string // a word of ours, without ":"
+	Key  string // anything, also what a stranger typed
+
+	// Limit is how many failures set the lock; at least 1.
+	Limit int
+
+	// Window is the time from the first failure after which counting begins anew. 0 counts failures
+	// in a row: only a success that resets the kind ends the row (and 90 days without a failure).
+	Window time.Duration
+
+	// Lock is how long the lock then holds; 0 means until it is cleared.
+	Lock time.Duration
+
+	// Exempt attempts are counted, but never refused by this counter.
+	Exempt bool
+}
+
+// Reservation is the right to evaluate one guess. It ends with one of [Attempts.Fail],
+// [Attempts.Succeed] and [Attempts.Cancel]; if its node dies first, [Attempts.Reap] makes it a
+// failure.
+type Reservation struct {
+	ID       string
+	Counters []Counter
+}
+
+// Outcome is what [Attempts.Reserve] decided. The zero value refuses.
+type Outcome int
+
+// Outcomes.
+const (
+	Locked   Outcome = iota // a lock is in force: evaluate nothing
+	Busy                    // with all attempts in flight the limit might be passed: wait and ask again
+	Reserved                // evaluate the guess
+)
+
+// String returns the name of the outcome.
+func (o Outcome) String() string {
+	switch o {
+	case Busy:
+		return "busy"
+	case Reserved:
+		return "reserved"
+	}
+	return "locked"
+}
+
+// Lock is a counter that has reached its limit.
+type Lock struct {
+	ID       string // "kind:key", for [Attempts.Clear]
+	Kind     string
+	Key      string // a long or unprintable key is kept as "sha256:…"
+	Failures int
+	Since    time.Time // when the lock was set
+	Until    time.Time // Forever: until it is cleared
+}
+
+// Forever is the end of a lock that holds until it is cleared.
+var Forever = time.Date(9999, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// forgetAfter is when a counter of failures in a row is forgotten if none follows. Without an end
+// strangers could fill the table for ever.
+const forgetAfter = 90 * 24 * time.Hour
+
+// Attempts is where a guess is reserved before it is evaluated, so that no number of parallel
+// guesses passes a limit: a counter never has more failures and attempts in flight than its limit.
+//
+// A counter's lock and window end by time; the row is corrected when it is next used. While a lock
+// is in force a success does not end it, not even one of an exempt attempt.
+type Attempts struct{ db *db }
+
+// lapsed tells in SQL that what a row of counters says is over. Its parameter is now.
+const lapsed = "(counters.expires > 0 AND counters.expires <= ?)"
+
+// errRefused rolls a reservation back.
+var errRefused = errors.New("a counter refuses")
+
+// Reserve takes a place under all counters, or none: then the Outcome is [Busy], or [Locked] with
+// the lock that holds longest. Reservation is valid only if the Outcome is [Reserved]. No two
+// counters may have the same kind and key.
+func (s Attempts) Reserve(ctx context.Context, counters []Counter) (Reservation, Outcome, Lock, error) {
+	const what = "reserving an attempt"
+	counters, err := canonical(counters)
+	if err != nil {
+		return Reservation{}, Locked, Lock{}, fmt.Errorf("%s: %w", what, err)
+	}
+	r := Reservation{Counters: counters}
+	if r.ID, err = newID(); err != nil {
+		return Reservation{}, Locked, Lock{}, fmt.Errorf("%s: %w", what, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	select {
+	case s.db.gate <- struct{}{}:
+		defer func() { <-s.db.gate }()
+	case <-ctx.Done():
+		return Reservation{}, Locked, Lock{}, s.db.explain(ctx, what, ctx.Err())
+	}
+	// A look first: most of a flood is refused here, without waiting for locks of rows. What it lets
+	// pass is decided by the transaction.
+	outcome, lock, err := s.look(ctx, counters)
+	if err != nil || outcome != Reserved {
+		return Reservation{}, outcome, lock, err
+	}
+	err = s.db.changing(ctx, what, func(ctx context.Context, tx querier) error {
+		return s.reserve(ctx, tx, r, ms(s.db.now()))
+	})
+	if errors.Is(err, errRefused) {
+		return Reservation{}, Busy, Lock{}, nil // if it is a lock, the next look will tell
+	}
+	if err != nil {
+		return Reservation{}, Locked, Lock{}, err
+	}
+	return r, Reserved, Lock{}, nil
+}
+
+// canonical returns counters in the one order in which all transactions lock them, so that none
+// wait for each other crosswise, and with keys as they are kept.
+func canonical(counters []Counter) ([]Counter, error) {
+	counters = slices.Clone(counters)
+	for i, c := range counters {
+		if c.Limit < 1 || c.Window < 0 || c.Lock < 0 {
+			return nil, fmt.Errorf("counter %s: limit %d, window %v or lock %v is out of range", c.Kind, c.Limit, c.Window, c.Lock)
+		}
+		if c.Kind == "" || strings.Contains(c.Kind, ":") {
+			return nil, fmt.Errorf("counter %q: the kind must be a word", c.Kind)
+		}
+		counters[i].Key = storedKey(c.Key)
+	}
+	slices.SortFunc(counters, compareCounters)
+	for i := 1; i < len(counters); i++ {
+		if compareCounters(counters[i-1], counters[i]) == 0 {
+			return nil, fmt.Errorf("counter %s stands twice in one attempt", counters[i].Kind)
+		}
+	}
+	return counters, nil
+}
+
+func compareCounters(a, b Counter) int {
+	if c := strings.Compare(a.Kind, b.Kind); c != 0 {
+		return c
+	}
+	return strings.Compare(a.Key, b.Key)
+}
+
+// maxKey is in bytes. PostgreSQL refuses long index entries, and strangers choose their length.
+const maxKey = 200
+
+// storedKey returns key, or a hash of it if the database could not keep it as it is.
+func storedKey(key string) string {
+	if len(key) <= maxKey && utf8.ValidString(key) && !strings.Contains(key, "\x00") && !strings.HasPrefix(key, hashedKey) {
+		return key
+	}
+	sum := sha256.Sum256([]byte(key))
+	return hashedKey + hex.EncodeToString(sum[:])
+}
+
+const hashedKey = "sha256:"
+
+func (s Attempts) reserve(ctx context.Context, tx querier, r Reservation, now int64) error {
+	for _, c := range r.Counters {
+		n, err := exec(ctx, tx, `INSERT INTO counters (kind, key, failures, in_flight, since, locked_until, expires)
+			VALUES (?, ?, 0, 1, 0, 0, 0)
+			ON CONFLICT (kind, key) DO UPDATE SET
+				failures     = CASE WHEN `+lapsed+` THEN 0 ELSE counters.failures END,
+				in_flight    = counters.in_flight + 1,
+				since        = CASE WHEN `+lapsed+` THEN 0 ELSE counters.since END,
+				locked_until = CASE WHEN `+lapsed+` THEN 0 ELSE counters.locked_until END,
+				expires      = CASE WHEN `+lapsed+` THEN 0 ELSE counters.expires END
+			WHERE ? OR (
+				(counters.locked_until <= ? OR `+lapsed+`)
+				AND CASE WHEN `+lapsed+` THEN 0 ELSE counters.failures END + counters.in_flight < ?)`,
+			c.Kind, c.Key, now, now, now, now, c.Exempt, now, now, now, c.Limit)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return errRefused
+		}
+	}
+	text, err := toJSON(r.Counters)
+	if err != nil {
+		return err
+	}
+	_, err = exec(ctx, tx, "INSERT INTO attempts (id, counters, started) VALUES (?, ?, ?)", r.ID, text, now)
+	return err
+}
+
+// counterRow is what the database knows of a counter.
+type counterRow struct {
+	kind, key   string
+	failures    int
+	inFlight    int
+	since       time.Time
+	lockedUntil time.Time
+	expires     time.Time
+}
+
+const counterColumns = "kind, key, failures, in_flight, since, locked_until, expires"
+
+func counterFields(r *counterRow) []any {
+	return []any{
+		&r.kind, &r.key, &r.failures, &r.inFlight, timeColumn{&r.since}, timeColumn{&r.lockedUntil}, timeColumn{&r.expires},
+	}
+}
+
+// at returns the row as it is at now.
+func (r counterRow) at(now time.Time) counterRow {
+	if !r.expires.IsZero() && !r.expires.After(now) {
+		r.failures, r.since, r.lockedUntil, r.expires = 0, time.Time{}, time.Time{}, time.Time{}
+	}
+	return r
+}
+
+func (r counterRow) lock() Lock {
+	return Lock{
+		ID: r.kind + ":" + r.key, Kind: r.kind, Key: r.key, Failures: r.failures, Since: r.since, Until: r.lockedUntil,
+	}
+}
+
+// look tells what counters would decide now, and which lock holds longest. Of Reserved it knows
+// nothing for certain.
+func (s Attempts) look(ctx context.Context, counters []Counter) (Outcome, Lock, error) {
+	rows, err := s.rows(ctx, counters)
+	if err != nil {
+		return Locked, Lock{}, err
+	}
+	outcome, longest, now := Reserved, Lock{}, s.db.now()
+	for _, c := range counters {
+		r := rows[c.Kind+":"+c.Key].at(now)
+		switch {
+		case c.Exempt || r.failures+r.inFlight < c.Limit && r.lockedUntil.IsZero():
+			continue
+		case r.failures < c.Limit && r.lockedUntil.IsZero():
+			outcome = min(outcome, Busy)
+			continue
+		case r.lockedUntil.IsZero(): // the limit was higher when these failures were counted
+			if err := s.lower(ctx, c, now); err != nil {
+				return Locked, Lock{}, err
+			}
+			r.since, r.lockedUntil = now, c.lockEnd(now)
+		}
+		if l := r.lock(); outcome != Locked || l.Until.After(longest.Until) {
+			outcome, longest = Locked, l
+		}
+	}
+	return outcome, longest, nil
+}
+
+// rows returns what the database knows of counters, by "kind:key".
+func (s Attempts) rows(ctx context.Context, counters []Counter) (map[string]counterRow, error) {
+	found := make(map[string]counterRow, len(counters))
+	if len(counters) == 0 {
+		return found, nil
+	}
+	var args []any
+	for _, c := range counters {
+		args = append(args, c.Kind, c.Key)
+	}
+	err := s.db.reading(ctx, "looking at the counters of an attempt", func(ctx context.Context, q querier) error {
+		rows, err := all(ctx, q, counterFields, "SELECT "+counterColumns+" FROM counters WHERE (kind, key) IN (VALUES "+
+			strings.Repeat(", (?, ?)", len(counters))[2:]+")", args...)
+		for _, r := range rows {
+			found[r.kind+":"+r.key] = r
+		}
+		return err
+	})
+	return found, err
+}
+
+// lower locks a counter whose limit was lowered to what it has counted.
+func (s Attempts) lower(ctx context.Context, c Counter, now time.Time) error {
+	return s.db.writing(ctx, "locking counter "+c.Kind, func(ctx context.Context, q querier) error {
+		_, err := setLock(ctx, q, c, now)
+		return err
+	})
+}
+
+// lockEnd returns when a lock that is set now ends.
+func (c Counter) lockEnd(now time.Time) time.Time {
+	if c.Lock == 0 {
+		return Forever
+	}
+	return now.Add(c.Lock)
+}
+
+// setLock locks a counter that has reached its limit and tells whether it was not locked before.
+func setLock(ctx context.Context, q querier, c Counter, now time.Time) (bool, error) {
+	until, expires := ms(c.lockEnd(now)), int64(0)
+	if c.Lock > 0 {
+		expires = until
+	}
+	n, err := exec(ctx, q, `UPDATE counters SET since = ?, locked_until = ?, expires = ?
+		WHERE kind = ? AND key = ? AND locked_until = 0 AND failures >= ?`,
+		ms(now), until, expires, c.Kind, c.Key, c.Limit)
+	return n == 1, err
+}
+
+// Fail ends a reservation after a wrong guess and returns the locks that this failure has set. Only
+// the first end of a reservation counts; here a later one does nothing, so that after
+// [ErrUnavailable] it can be asked for again.
+func (s Attempts) Fail(ctx context.Context, r Reservation) ([]Lock, error) {
+	locks, _, err := s.fail(ctx, r.ID)
+	return locks, err
+}
+
+// fail also tells whether the reservation was still open.
+func (s Attempts) fail(ctx context.Context, id string) (locks []Lock, open bool, err error) {
+	err = s.db.changing(ctx, "counting a failed attempt", func(ctx context.Context, tx querier) error {
+		var counters []Counter
+		var err error
+		if counters, open, err = end(ctx, tx, id); err != nil || !open {
+			return err
+		}
+		now := s.db.now()
+		for _, c := range counters {
+			failures, err := countFailure(ctx, tx, c, now)
+			if err != nil {
+				return err
+			}
+			if failures < c.Limit {
+				continue
+			}
+			isNew, err := setLock(ctx, tx, c, now)
+			if err != nil {
+				return err
+			}
+			if isNew {
+				locks = append(locks, counterRow{kind: c.Kind, key: c.Key, failures: failures, since: now, lockedUntil: c.lockEnd(now)}.lock())
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return locks, open, nil
+}
+
+// end takes a reservation out of the database. Of several ends at once one gets it.
+func end(ctx context.Context, tx querier, id string) (counters []Counter, open bool, err error) {
+	text, err := scalar[string](ctx, tx, "DELETE FROM attempts WHERE id = ? RETURNING counters", id)
+	if errors.Is(err, ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if err := json.Unmarshal([]byte(text), &counters); err != nil {
+		return nil, false, fmt.Errorf("decoding the counters of an attempt: %w", err)
+	}
+	return counters, true, nil
+}
+
+// landed is in_flight after one attempt has ended.
+const landed = "CASE WHEN counters.in_flight > 0 THEN counters.in_flight - 1 ELSE 0 END"
+
+// countFailure turns an attempt in flight into a failure and returns how many there are now.
+func countFailure(ctx context.Context, tx querier, c Counter, now time.Time) (int, error) {
+	window := c.Window
+	if window == 0 {
+		window = forgetAfter
+	}
+	at, expires := ms(now), ms(now.Add(window))
+	return scalar[int](ctx, tx, `INSERT INTO counters (kind, key, failures, in_flight, since, locked_until, expires)
+		VALUES (?, ?, 1, 0, ?, 0, ?)
+		ON CONFLICT (kind, key) DO UPDATE SET
+			failures     = CASE WHEN `+lapsed+` THEN 1 ELSE counters.failures + 1 END,
+			in_flight    = `+landed+`,
+			since        = CASE WHEN `+lapsed+` OR counters.failures = 0 THEN excluded.since ELSE counters.since END,
+			locked_until = CASE WHEN `+lapsed+` THEN 0 ELSE counters.locked_until END,
+			expires      = CASE WHEN `+lapsed+` OR counters.failures = 0 OR (? AND counters.locked_until = 0)
+			                    THEN excluded.expires ELSE counters.expires END
+		RETURNING failures`,
+		c.Kind, c.Key, at, expires, at, at, at, at, c.Window == 0)
+}
+
+// Succeed ends a reservation after a right guess. Failures of the kinds in reset are forgotten,
+// unless a lock is in force. The error is [ErrNotFound] if the reservation had ended already: it
+// took so long that it was counted as a failure, and the guess must not be accepted.
+func (s Attempts) Succeed(ctx context.Context, r Reservation, reset ...string) error {
+	return s.db.changing(ctx, "ending a successful attempt", func(ctx context.Context, tx querier) error {
+		counters, open, err := end(ctx, tx, r.ID)
+		if err != nil {
+			return err
+		}
+		if !open {
+			return ErrNotFound
+		}
+		return land(ctx, tx, counters, reset, ms(s.db.now()))
+	})
+}
+
+// Cancel ends a reservation whose guess could not be evaluated, through no fault of the person.
+// Nothing is counted.
+func (s Attempts) Cancel(ctx context.Context, r Reservation) error {
+	return s.db.changing(ctx, "cancelling an attempt", func(ctx context.Context, tx querier) error {
+		counters, open, err := end(ctx, tx, r.ID)
+		if err != nil || !open {
+			return err
+		}
+		return land(ctx, tx, counters, nil, ms(s.db.now()))
+	})
+}
+
+// land takes an attempt out of flight and forgets the failures of the kinds in reset.
+func land(ctx context.Context, tx querier, counters []Counter, reset []string, now int64) error {
+	for _, c := range counters {
+		if _, err := exec(ctx, tx, `UPDATE counters SET
+				in_flight    = `+landed+`,
+				failures     = CASE WHEN ? AND locked_until <= ? THEN 0 ELSE failures END,
+				expires      = CASE WHEN ? AND locked_until <= ? THEN 0 ELSE expires END,
+				locked_until = CASE WHEN ? AND locked_until <= ? THEN 0 ELSE locked_until END
+			WHERE kind = ? AND key = ?`,
+			slices.Contains(reset, c.Kind), now, slices.Contains(reset, c.Kind), now, slices.Contains(reset, c.Kind), now,
+			c.Kind, c.Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Reap makes failures of reservations older than age, whose nodes must have died, and returns how
+// many. Each one is counted once, even if several nodes reap.
+func (s Attempts) Reap(ctx context.Context, age time.Duration) (int, error) {
+	var ids []string
+	err := s.db.reading(ctx, "looking for abandoned attempts", func(ctx context.Context, q querier) (err error) {
+		ids, err = all(ctx, q, func(id *string) []any { return []any{id} },
+			"SELECT id FROM attempts WHERE started <= ? ORDER BY id LIMIT 1000", ms(s.db.now().Add(-age)))
+		return err
+	})
+	reaped := 0
+	for _, id := range ids {
+		_, open, err := s.fail(ctx, id)
+		if err != nil {
+			return reaped, err
+		}
+		if open {
+			reaped++
+		}
+	}
+	return reaped, err
+}
+
+// Locks returns the locks in force, newest first.
+func (s Attempts) Locks(ctx context.Context) ([]Lock, error) {
+	var locks []Lock
+	err := s.db.reading(ctx, "listing lockouts", func(ctx context.Context, q querier) error {
+		rows, err := all(ctx, q, counterFields, "SELECT "+counterColumns+
+			" FROM counters WHERE locked_until > ? ORDER BY since DESC, kind, key", ms(s.db.now()))
+		for _, r := range rows {
+			locks = append(locks, r.lock())
+		}
+		return err
+	})
+	return locks, err
+}
+
+// Clear forgets the failures and the lock of a counter; id is a Lock's. Attempts in flight stay
+// counted. The error is [ErrNotFound] if there is nothing to forget.
+func (s Attempts) Clear(ctx context.Context, id string) error {
+	kind, key, _ := strings.Cut(id, ":")
+	return s.db.writing(ctx, "clearing lockout "+id, func(ctx context.Context, q querier) error {
+		return execOne(ctx, q, `UPDATE counters SET failures = 0, since = 0, locked_until = 0, expires = 0
+			WHERE kind = ? AND key = ? AND failures > 0`, kind, key)
+	})
+}
+
+// ClearAll clears all locks in force and returns how many.
+func (s Attempts) ClearAll(ctx context.Context) (int, error) {
+	locks, err := s.Locks(ctx)
+	if err != nil {
+		return 0, err
+	}
+	cleared := 0
+	for _, l := range locks { // one by one: a statement on many rows could wait crosswise for a login
+		switch err := s.Clear(ctx, l.ID); {
+		case err == nil:
+			cleared++
+		case !errors.Is(err, ErrNotFound):
+			return cleared, err
+		}
+	}
+	return cleared, nil
+}

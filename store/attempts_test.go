@@ -1,0 +1,540 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sallyport/internal/seal"
+	"sallyport/internal/testenv"
+	"sallyport/store"
+)
+
+// counters as the engine uses them: by user and source, by source, by user.
+func counters(user, source string) []store.Counter {
+	return []store.Counter{
+		{Kind: "user+source", Key: user + " " + source, Limit: 5, Window: 5 * time.Minute, Lock: 15 * time.Minute},
+		{Kind: "source", Key: source, Limit: 10, Window: 5 * time.Minute, Lock: 30 * time.Minute},
+		{Kind: "user", Key: user, Limit: 100},
+	}
+}
+
+func five(key string) []store.Counter {
+	return []store.Counter{{Kind: "source", Key: key, Limit: 5, Window: 5 * time.Minute, Lock: 30 * time.Minute}}
+}
+
+// reserve fails the test unless the outcome is want.
+func reserve(t *testing.T, s *store.Store, c []store.Counter, want store.Outcome) (store.Reservation, store.Lock) {
+	t.Helper()
+	r, outcome, lock, err := s.Attempts.Reserve(t.Context(), c)
+	check(t, err)
+	if outcome != want {
+		t.Fatalf("outcome: got %v, want %v", outcome, want)
+	}
+	return r, lock
+}
+
+// fail makes a failed attempt and returns the locks it set.
+func fail(t *testing.T, s *store.Store, c []store.Counter) []store.Lock {
+	t.Helper()
+	r, _ := reserve(t, s, c, store.Reserved)
+	return must[[]store.Lock](t)(s.Attempts.Fail(t.Context(), r))
+}
+
+// reserveWaiting asks again while the outcome is Busy, or the database has too much to do.
+func reserveWaiting(ctx context.Context, s *store.Store, c []store.Counter) (store.Reservation, store.Outcome, error) {
+	for {
+		r, outcome, _, err := s.Attempts.Reserve(ctx, c)
+		if ctx.Err() == nil && (errors.Is(err, store.ErrUnavailable) || err == nil && outcome == store.Busy) {
+			time.Sleep(time.Duration(1+rand.IntN(5)) * time.Millisecond) // what a caller does
+			continue
+		}
+		return r, outcome, err
+	}
+}
+
+// failures reserves under limits that only count and returns the failures of the first counter.
+func failures(t *testing.T, e *engine, kind, key string) int {
+	t.Helper()
+	for _, l := range must[[]store.Lock](t)(e.open().Attempts.Locks(t.Context())) {
+		if l.Kind == kind && l.Key == key {
+			return l.Failures
+		}
+	}
+	// The counter is not locked: the smallest limit that lets an attempt in is one more.
+	for n := 1; ; n++ {
+		r, outcome, _, err := e.open().Attempts.Reserve(t.Context(), []store.Counter{{Kind: kind, Key: key, Limit: n}})
+		check(t, err)
+		if outcome == store.Reserved {
+			check(t, e.open().Attempts.Cancel(t.Context(), r))
+			return n - 1
+		}
+		check(t, e.open().Attempts.Cancel(t.Context(), r))
+		t.Fatalf("kind %s key %s is %v under limit %d", kind, key, outcome, n)
+	}
+}
+
+func TestLockout(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s, ctx := e.open(), t.Context()
+		c := counters("alice", "192.0.2.7")
+		for i := range 4 {
+			if locks := fail(t, s, c); len(locks) != 0 {
+				t.Fatalf("failure %d sets %v", i+1, locks)
+			}
+		}
+		locks := fail(t, s, c)
+		want := store.Lock{
+			ID: "user+source:alice 192.0.2.7", Kind: "user+source", Key: "alice 192.0.2.7", Failures: 5,
+			Since: start, Until: start.Add(15 * time.Minute),
+		}
+		if len(locks) != 1 || locks[0] != want {
+			t.Fatalf("the fifth failure sets %+v, want %+v", locks, want)
+		}
+		if _, lock := reserve(t, s, c, store.Locked); lock != want {
+			t.Errorf("got lock %+v, want %+v", lock, want)
+		}
+		if got := must[[]store.Lock](t)(s.Attempts.Locks(ctx)); len(got) != 1 || got[0] != want {
+			t.Errorf("locks: got %+v", got)
+		}
+
+		// Others are not affected until the source has ten failures.
+		other := counters("bob", "192.0.2.7")
+		for range 4 {
+			fail(t, s, other)
+		}
+		e.clock.move(time.Minute)
+		locks = fail(t, s, other)
+		if len(locks) != 2 || locks[0].Kind != "source" || locks[1].Kind != "user+source" {
+			t.Fatalf("the tenth failure of the source sets %+v", locks)
+		}
+		if _, lock := reserve(t, s, counters("carol", "192.0.2.7"), store.Locked); lock.ID != "source:192.0.2.7" {
+			t.Errorf("carol is locked by %+v, want the source", lock)
+		}
+		r, _ := reserve(t, s, counters("alice", "198.51.100.1"), store.Reserved) // from elsewhere
+		check(t, s.Attempts.Succeed(ctx, r, "user+source"))
+		if got := must[[]store.Lock](t)(s.Attempts.Locks(ctx)); len(got) != 3 || got[2].Key != "alice 192.0.2.7" {
+			t.Errorf("locks, newest first: got %+v", got)
+		}
+
+		// The longest lock is the one that is told, and it ends.
+		if _, lock := reserve(t, s, other, store.Locked); lock.Kind != "source" {
+			t.Errorf("bob is locked by %+v, want the source, which holds longer", lock)
+		}
+		e.clock.move(30*time.Minute - time.Millisecond)
+		reserve(t, s, c, store.Locked)
+		e.clock.move(time.Millisecond)
+		for i := range 5 {
+			if locks := fail(t, s, c); (len(locks) == 1) != (i == 4) {
+				t.Fatalf("after the lock: failure %d sets %v", i+1, locks)
+			}
+		}
+	})
+}
+
+func TestWindow(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s := e.open()
+		c := five("192.0.2.7")
+		for range 4 {
+			fail(t, s, c)
+			e.clock.move(time.Minute)
+		}
+		e.clock.move(time.Minute) // five minutes after the first failure
+		for i := range 4 {
+			if locks := fail(t, s, c); len(locks) != 0 {
+				t.Fatalf("failure %d of the next window sets %v", i+1, locks)
+			}
+		}
+		// An attempt that began in one window and fails in the next counts there.
+		r, _ := reserve(t, s, c, store.Reserved)
+		reserve(t, s, c, store.Busy)
+		e.clock.move(5 * time.Minute)
+		if locks := must[[]store.Lock](t)(s.Attempts.Fail(t.Context(), r)); len(locks) != 0 {
+			t.Fatalf("a failure in the next window sets %v", locks)
+		}
+		for i := range 4 {
+			if locks := fail(t, s, c); (len(locks) == 1) != (i == 3) {
+				t.Fatalf("failure %d sets %v", i+2, locks)
+			}
+		}
+	})
+}
+
+func TestFailuresInARow(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s, ctx := e.open(), t.Context()
+		c := []store.Counter{{Kind: "user", Key: "alice", Limit: 4}}
+		fail(t, s, c)
+		fail(t, s, c)
+		r, _ := reserve(t, s, c, store.Reserved)
+		check(t, s.Attempts.Succeed(ctx, r, "user+source")) // another kind
+		fail(t, s, c)
+		r, _ = reserve(t, s, c, store.Reserved)
+		check(t, s.Attempts.Succeed(ctx, r, "user+source", "user")) // ends the row
+		for range 3 {
+			e.clock.move(80 * 24 * time.Hour)
+			check(t, s.Purge(ctx))
+			fail(t, s, c)
+		}
+		locks := fail(t, s, c)
+		if len(locks) != 1 || !locks[0].Until.Equal(store.Forever) {
+			t.Fatalf("the fourth failure in a row sets %+v", locks)
+		}
+		e.clock.move(1000 * 24 * time.Hour)
+		check(t, s.Purge(ctx))
+		reserve(t, s, c, store.Locked)
+
+		// A source that is known is exempt, is counted, and its success does not lift the lock.
+		exempt := []store.Counter{{Kind: "user", Key: "alice", Limit: 4, Exempt: true}}
+		if locks := fail(t, s, exempt); len(locks) != 0 {
+			t.Errorf("a failure under a lock sets %+v", locks)
+		}
+		r, _ = reserve(t, s, exempt, store.Reserved)
+		check(t, s.Attempts.Succeed(ctx, r, "user"))
+		if _, lock := reserve(t, s, c, store.Locked); lock.Failures != 5 {
+			t.Errorf("got %+v, want 5 failures", lock)
+		}
+		check(t, s.Attempts.Clear(ctx, "user:alice"))
+		wantError(t, "second clearing", s.Attempts.Clear(ctx, "user:alice"), store.ErrNotFound)
+		for i := range 4 {
+			if locks := fail(t, s, c); (len(locks) == 1) != (i == 3) {
+				t.Fatalf("after clearing: failure %d sets %v", i+1, locks)
+			}
+		}
+		if got := must[int](t)(s.Attempts.ClearAll(ctx)); got != 1 {
+			t.Errorf("cleared %d locks, want 1", got)
+		}
+		reserve(t, s, c, store.Reserved)
+	})
+}
+
+// Attempts in flight take places, whatever happens to the counter meanwhile.
+func TestBusy(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s, ctx := e.open(), t.Context()
+		c := five("192.0.2.7")
+		var open []store.Reservation
+		for range 5 {
+			r, _ := reserve(t, s, c, store.Reserved)
+			open = append(open, r)
+		}
+		reserve(t, s, c, store.Busy)
+		wantError(t, "clearing what has no failures", s.Attempts.Clear(ctx, "source:192.0.2.7"), store.ErrNotFound)
+		e.clock.move(time.Hour)
+		check(t, s.Purge(ctx))
+		reserve(t, s, c, store.Busy)
+
+		check(t, s.Attempts.Cancel(ctx, open[0]))
+		check(t, s.Attempts.Cancel(ctx, open[0])) // the second end does nothing
+		wantError(t, "success after the end", s.Attempts.Succeed(ctx, open[0], "source"), store.ErrNotFound)
+		if locks := must[[]store.Lock](t)(s.Attempts.Fail(ctx, open[0])); len(locks) != 0 {
+			t.Errorf("failing an ended attempt sets %v", locks)
+		}
+		r, _ := reserve(t, s, c, store.Reserved)
+		reserve(t, s, c, store.Busy)
+
+		must[[]store.Lock](t)(s.Attempts.Fail(ctx, r))
+		reserve(t, s, c, store.Busy) // one failure, four in flight
+		check(t, s.Attempts.Clear(ctx, "source:192.0.2.7"))
+		extra, _ := reserve(t, s, c, store.Reserved)
+		reserve(t, s, c, store.Busy)
+		for _, r := range append(open[1:], extra) {
+			check(t, s.Attempts.Succeed(ctx, r, "source"))
+		}
+		for range 5 {
+			reserve(t, s, c, store.Reserved)
+		}
+	})
+}
+
+func TestReserveTakesAllOrNothing(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s, ctx := e.open(), t.Context()
+		full := five("full")
+		for range 5 {
+			fail(t, s, full)
+		}
+		both := append(five("free"), full...)
+		for range 10 {
+			reserve(t, s, both, store.Locked)
+		}
+		var open []store.Reservation
+		for range 5 { // had the refused ones left something in flight, this would be Busy
+			r, _ := reserve(t, s, five("free"), store.Reserved)
+			open = append(open, r)
+		}
+		for _, r := range open {
+			check(t, s.Attempts.Cancel(ctx, r))
+		}
+		if got := count(t, e, "attempts"); got != 0 {
+			t.Errorf("attempts left: %d", got)
+		}
+	})
+}
+
+func TestReserveRefusesNonsense(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s := e.open()
+		for name, c := range map[string][]store.Counter{
+			"no limit":  {{Kind: "user", Key: "a"}},
+			"no kind":   {{Key: "a", Limit: 1}},
+			"bad kind":  {{Kind: "a:b", Key: "a", Limit: 1}},
+			"twice":     {{Kind: "user", Key: "a", Limit: 1}, {Kind: "user", Key: "a", Limit: 2}},
+			"past lock": {{Kind: "user", Key: "a", Limit: 1, Lock: -1}},
+		} {
+			_, outcome, _, err := s.Attempts.Reserve(t.Context(), c)
+			if err == nil || outcome != store.Locked {
+				t.Errorf("%s: got outcome %v and error %v", name, outcome, err)
+			}
+		}
+	})
+}
+
+// A limit that was lowered counts at once, and its lock is one like others.
+func TestLoweredLimit(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s := e.open()
+		c := five("192.0.2.7")
+		for range 4 {
+			fail(t, s, c)
+		}
+		c[0].Limit = 3
+		_, lock := reserve(t, s, c, store.Locked)
+		if got := must[[]store.Lock](t)(s.Attempts.Locks(t.Context())); len(got) != 1 || got[0] != lock || !lock.Until.Equal(start.Add(30*time.Minute)) {
+			t.Errorf("got lock %+v, and in the list %+v", lock, got)
+		}
+		e.clock.move(30 * time.Minute)
+		reserve(t, s, c, store.Reserved)
+	})
+}
+
+// Every key is possible, and no two become one.
+func TestHostileKeys(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s := e.open()
+		long := strings.Repeat("x", 250_000)
+		for _, key := range []string{"", "a\x00", "a\xff", "a\xfe", long, long + "y", "2001:db8::/64", "sha256:00", "'", "a:b"} {
+			for i := range 5 {
+				if locks := fail(t, s, five(key)); (len(locks) == 1) != (i == 4) {
+					t.Fatalf("key %.20q: failure %d sets %v", key, i+1, locks)
+				}
+			}
+			_, lock := reserve(t, s, five(key), store.Locked)
+			check(t, s.Attempts.Clear(t.Context(), lock.ID))
+			fail(t, s, five(key))
+		}
+	})
+}
+
+// A node that dies between reservation and verdict must not give guesses away.
+func TestReap(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		nodes, ctx := e.nodes(2), t.Context()
+		c := five("192.0.2.7")
+		for range 4 {
+			fail(t, nodes[0], c)
+		}
+		late, _ := reserve(t, nodes[0], c, store.Reserved)
+		e.clock.move(59 * time.Second)
+		young, _ := reserve(t, nodes[0], five("198.51.100.1"), store.Reserved)
+		if got := must[int](t)(nodes[1].Attempts.Reap(ctx, time.Minute)); got != 0 {
+			t.Fatalf("reaped %d attempts of 59 s", got)
+		}
+		reserve(t, nodes[1], c, store.Busy)
+		e.clock.move(time.Second)
+		var reaped atomic.Int32
+		errs := make([]error, 20)
+		parallel(len(errs), func(i int) {
+			n, err := nodes[i%2].Attempts.Reap(ctx, time.Minute)
+			reaped.Add(int32(n))
+			errs[i] = err
+		})
+		check(t, errors.Join(errs...))
+		if reaped.Load() != 1 {
+			t.Errorf("reaped %d attempts, want 1", reaped.Load())
+		}
+		if _, lock := reserve(t, nodes[1], c, store.Locked); lock.Failures != 5 {
+			t.Errorf("got %+v, want 5 failures", lock)
+		}
+		// The node was alive after all.
+		wantError(t, "verdict after the reaper", nodes[0].Attempts.Succeed(ctx, late, "source"), store.ErrNotFound)
+		check(t, nodes[0].Attempts.Succeed(ctx, young, "source"))
+	})
+}
+
+func TestThousandParallelGuesses(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		nodes := e.nodes(2)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		var evaluated, locked atomic.Int32
+		began := time.Now()
+		parallel(1000, func(i int) {
+			r, outcome, err := reserveWaiting(ctx, nodes[i%2], five("192.0.2.7"))
+			switch {
+			case err != nil:
+				t.Errorf("reserving: %v", err)
+			case outcome == store.Locked:
+				locked.Add(1)
+			default:
+				evaluated.Add(1)
+				_, err := nodes[i%2].Attempts.Fail(ctx, r)
+				for errors.Is(err, store.ErrUnavailable) && ctx.Err() == nil {
+					_, err = nodes[i%2].Attempts.Fail(ctx, r) // too much to do: counting can be asked for again
+				}
+				if err != nil {
+					t.Errorf("failing: %v", err)
+				}
+			}
+		})
+		if evaluated.Load() != 5 || locked.Load() != 995 {
+			t.Errorf("%d guesses were evaluated and %d refused, want 5 and 995", evaluated.Load(), locked.Load())
+		}
+		t.Logf("1000 guesses in %v", time.Since(began).Round(time.Millisecond))
+	})
+}
+
+// What "ansible -f 20" does must lock nobody out.
+func TestParallelRightOnesAllPass(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		nodes := e.nodes(2)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		c := counters("alice", "192.0.2.7")
+		fail(t, nodes[0], c)
+		var passed atomic.Int32
+		parallel(20, func(i int) {
+			r, outcome, err := reserveWaiting(ctx, nodes[i%2], c)
+			if err != nil || outcome != store.Reserved {
+				t.Errorf("got outcome %v and error %v", outcome, err)
+				return
+			}
+			if err := nodes[i%2].Attempts.Succeed(ctx, r, "user+source", "source", "user"); err != nil {
+				t.Errorf("succeeding: %v", err)
+				return
+			}
+			passed.Add(1)
+		})
+		if passed.Load() != 20 {
+			t.Errorf("%d passed, want 20", passed.Load())
+		}
+		for _, x := range c {
+			if got := failures(t, e, x.Kind, x.Key); got != 0 {
+				t.Errorf("%s has %d failures, want 0", x.Kind, got)
+			}
+		}
+		check(t, nodes[0].Purge(ctx))
+		if got := count(t, e, "counters"); got != 0 {
+			t.Errorf("%d counters are left after Purge, want 0", got)
+		}
+	})
+}
+
+// Logins that share some counters and not others must neither deadlock nor miscount.
+func TestMixedCountersDoNotDeadlock(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		nodes := e.nodes(2)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		const users, sources, rounds = 5, 5, 8
+		var byUser [users]atomic.Int32
+		began := time.Now()
+		parallel(100, func(i int) {
+			for range rounds {
+				u, a := rand.IntN(users), rand.IntN(sources)
+				c := []store.Counter{
+					{Kind: "source", Key: fmt.Sprint(a), Limit: 1_000_000},
+					{Kind: "user", Key: fmt.Sprint(u), Limit: 1_000_000},
+				}
+				if rand.IntN(2) == 0 {
+					c[0], c[1] = c[1], c[0]
+				}
+				r, outcome, err := reserveWaiting(ctx, nodes[i%2], c)
+				if err != nil || outcome != store.Reserved {
+					t.Errorf("got outcome %v and error %v", outcome, err)
+					return
+				}
+				switch rand.IntN(3) {
+				case 0:
+					err = nodes[i%2].Attempts.Cancel(ctx, r)
+				case 1:
+					err = nodes[i%2].Attempts.Succeed(ctx, r)
+				default:
+					byUser[u].Add(1)
+					_, err = nodes[i%2].Attempts.Fail(ctx, r)
+				}
+				if err != nil {
+					t.Errorf("ending an attempt: %v", err)
+					return
+				}
+				if rand.IntN(20) == 0 {
+					if err := nodes[i%2].Purge(ctx); err != nil {
+						t.Errorf("purging: %v", err)
+					}
+				}
+			}
+		})
+		if took := time.Since(began); took > 20*time.Second {
+			t.Errorf("it took %v", took)
+		} else {
+			t.Logf("%d logins in %v", 100*rounds, took.Round(time.Millisecond))
+		}
+		for u := range byUser {
+			want := int(byUser[u].Load())
+			// A limit of as many failures locks, one of one more does not.
+			if want > 0 {
+				_, lock := reserve(t, nodes[0], []store.Counter{{Kind: "user", Key: fmt.Sprint(u), Limit: want}}, store.Locked)
+				if lock.Failures != want {
+					t.Errorf("user %d has %d failures, want %d", u, lock.Failures, want)
+				}
+				check(t, nodes[0].Attempts.Clear(ctx, lock.ID))
+			}
+			// Nothing may be in flight any more.
+			reserve(t, nodes[0], []store.Counter{{Kind: "user", Key: fmt.Sprint(u), Limit: 1}}, store.Reserved)
+		}
+	})
+}
+
+// BenchmarkFailedLogin counts wrong guesses of many users from many sources.
+func BenchmarkFailedLogin(b *testing.B) {
+	for name, dsn := range map[string]func() string{
+		"sqlite":   func() string { return "sqlite:" + filepath.Join(b.TempDir(), "store.db") },
+		"postgres": func() string { return testenv.Postgres(b) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			ring, err := seal.NewRing()
+			if err != nil {
+				b.Fatal(err)
+			}
+			s, err := store.Open(b.Context(), store.Config{DSN: dsn(), Ring: ring})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer s.Close()
+			var n atomic.Int64
+			b.SetParallelism(10)
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					i := n.Add(1)
+					r, outcome, _, err := s.Attempts.Reserve(b.Context(), counters(fmt.Sprint("user", i%1000), fmt.Sprint("source", i)))
+					if err != nil || outcome != store.Reserved {
+						b.Errorf("got outcome %v and error %v", outcome, err)
+						return
+					}
+					if _, err := s.Attempts.Fail(b.Context(), r); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,19 @@
+package store
+
+import "context"
+
+// LimitSize forbids an SQLite database to grow.
+func LimitSize(ctx context.Context, s *Store) error {
+	return s.db.writing(ctx, "limiting the size", func(ctx context.Context, q querier) error {
+		_, err := scalar[int](ctx, q, "PRAGMA max_page_count = 1")
+		return err
+	})
+}
+
+// KillBus cuts the connection on which the store listens to other nodes.
+func KillBus(s *Store) {
+	d := s.Bus.remote.dialer
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.conn.Close()
+}

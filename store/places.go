@@ -1,0 +1,93 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Place is an address from which a user was authenticated.
+type Place struct {
+	UserID string
+	Source netip.Addr
+	First  time.Time
+	Last   time.Time
+	Count  int // how often
+}
+
+// Places is the table of places.
+type Places struct{ db *db }
+
+// network returns what makes two addresses the same place: the address itself, but for IPv6 its
+// /64, in which a machine takes a new address every day.
+func network(a netip.Addr) string {
+	if a.Is4() {
+		return a.String()
+	}
+	return netip.PrefixFrom(a, 64).Masked().String()
+}
+
+func canonicalAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
+// Seen notes that a user was authenticated from an address now.
+func (s Places) Seen(ctx context.Context, userID string, source netip.Addr) error {
+	what := "noting a place of user " + userID
+	if !source.IsValid() {
+		return fmt.Errorf("%s: %w", what, errors.New("the address is missing"))
+	}
+	source = canonicalAddr(source)
+	return s.db.writing(ctx, what, func(ctx context.Context, q querier) error {
+		now := ms(s.db.now())
+		_, err := exec(ctx, q, `INSERT INTO places (user_id, source, network, first_seen, last_seen, times)
+			VALUES (?, ?, ?, ?, ?, 1)
+			ON CONFLICT (user_id, source) DO UPDATE SET last_seen = excluded.last_seen, times = places.times + 1`,
+			userID, source.String(), network(source), now, now)
+		return err
+	})
+}
+
+// Known tells whether a user was authenticated since a time from an address, or for IPv6 from
+// another one of its /64.
+func (s Places) Known(ctx context.Context, userID string, source netip.Addr, since time.Time) (bool, error) {
+	if !source.IsValid() {
+		return false, nil
+	}
+	known := false
+	err := s.db.reading(ctx, "looking for a place of user "+userID, func(ctx context.Context, q querier) error {
+		n, err := scalar[int](ctx, q, "SELECT COUNT(*) FROM places WHERE user_id = ? AND network = ? AND last_seen >= ?",
+			userID, network(canonicalAddr(source)), ms(since))
+		known = n > 0
+		return err
+	})
+	return known && err == nil, err
+}
+
+// List returns the places of a user, the last seen first.
+func (s Places) List(ctx context.Context, userID string) ([]Place, error) {
+	type row struct {
+		Place
+		source string
+	}
+	var rows []row
+	what := "listing the places of user " + userID
+	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+		rows, err = all(ctx, q, func(r *row) []any {
+			return []any{&r.UserID, &r.source, timeColumn{&r.First}, timeColumn{&r.Last}, &r.Count}
+		}, `SELECT user_id, source, first_seen, last_seen, times FROM places WHERE user_id = ?
+			ORDER BY last_seen DESC, source`, userID)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	places := make([]Place, len(rows))
+	for i, r := range rows {
+		if r.Place.Source, err = netip.ParseAddr(r.source); err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+		places[i] = r.Place
+	}
+	return places, nil
+}

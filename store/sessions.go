@@ -1,0 +1,284 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// States of a session.
+const (
+	Live  = "live"
+	Ended = "ended"
+	Lost  = "lost" // its node died
+)
+
+// Session is a person's connection through the bastion to a target.
+type Session struct {
+	ID             string
+	UserID         string
+	User           string // login
+	Target         string
+	Address        string
+	Account        string
+	Source         string
+	Client         string // version string of the client
+	Node           string
+	Rule           string
+	Recording      string // "required", "best-effort" or "off"
+	State          string // Live, Ended or Lost
+	Reason         string // why it ended
+	Started        time.Time
+	Ended          time.Time
+	KeyFingerprint string // of the key that proved the person, if any
+	Channels       []Channel
+}
+
+// Channel is one channel of a session.
+type Channel struct {
+	ID         int
+	Kind       string
+	Command    string
+	Term       bool // has a PTY
+	ExitStatus *int // nil until known
+	ExitSignal string
+	BytesIn    int64  // from the client
+	BytesOut   int64  // to the client
+	Recording  string // relative path, empty if there is none
+	SHA256     string
+	Truncated  bool // the recording stopped at its limit
+	Started    time.Time
+	Ended      time.Time
+}
+
+// SessionFilter chooses sessions. Empty fields choose all.
+type SessionFilter struct {
+	State  string
+	User   string
+	Target string
+	Source string
+	Since  time.Time // started at or after
+	Until  time.Time // started before
+	Before string    // older than the session of this id: the next page
+	Limit  int       // 0: 100
+}
+
+// SessionCounts tells how many sessions there are in each state.
+type SessionCounts struct{ Live, Ended, Lost int }
+
+// Sessions is the table of sessions and their channels.
+type Sessions struct{ db *db }
+
+const sessionColumns = `id, user_id, user_name, target, address, account, source, client, node, rule, recording, state,
+	reason, started, ended, key_fingerprint`
+
+func sessionFields(x *Session) []any {
+	return []any{
+		&x.ID, &x.UserID, &x.User, &x.Target, &x.Address, &x.Account, &x.Source, &x.Client, &x.Node, &x.Rule,
+		&x.Recording, &x.State, &x.Reason, timeColumn{&x.Started}, timeColumn{&x.Ended}, &x.KeyFingerprint,
+	}
+}
+
+// channelRow is a channel and the session it belongs to.
+type channelRow struct {
+	Channel
+	sessionID  string
+	exitStatus sql.NullInt64
+}
+
+const channelColumns = `session_id, id, kind, command, term, exit_status, exit_signal, bytes_in, bytes_out, recording,
+	sha256, truncated, started, ended`
+
+func channelFields(c *channelRow) []any {
+	return []any{
+		&c.sessionID, &c.ID, &c.Kind, &c.Command, &c.Term, &c.exitStatus, &c.ExitSignal, &c.BytesIn, &c.BytesOut,
+		&c.Recording, &c.SHA256, &c.Truncated, timeColumn{&c.Started}, timeColumn{&c.Ended},
+	}
+}
+
+// Open notes a session that begins. A missing id or start is filled in; the state is Live.
+func (s Sessions) Open(ctx context.Context, x Session) (Session, error) {
+	what := "noting a session of " + x.User
+	if x.ID == "" {
+		id, err := newID()
+		if err != nil {
+			return Session{}, fmt.Errorf("%s: %w", what, err)
+		}
+		x.ID = id
+	}
+	if x.Started.IsZero() {
+		x.Started = s.db.now()
+	}
+	err := s.db.writing(ctx, what, func(ctx context.Context, q querier) (err error) {
+		x, err = one(ctx, q, sessionFields, "INSERT INTO sessions ("+sessionColumns+`)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, 0, ?) RETURNING `+sessionColumns,
+			x.ID, x.UserID, x.User, x.Target, x.Address, x.Account, x.Source, x.Client, x.Node, x.Rule, x.Recording, Live,
+			ms(x.Started), x.KeyFingerprint)
+		return err
+	})
+	if err != nil {
+		return Session{}, err
+	}
+	return x, nil
+}
+
+// OpenChannel notes a channel that begins.
+func (s Sessions) OpenChannel(ctx context.Context, sessionID string, c Channel) error {
+	return s.putChannel(ctx, "noting a channel of session "+sessionID, sessionID, c)
+}
+
+// CloseChannel replaces what is known of a channel by c, which has ended. It may come without
+// [Sessions.OpenChannel], if the database did not answer then.
+func (s Sessions) CloseChannel(ctx context.Context, sessionID string, c Channel) error {
+	if c.Ended.IsZero() {
+		c.Ended = s.db.now()
+	}
+	return s.putChannel(ctx, "noting the end of a channel of session "+sessionID, sessionID, c)
+}
+
+func (s Sessions) putChannel(ctx context.Context, what, sessionID string, c Channel) error {
+	if c.Started.IsZero() {
+		c.Started = s.db.now()
+	}
+	var status sql.NullInt64
+	if c.ExitStatus != nil {
+		status = sql.NullInt64{Int64: int64(*c.ExitStatus), Valid: true}
+	}
+	return s.db.writing(ctx, what, func(ctx context.Context, q querier) error {
+		_, err := exec(ctx, q, "INSERT INTO session_channels ("+channelColumns+`)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (session_id, id) DO UPDATE SET kind = excluded.kind, command = excluded.command,
+				term = excluded.term, exit_status = excluded.exit_status, exit_signal = excluded.exit_signal,
+				bytes_in = excluded.bytes_in, bytes_out = excluded.bytes_out, recording = excluded.recording,
+				sha256 = excluded.sha256, truncated = excluded.truncated, started = excluded.started,
+				ended = excluded.ended`,
+			sessionID, c.ID, c.Kind, c.Command, c.Term, status, c.ExitSignal, c.BytesIn, c.BytesOut, c.Recording,
+			c.SHA256, c.Truncated, ms(c.Started), ms(c.Ended))
+		return err
+	})
+}
+
+// End notes that a live session has ended now. On one that has ended it does nothing; the error is
+// [ErrNotFound] if there is none.
+func (s Sessions) End(ctx context.Context, id, reason string) error {
+	return s.db.writing(ctx, "noting the end of session "+id, func(ctx context.Context, q querier) error {
+		n, err := exec(ctx, q, "UPDATE sessions SET state = ?, reason = ?, ended = ? WHERE id = ? AND state = ?",
+			Ended, reason, ms(s.db.now()), id, Live)
+		if err != nil || n == 1 {
+			return err
+		}
+		_, err = scalar[string](ctx, q, "SELECT state FROM sessions WHERE id = ?", id)
+		return err
+	})
+}
+
+// MarkLost makes Lost what a node left Live when it died, and returns these sessions, with their
+// channels. A node calls it once when it starts, before its first session.
+func (s Sessions) MarkLost(ctx context.Context, node string) ([]Session, error) {
+	var lost []Session
+	err := s.db.changing(ctx, "marking the lost sessions of node "+node, func(ctx context.Context, tx querier) (err error) {
+		lost, err = all(ctx, tx, sessionFields,
+			"UPDATE sessions SET state = ?, reason = ?, ended = ? WHERE node = ? AND state = ? RETURNING "+sessionColumns,
+			Lost, "the node stopped without notice", ms(s.db.now()), node, Live)
+		if err != nil {
+			return err
+		}
+		return addChannels(ctx, tx, lost)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return lost, nil
+}
+
+// Get returns a session with its channels, or [ErrNotFound].
+func (s Sessions) Get(ctx context.Context, id string) (Session, error) {
+	list, err := s.find(ctx, "reading session "+id, "WHERE id = ?", id)
+	if err == nil && len(list) == 0 {
+		err = fmt.Errorf("reading session %s: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return Session{}, err
+	}
+	return list[0], nil
+}
+
+// List returns the sessions that f chooses, newest first, with their channels.
+func (s Sessions) List(ctx context.Context, f SessionFilter) ([]Session, error) {
+	var where conditions
+	where.equal("state", f.State)
+	where.equalPrefixed("user_name", f.User)
+	where.equalPrefixed("target", f.Target)
+	where.equal("source", f.Source)
+	where.between("started", f.Since, f.Until)
+	where.less("id", f.Before)
+	where.limit(f.Limit)
+	return s.find(ctx, "listing sessions", where.sql("id DESC"), where.args...)
+}
+
+func (s Sessions) find(ctx context.Context, what, rest string, args ...any) ([]Session, error) {
+	var list []Session
+	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+		if list, err = all(ctx, q, sessionFields, "SELECT "+sessionColumns+" FROM sessions "+rest, args...); err != nil {
+			return err
+		}
+		return addChannels(ctx, q, list)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// addChannels reads the channels of sessions, in the order of their ids.
+func addChannels(ctx context.Context, q querier, sessions []Session) error {
+	if len(sessions) == 0 {
+		return nil
+	}
+	place, ids := make(map[string]int, len(sessions)), make([]string, len(sessions))
+	for i, x := range sessions {
+		place[x.ID], ids[i] = i, x.ID
+	}
+	query, args, err := sqlx.In("SELECT "+channelColumns+" FROM session_channels WHERE session_id IN (?) ORDER BY session_id, id", ids)
+	if err != nil {
+		return err
+	}
+	rows, err := all(ctx, q, channelFields, query, args...)
+	for _, r := range rows {
+		if r.exitStatus.Valid {
+			status := int(r.exitStatus.Int64)
+			r.ExitStatus = &status
+		}
+		x := &sessions[place[r.sessionID]]
+		x.Channels = append(x.Channels, r.Channel)
+	}
+	return err
+}
+
+// Counts tells how many sessions there are.
+func (s Sessions) Counts(ctx context.Context) (SessionCounts, error) {
+	type row struct {
+		state string
+		n     int
+	}
+	var counts SessionCounts
+	err := s.db.reading(ctx, "counting sessions", func(ctx context.Context, q querier) error {
+		rows, err := all(ctx, q, func(r *row) []any { return []any{&r.state, &r.n} },
+			"SELECT state, COUNT(*) FROM sessions GROUP BY state")
+		for _, r := range rows {
+			switch r.state {
+			case Live:
+				counts.Live = r.n
+			case Ended:
+				counts.Ended = r.n
+			case Lost:
+				counts.Lost = r.n
+			}
+		}
+		return err
+	})
+	return counts, err
+}

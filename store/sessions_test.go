@@ -1,0 +1,138 @@
+package store_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"sallyport/store"
+)
+
+func TestSessions(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s, ctx := e.open(), t.Context()
+		want := store.Session{
+			UserID: "u", User: "alice", Target: "web1", Address: "10.0.0.5:22", Account: "root", Source: "192.0.2.7",
+			Client: "SSH-2.0-OpenSSH_9.2", Node: "n1", Rule: "ops", Recording: "required", KeyFingerprint: "SHA256:x",
+			State: store.Live, Started: start,
+		}
+		x := must[store.Session](t)(s.Sessions.Open(ctx, want))
+		check(t, s.Sessions.OpenChannel(ctx, x.ID, store.Channel{ID: 1, Kind: "shell", Term: true, Recording: "2026/x.cast"}))
+		check(t, s.Sessions.OpenChannel(ctx, x.ID, store.Channel{ID: 2, Kind: "exec", Command: "false"}))
+		e.clock.move(time.Minute)
+		status := 1
+		check(t, s.Sessions.CloseChannel(ctx, x.ID, store.Channel{
+			ID: 2, Kind: "exec", Command: "false", ExitStatus: &status, ExitSignal: "TERM", BytesIn: 1 << 40, BytesOut: 2,
+			Recording: "y", SHA256: "ab", Truncated: true, Started: start,
+		}))
+		check(t, s.Sessions.CloseChannel(ctx, x.ID, store.Channel{ID: 3, Kind: "sftp"})) // its opening was not noted
+		wantError(t, "channel of nothing", s.Sessions.OpenChannel(ctx, "nothing", store.Channel{ID: 1}), store.ErrNotFound)
+
+		got := must[store.Session](t)(s.Sessions.Get(ctx, x.ID))
+		if len(got.Channels) != 3 || !got.Channels[0].Term || got.Channels[0].ExitStatus != nil || !got.Channels[0].Ended.IsZero() {
+			t.Fatalf("channels: got %+v", got.Channels)
+		}
+		c := got.Channels[1]
+		if c.ExitStatus == nil || *c.ExitStatus != 1 || c.ExitSignal != "TERM" || c.BytesIn != 1<<40 || c.BytesOut != 2 ||
+			c.SHA256 != "ab" || !c.Truncated || !c.Started.Equal(start) || !c.Ended.Equal(start.Add(time.Minute)) {
+			t.Errorf("closed channel: got %+v", c)
+		}
+		got.Channels = nil
+		want.ID = x.ID
+		if !equalSessions(got, want) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+
+		check(t, s.Sessions.End(ctx, x.ID, "closed by the client"))
+		check(t, s.Sessions.End(ctx, x.ID, "again"))
+		wantError(t, "end of nothing", s.Sessions.End(ctx, "nothing", ""), store.ErrNotFound)
+		got = must[store.Session](t)(s.Sessions.Get(ctx, x.ID))
+		if got.State != store.Ended || got.Reason != "closed by the client" || !got.Ended.Equal(start.Add(time.Minute)) {
+			t.Errorf("after the end: got %+v", got)
+		}
+		_, err := s.Sessions.Get(ctx, "nothing")
+		wantError(t, "nothing", err, store.ErrNotFound)
+	})
+}
+
+func equalSessions(a, b store.Session) bool {
+	a.Channels, b.Channels = nil, nil
+	sameTimes := a.Started.Equal(b.Started) && a.Ended.Equal(b.Ended)
+	a.Started, a.Ended, b.Started, b.Ended = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	return sameTimes && a.ID == b.ID && a.UserID == b.UserID && a.User == b.User && a.Target == b.Target &&
+		a.Address == b.Address && a.Account == b.Account && a.Source == b.Source && a.Client == b.Client &&
+		a.Node == b.Node && a.Rule == b.Rule && a.Recording == b.Recording && a.State == b.State && a.Reason == b.Reason &&
+		a.KeyFingerprint == b.KeyFingerprint
+}
+
+func TestListSessions(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s, ctx := e.open(), t.Context()
+		var ids []string
+		for i := range 6 {
+			x := must[store.Session](t)(s.Sessions.Open(ctx, store.Session{
+				User: []string{"alice", "bob"}[i%2], Target: []string{"web1", "db", "vault"}[i%3], Source: "192.0.2.7", Node: "n1",
+			}))
+			check(t, s.Sessions.OpenChannel(ctx, x.ID, store.Channel{ID: 1, Kind: "shell"}))
+			ids = append(ids, x.ID)
+			e.clock.move(time.Minute)
+		}
+		check(t, s.Sessions.End(ctx, ids[0], ""))
+		for _, c := range []struct {
+			name   string
+			filter store.SessionFilter
+			want   []int
+		}{
+			{"all", store.SessionFilter{}, []int{5, 4, 3, 2, 1, 0}},
+			{"page", store.SessionFilter{Limit: 2}, []int{5, 4}},
+			{"next page", store.SessionFilter{Limit: 2, Before: ids[4]}, []int{3, 2}},
+			{"live", store.SessionFilter{State: store.Live}, []int{5, 4, 3, 2, 1}},
+			{"ended", store.SessionFilter{State: store.Ended}, []int{0}},
+			{"user", store.SessionFilter{User: "alice"}, []int{4, 2, 0}},
+			{"target", store.SessionFilter{Target: "db"}, []int{4, 1}},
+			{"user and target", store.SessionFilter{User: "bob", Target: "db"}, []int{1}},
+			{"source", store.SessionFilter{Source: "192.0.2.8"}, nil},
+			{"time", store.SessionFilter{Since: start.Add(time.Minute), Until: start.Add(3 * time.Minute)}, []int{2, 1}},
+		} {
+			var got []int
+			for _, x := range must[[]store.Session](t)(s.Sessions.List(ctx, c.filter)) {
+				got = append(got, slices.Index(ids, x.ID))
+				if len(x.Channels) != 1 {
+					t.Errorf("%s: session %d has %d channels, want 1", c.name, slices.Index(ids, x.ID), len(x.Channels))
+				}
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+			}
+		}
+		if got, want := must[store.SessionCounts](t)(s.Sessions.Counts(ctx)), (store.SessionCounts{Live: 5, Ended: 1}); got != want {
+			t.Errorf("counts: got %+v, want %+v", got, want)
+		}
+	})
+}
+
+func TestMarkLost(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s, ctx := e.open(), t.Context()
+		open := func(node string) string {
+			x := must[store.Session](t)(s.Sessions.Open(ctx, store.Session{User: "alice", Node: node}))
+			check(t, s.Sessions.OpenChannel(ctx, x.ID, store.Channel{ID: 1, Kind: "shell", Recording: "r"}))
+			return x.ID
+		}
+		ended, mine, other := open("n1"), open("n1"), open("n2")
+		check(t, s.Sessions.End(ctx, ended, "done"))
+		lost := must[[]store.Session](t)(s.Sessions.MarkLost(ctx, "n1"))
+		if len(lost) != 1 || lost[0].ID != mine || len(lost[0].Channels) != 1 || lost[0].State != store.Lost {
+			t.Errorf("got %+v", lost)
+		}
+		for id, want := range map[string]string{ended: store.Ended, mine: store.Lost, other: store.Live} {
+			if got := must[store.Session](t)(s.Sessions.Get(ctx, id)).State; got != want {
+				t.Errorf("state: got %s, want %s", got, want)
+			}
+		}
+		check(t, s.Sessions.End(ctx, mine, "too late"))
+		if got := must[store.Session](t)(s.Sessions.Get(ctx, mine)); got.State != store.Lost {
+			t.Errorf("a lost session became %s", got.State)
+		}
+	})
+}

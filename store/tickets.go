@@ -1,0 +1,95 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Ticket is what a one-time link stands for.
+type Ticket struct {
+	Purpose string // what it may be used for
+	Subject string // whom it is about, such as a user's id
+	Data    []byte // sealed in the database
+	Expires time.Time
+}
+
+// Tickets is the table of tickets.
+type Tickets struct{ db *db }
+
+type ticketRow struct {
+	Ticket
+	hash, data string
+}
+
+const ticketColumns = "secret_hash, purpose, subject, data, expires"
+
+func ticketFields(t *ticketRow) []any {
+	return []any{&t.hash, &t.Purpose, &t.Subject, &t.data, timeColumn{&t.Expires}}
+}
+
+// Create makes a ticket and returns its secret, 128 random bits in URL-safe base64, of which only a
+// hash is kept.
+func (s Tickets) Create(ctx context.Context, purpose, subject string, data []byte, ttl time.Duration) (secret string, err error) {
+	what := "making a ticket for " + purpose
+	if purpose == "" || ttl <= 0 {
+		return "", fmt.Errorf("%s: %w", what, errors.New("purpose or time to live is missing"))
+	}
+	secret = randomText(16)
+	hash := hashSecret(secret)
+	sealed, err := s.db.ring.Seal("tickets", "data", hash, data)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", what, err)
+	}
+	now := s.db.now()
+	err = s.db.writing(ctx, what, func(ctx context.Context, q querier) error {
+		_, err := exec(ctx, q, "INSERT INTO tickets ("+ticketColumns+", created) VALUES (?, ?, ?, ?, ?, ?)",
+			hash, purpose, subject, sealed, ms(now.Add(ttl)), ms(now))
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return secret, nil
+}
+
+// Peek returns a ticket and leaves it, for a page that shows what will happen. The error is
+// [ErrNotFound] if there is none for this purpose or it has expired.
+func (s Tickets) Peek(ctx context.Context, purpose, secret string) (Ticket, error) {
+	return s.find(ctx, s.db.reading, "looking at a ticket for "+purpose,
+		"SELECT "+ticketColumns+" FROM tickets WHERE secret_hash = ? AND purpose = ? AND expires > ?", purpose, secret)
+}
+
+// Take returns a ticket and makes its secret worthless: of any number of tries one gets it, the
+// others get [ErrNotFound], as do those for another purpose and those that come too late.
+func (s Tickets) Take(ctx context.Context, purpose, secret string) (Ticket, error) {
+	return s.find(ctx, s.db.writing, "taking a ticket for "+purpose,
+		"DELETE FROM tickets WHERE secret_hash = ? AND purpose = ? AND expires > ? RETURNING "+ticketColumns, purpose, secret)
+}
+
+func (s Tickets) find(ctx context.Context, run runner, what, statement, purpose, secret string) (Ticket, error) {
+	var t ticketRow
+	err := run(ctx, what, func(ctx context.Context, q querier) (err error) {
+		t, err = one(ctx, q, ticketFields, statement, hashSecret(secret), purpose, ms(s.db.now()))
+		return err
+	})
+	if err != nil {
+		return Ticket{}, err
+	}
+	if t.Data, err = s.db.ring.Open("tickets", "data", t.hash, t.data); err != nil {
+		return Ticket{}, fmt.Errorf("%s: %w", what, err)
+	}
+	return t.Ticket, nil
+}
+
+// runner is db.reading, db.writing or db.changing.
+type runner func(ctx context.Context, what string, f func(context.Context, querier) error) error
+
+// Drop makes all tickets for a purpose about a subject worthless.
+func (s Tickets) Drop(ctx context.Context, purpose, subject string) error {
+	return s.db.writing(ctx, "dropping tickets for "+purpose, func(ctx context.Context, q querier) error {
+		_, err := exec(ctx, q, "DELETE FROM tickets WHERE purpose = ? AND subject = ?", purpose, subject)
+		return err
+	})
+}

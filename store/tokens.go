@@ -1,0 +1,223 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+)
+
+// Token is a device or program with a secret that makes one-time codes.
+type Token struct {
+	ID        string
+	UserID    string
+	Name      string
+	Kind      string // "totp"; empty means that
+	Algorithm string // "SHA1", "SHA256" or "SHA512"; empty means SHA1
+	Digits    int    // 6 or 8; 0 means 6
+	Period    int    // seconds of a time step; 0 means 30
+	Window    int    // steps that are accepted on each side of now; 0: the default
+	LastStep  int64  // no step up to this one is accepted again
+	Enabled   bool
+	Created   time.Time
+	LastUsed  time.Time
+}
+
+// TokenSecret is a token with its secret. It prints without it.
+type TokenSecret struct {
+	Token
+	Secret []byte
+}
+
+// String returns the id of the token.
+func (t TokenSecret) String() string { return "token " + t.ID }
+
+// Format writes the id of the token for every verb of package fmt.
+func (t TokenSecret) Format(f fmt.State, _ rune) { io.WriteString(f, t.String()) }
+
+// LogValue returns the id of the token.
+func (t TokenSecret) LogValue() slog.Value { return slog.StringValue(t.String()) }
+
+// MarshalText returns the id of the token.
+func (t TokenSecret) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// minSecret is in bytes: RFC 4226, section 4, requires 128 bits.
+const minSecret = 16
+
+// Tokens is the table of tokens.
+type Tokens struct{ db *db }
+
+const tokenColumns = `id, user_id, name, kind, algorithm, digits, period, window_steps, last_step, enabled, created, last_used`
+
+func tokenFields(t *Token) []any {
+	return []any{
+		&t.ID, &t.UserID, &t.Name, &t.Kind, &t.Algorithm, &t.Digits, &t.Period, &t.Window, &t.LastStep, &t.Enabled,
+		timeColumn{&t.Created}, timeColumn{&t.LastUsed},
+	}
+}
+
+// Add gives a user a token, enabled or not as t says. The secret has at least 16 bytes. The error
+// is [ErrNotFound] if there is no such user.
+func (s Tokens) Add(ctx context.Context, t Token, secret []byte) (Token, error) {
+	return s.add(ctx, t, secret, func(ctx context.Context, tx querier) error {
+		return execOne(ctx, tx, "UPDATE users SET token_count = token_count + 1 WHERE id = ?", t.UserID)
+	})
+}
+
+// AddFirst gives a user a token, enabled, only if the user has none at all; else the error is
+// [ErrExists]. Of many at once exactly one is added. consumedStep is the step of the code by which
+// the person has proved the token: that code is used.
+func (s Tokens) AddFirst(ctx context.Context, t Token, secret []byte, consumedStep int64) (Token, error) {
+	t.Enabled, t.LastStep = true, consumedStep
+	return s.add(ctx, t, secret, func(ctx context.Context, tx querier) error {
+		// The condition is on the row that is locked and not on the table of tokens: of two
+		// statements that wait for each other PostgreSQL gives the second one the new version of
+		// the row, but the old contents of all other tables.
+		n, err := exec(ctx, tx, "UPDATE users SET token_count = 1 WHERE id = ? AND token_count = 0", t.UserID)
+		if err != nil || n == 1 {
+			return err
+		}
+		if _, err := scalar[int](ctx, tx, "SELECT 1 FROM users WHERE id = ?", t.UserID); err != nil {
+			return err
+		}
+		return ErrExists
+	})
+}
+
+// add runs claim, which locks and checks the user, and inserts the token in one transaction.
+func (s Tokens) add(ctx context.Context, t Token, secret []byte, claim func(context.Context, querier) error) (Token, error) {
+	what := "adding a token to user " + t.UserID
+	if len(secret) < minSecret {
+		return Token{}, fmt.Errorf("%s: the secret has %d bytes, fewer than %d", what, len(secret), minSecret)
+	}
+	t = withDefaults(t)
+	id, err := newID()
+	if err != nil {
+		return Token{}, fmt.Errorf("%s: %w", what, err)
+	}
+	sealed, err := s.db.ring.Seal("tokens", "secret", id, secret)
+	if err != nil {
+		return Token{}, fmt.Errorf("%s: %w", what, err)
+	}
+	err = s.db.changing(ctx, what, func(ctx context.Context, tx querier) (err error) {
+		if err := claim(ctx, tx); err != nil {
+			return err
+		}
+		t, err = one(ctx, tx, tokenFields, `INSERT INTO tokens
+			(id, user_id, name, kind, algorithm, digits, period, window_steps, last_step, enabled, secret, created)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING `+tokenColumns,
+			id, t.UserID, t.Name, t.Kind, t.Algorithm, t.Digits, t.Period, t.Window, t.LastStep, t.Enabled, sealed,
+			ms(s.db.now()))
+		return err
+	})
+	if err != nil {
+		return Token{}, err
+	}
+	return t, nil
+}
+
+func withDefaults(t Token) Token {
+	if t.Kind == "" {
+		t.Kind = "totp"
+	}
+	if t.Algorithm == "" {
+		t.Algorithm = "SHA1"
+	}
+	if t.Digits == 0 {
+		t.Digits = 6
+	}
+	if t.Period == 0 {
+		t.Period = 30
+	}
+	return t
+}
+
+// List returns the tokens of a user, newest first.
+func (s Tokens) List(ctx context.Context, userID string) ([]Token, error) {
+	var tokens []Token
+	err := s.db.reading(ctx, "listing the tokens of user "+userID, func(ctx context.Context, q querier) (err error) {
+		tokens, err = all(ctx, q, tokenFields,
+			"SELECT "+tokenColumns+" FROM tokens WHERE user_id = ? ORDER BY id DESC", userID)
+		return err
+	})
+	return tokens, err
+}
+
+// Get returns a token, or [ErrNotFound].
+func (s Tokens) Get(ctx context.Context, id string) (Token, error) {
+	var t Token
+	err := s.db.reading(ctx, "reading token "+id, func(ctx context.Context, q querier) (err error) {
+		t, err = one(ctx, q, tokenFields, "SELECT "+tokenColumns+" FROM tokens WHERE id = ?", id)
+		return err
+	})
+	return t, err
+}
+
+// Delete takes a token away from its user.
+func (s Tokens) Delete(ctx context.Context, id string) error {
+	return s.db.changing(ctx, "deleting token "+id, func(ctx context.Context, tx querier) error {
+		userID, err := scalar[string](ctx, tx, "SELECT user_id FROM tokens WHERE id = ?", id)
+		if err != nil {
+			return err
+		}
+		// The user first, as in add: two transactions never wait for each other crosswise.
+		if err := execOne(ctx, tx, "UPDATE users SET token_count = token_count - 1 WHERE id = ?", userID); err != nil {
+			return err
+		}
+		return execOne(ctx, tx, "DELETE FROM tokens WHERE id = ?", id) // else somebody was faster: undo
+	})
+}
+
+// SetEnabled enables or disables a token. The codes of a disabled token are not accepted.
+func (s Tokens) SetEnabled(ctx context.Context, id string, enabled bool) error {
+	return s.db.writing(ctx, "changing token "+id, func(ctx context.Context, q querier) error {
+		return execOne(ctx, q, "UPDATE tokens SET enabled = ? WHERE id = ?", enabled, id)
+	})
+}
+
+// Usable returns the enabled tokens of a user with their secrets, oldest first. A secret that does
+// not open is an error: it was damaged, or moved here from another row.
+func (s Tokens) Usable(ctx context.Context, userID string) ([]TokenSecret, error) {
+	what := "reading the secrets of user " + userID
+	type row struct {
+		Token
+		sealed string
+	}
+	var rows []row
+	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+		rows, err = all(ctx, q, func(r *row) []any { return append(tokenFields(&r.Token), &r.sealed) },
+			"SELECT "+tokenColumns+", secret FROM tokens WHERE user_id = ? AND enabled ORDER BY id", userID)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var usable []TokenSecret
+	for _, r := range rows {
+		secret, err := s.db.ring.Open("tokens", "secret", r.ID, r.sealed)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+		if len(secret) < minSecret {
+			return nil, fmt.Errorf("%s: %w", what, errors.New("a secret is too short"))
+		}
+		usable = append(usable, TokenSecret{r.Token, secret})
+	}
+	return usable, nil
+}
+
+// ConsumeStep marks a time step of a token, and all before it, as used, and tells whether it was
+// still unused. Only then may its code be accepted: of any number of tries on any number of nodes
+// one gets true. A token that is disabled or gone gets false.
+func (s Tokens) ConsumeStep(ctx context.Context, tokenID string, step int64) (bool, error) {
+	consumed := false
+	err := s.db.writing(ctx, "consuming a step of token "+tokenID, func(ctx context.Context, q querier) error {
+		n, err := exec(ctx, q, "UPDATE tokens SET last_step = ?, last_used = ? WHERE id = ? AND enabled AND last_step < ?",
+			step, ms(s.db.now()), tokenID, step)
+		consumed = n == 1
+		return err
+	})
+	return consumed && err == nil, err
+}

@@ -1,0 +1,286 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// Where a user comes from.
+const (
+	Local     = "local"     // made by an operator, password hash in the database
+	Directory = "directory" // appeared on the first login, password checked by the directory
+)
+
+// User is a person who may log in.
+type User struct {
+	ID          string
+	Login       string // unique, in the form of [FoldLogin]
+	Name        string
+	Email       string
+	Source      string // Local or Directory
+	ExternalID  string // entryUUID or objectGUID of a directory user, unique
+	Groups      []string
+	Locked      bool // by an operator; see LockedNow
+	LockReason  string
+	LockedUntil time.Time // zero: until unlocked
+	Created     time.Time
+	LastLogin   time.Time
+	HasPassword bool
+	Tokens      int // how many the user has; Add ignores it
+}
+
+// LockedNow tells whether the user is locked at now.
+func (u User) LockedNow(now time.Time) bool {
+	return u.Locked && (u.LockedUntil.IsZero() || now.Before(u.LockedUntil))
+}
+
+// UserFilter chooses users. The zero value chooses all.
+type UserFilter struct {
+	Query string // part of login, name or e-mail address, in any case
+	Limit int    // 0: no limit
+}
+
+// FoldLogin returns the one form of a login name under which users are kept and looked up, so that
+// no other spelling has a counter, lock or token of its own: without space around it, in Unicode
+// form NFKC and in lower case. Directories compare names in about this way (RFC 4518).
+func FoldLogin(login string) string {
+	return strings.TrimSpace(norm.NFKC.String(strings.ToLower(norm.NFKC.String(plain(login)))))
+}
+
+// maxLogin is in bytes.
+const maxLogin = 256
+
+func checkLogin(login string) error {
+	switch {
+	case login == "":
+		return errors.New("the login is empty")
+	case len(login) > maxLogin:
+		return fmt.Errorf("the login is longer than %d bytes", maxLogin)
+	case strings.ContainsFunc(login, func(r rune) bool {
+		return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar
+	}):
+		return fmt.Errorf("the login %q has characters that cannot be seen", login)
+	}
+	return nil
+}
+
+// groupSet returns the form in which groups are kept: sorted, each one once.
+func groupSet(groups []string) []string {
+	set := make([]string, len(groups))
+	for i, g := range groups {
+		set[i] = plain(g)
+	}
+	slices.Sort(set)
+	return slices.Compact(set)
+}
+
+// Users is the table of users.
+type Users struct{ db *db }
+
+const userColumns = `id, login, name, email, source, COALESCE(external_id, ''), group_names, locked, lock_reason,
+	locked_until, password_hash <> '', token_count, created, last_login`
+
+func userFields(u *User) []any {
+	return []any{
+		&u.ID, &u.Login, &u.Name, &u.Email, &u.Source, &u.ExternalID, jsonColumn{&u.Groups}, &u.Locked, &u.LockReason,
+		timeColumn{&u.LockedUntil}, &u.HasPassword, &u.Tokens, timeColumn{&u.Created}, timeColumn{&u.LastLogin},
+	}
+}
+
+const insertUser = `INSERT INTO users
+	(id, login, name, email, source, external_id, group_names, search, locked, lock_reason, locked_until, password_hash, created)
+	VALUES (?, ?, ?, ?, ?, NULLIF(?, ''), ?, ?, ?, ?, ?, ?, ?)`
+
+// Add makes a user of login, name, e-mail address, source (empty: Local), external id, groups and
+// lock. passwordHash may be empty: such a user has no password. The error is [ErrExists] if
+// somebody has the login or external id.
+func (s Users) Add(ctx context.Context, u User, passwordHash string) (User, error) {
+	u.Login = FoldLogin(u.Login)
+	what := "adding user " + u.Login
+	if err := checkLogin(u.Login); err != nil {
+		return User{}, fmt.Errorf("adding a user: %w", err)
+	}
+	if u.Source == "" {
+		u.Source = Local
+	}
+	if (u.Source == Directory) != (u.ExternalID != "") {
+		return User{}, fmt.Errorf("%s: directory users, and no others, have an external id", what)
+	}
+	id, err := newID()
+	if err != nil {
+		return User{}, fmt.Errorf("%s: %w", what, err)
+	}
+	groups, err := toJSON(groupSet(u.Groups))
+	if err != nil {
+		return User{}, fmt.Errorf("%s: %w", what, err)
+	}
+	err = s.db.writing(ctx, what, func(ctx context.Context, q querier) (err error) {
+		u, err = one(ctx, q, userFields, insertUser+" RETURNING "+userColumns,
+			id, u.Login, u.Name, u.Email, u.Source, u.ExternalID, groups, searchText(u.Login, u.Name, u.Email),
+			u.Locked, u.LockReason, ms(u.LockedUntil), passwordHash, ms(s.db.now()))
+		return err
+	})
+	if err != nil {
+		return User{}, err
+	}
+	return u, nil
+}
+
+func searchText(parts ...string) string { return strings.ToLower(strings.Join(parts, "\n")) }
+
+// SeenInDirectory returns the directory user with an external id, after making it or updating it to
+// what the directory says. The error is [ErrNameTaken] if a local user, or another entry of the
+// directory, has the login here: two persons must never share a name, so an operator has to decide.
+func (s Users) SeenInDirectory(ctx context.Context, externalID, login, name, email string, groups []string) (User, error) {
+	login, groups = FoldLogin(login), groupSet(groups)
+	what := "recording directory user " + login
+	if err := checkLogin(login); err != nil {
+		return User{}, fmt.Errorf("recording a directory user: %w", err)
+	}
+	if externalID == "" {
+		return User{}, fmt.Errorf("%s: the external id is empty", what)
+	}
+	switch u, err := s.ByExternalID(ctx, externalID); {
+	case errors.Is(err, ErrNotFound):
+	case err != nil:
+		return User{}, err
+	case u.Login == login && u.Name == plain(name) && u.Email == plain(email) && slices.Equal(u.Groups, groups):
+		return u, nil // the common case writes nothing
+	}
+	id, err := newID()
+	if err != nil {
+		return User{}, fmt.Errorf("%s: %w", what, err)
+	}
+	groupNames, err := toJSON(groups)
+	if err != nil {
+		return User{}, fmt.Errorf("%s: %w", what, err)
+	}
+	var u User
+	err = s.db.writing(ctx, what, func(ctx context.Context, q querier) (err error) {
+		u, err = one(ctx, q, userFields, insertUser+` ON CONFLICT (external_id) DO UPDATE SET login = excluded.login,
+				name = excluded.name, email = excluded.email, group_names = excluded.group_names, search = excluded.search
+			RETURNING `+userColumns,
+			id, login, name, email, Directory, externalID, groupNames, searchText(login, name, email),
+			false, "", 0, "", ms(s.db.now()))
+		if violates(err, uniqueViolation) {
+			err = ErrNameTaken
+		}
+		return err
+	})
+	return u, err
+}
+
+// ByID returns a user, or [ErrNotFound].
+func (s Users) ByID(ctx context.Context, id string) (User, error) {
+	return s.find(ctx, "reading user "+id, "id = ?", id)
+}
+
+// ByLogin returns the user with a login in any spelling, or [ErrNotFound].
+func (s Users) ByLogin(ctx context.Context, login string) (User, error) {
+	return s.find(ctx, "reading a user by login", "login = ?", FoldLogin(login))
+}
+
+// ByExternalID returns a directory user, or [ErrNotFound].
+func (s Users) ByExternalID(ctx context.Context, id string) (User, error) {
+	return s.find(ctx, "reading directory user "+id, "external_id = ?", id)
+}
+
+func (s Users) find(ctx context.Context, what, condition, value string) (User, error) {
+	var u User
+	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+		u, err = one(ctx, q, userFields, "SELECT "+userColumns+" FROM users WHERE "+condition, value)
+		return err
+	})
+	return u, err
+}
+
+// List returns the users that f chooses, newest first.
+func (s Users) List(ctx context.Context, f UserFilter) ([]User, error) {
+	query, args := "SELECT "+userColumns+" FROM users", []any{}
+	if f.Query != "" {
+		query += ` WHERE search LIKE ? ESCAPE '\'`
+		args = append(args, like(f.Query))
+	}
+	query += " ORDER BY id DESC"
+	if f.Limit > 0 {
+		query += " LIMIT ?"
+		args = append(args, f.Limit)
+	}
+	var users []User
+	err := s.db.reading(ctx, "listing users", func(ctx context.Context, q querier) (err error) {
+		users, err = all(ctx, q, userFields, query, args...)
+		return err
+	})
+	return users, err
+}
+
+// Delete removes a user with keys, tokens, places, administrator's role, tickets and web sessions.
+// What the audit log and sessions tell of the user stays. The error is [ErrNotFound] or, for the
+// last administrator, [ErrLastAdmin].
+func (s Users) Delete(ctx context.Context, id string) error {
+	return s.db.changing(ctx, "deleting user "+id, func(ctx context.Context, tx querier) error {
+		if err := keepAnAdmin(ctx, s.db, tx, id); err != nil {
+			return err
+		}
+		if _, err := exec(ctx, tx, "DELETE FROM tickets WHERE subject = ?", id); err != nil {
+			return err
+		}
+		if _, err := exec(ctx, tx, endWebSessions+" WHERE user_id = ?", id); err != nil {
+			return err
+		}
+		return execOne(ctx, tx, "DELETE FROM users WHERE id = ?", id)
+	})
+}
+
+// PasswordHash returns the hash of a local user's password, empty if there is none.
+func (s Users) PasswordHash(ctx context.Context, id string) (string, error) {
+	var hash string
+	err := s.db.reading(ctx, "reading the password hash of user "+id, func(ctx context.Context, q querier) (err error) {
+		hash, err = scalar[string](ctx, q, "SELECT password_hash FROM users WHERE id = ?", id)
+		return err
+	})
+	return hash, err
+}
+
+// SetPassword replaces the password hash of a user; an empty one takes the password away.
+func (s Users) SetPassword(ctx context.Context, id, hash string) error {
+	return s.update(ctx, "setting the password of user "+id, "password_hash = ? WHERE id = ?", hash, id)
+}
+
+// SetGroups replaces the groups of a user.
+func (s Users) SetGroups(ctx context.Context, id string, groups []string) error {
+	names, err := toJSON(groupSet(groups))
+	if err != nil {
+		return fmt.Errorf("setting the groups of user %s: %w", id, err)
+	}
+	return s.update(ctx, "setting the groups of user "+id, "group_names = ? WHERE id = ?", names, id)
+}
+
+// Lock keeps a user from logging in until a time, or until [Users.Unlock] if it is zero.
+func (s Users) Lock(ctx context.Context, id, reason string, until time.Time) error {
+	return s.update(ctx, "locking user "+id, "locked = TRUE, lock_reason = ?, locked_until = ? WHERE id = ?",
+		reason, ms(until), id)
+}
+
+// Unlock takes back what [Users.Lock] did. It does not clear lockouts, see [Attempts.Clear].
+func (s Users) Unlock(ctx context.Context, id string) error {
+	return s.update(ctx, "unlocking user "+id, "locked = FALSE, lock_reason = '', locked_until = 0 WHERE id = ?", id)
+}
+
+// Touch notes that a user logged in now.
+func (s Users) Touch(ctx context.Context, id string) error {
+	return s.update(ctx, "noting the login of user "+id, "last_login = ? WHERE id = ?", ms(s.db.now()), id)
+}
+
+func (s Users) update(ctx context.Context, what, assignments string, args ...any) error {
+	return s.db.writing(ctx, what, func(ctx context.Context, q querier) error {
+		return execOne(ctx, q, "UPDATE users SET "+assignments, args...)
+	})
+}
