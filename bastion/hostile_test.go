@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -271,9 +272,9 @@ func TestFastCommands(t *testing.T) {
 	c, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
 	check(t, err)
 	defer c.Close()
-	n := 200
-	if testing.Short() {
-		n = 50
+	n := 25
+	if os.Getenv("SALLYPORT_LONG") != "" {
+		n = 500
 	}
 	failed := s.inParallel(4, func(int) bool {
 		for i := range n {

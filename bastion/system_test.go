@@ -98,6 +98,7 @@ func newSystem(t testing.TB, o options) *system {
 	check(t, err)
 	t.Cleanup(func() { s.Recorder.Close() })
 	s.Sessions = session.NewManager(session.Config{Store: s.Store, Recorder: s.Recorder, Audit: log, Node: "test", Log: quiet})
+	check(t, s.Sessions.Begin(ctx))
 	running, stop := context.WithCancel(ctx)
 	t.Cleanup(stop)
 	go s.Sessions.Run(running)

@@ -220,8 +220,7 @@ type query struct {
 
 	whole bool   // the connection as a whole
 	why   reason // why the rule last looked at did not match
-
-	shownUser, shownTarget, shownAccount, shownSource string // for the trace
+	says  sentences
 }
 
 // destinationAsked is the host and port of one forward.
@@ -235,7 +234,6 @@ type destinationAsked struct {
 func (q *query) init(r *Request) string {
 	*q = query{
 		user: fold(r.User), own: r.User, target: r.Target, account: r.Account,
-		shownUser: show(r.User), shownTarget: show(r.Target.Name), shownAccount: show(r.Account),
 	}
 	if r.User == "" {
 		return "the request names no user"
@@ -255,19 +253,38 @@ func (q *query) init(r *Request) string {
 		q.dest = parseAsked(r.To)
 	}
 	q.source, q.sourceKnown = normalAddr(r.Source)
-	switch {
-	case q.sourceKnown:
-		q.shownSource = "source " + q.source.String()
-	case q.source.IsValid():
-		q.shownSource = "source " + show(q.source.String()) + " has a zone and"
-	default:
-		q.shownSource = "the source is not known and"
-	}
 	q.groups = make(map[string]bool, len(r.Groups))
 	for _, g := range r.Groups {
 		q.groups[fold(g)] = true
 	}
+	q.says = q.sentences(r)
 	return ""
+}
+
+// sentences are beginnings of reasons, made once for all rules. Each goes on with what the rule lists.
+type sentences struct{ user, target, account, from, notFrom, channel string }
+
+func (q *query) sentences(r *Request) sentences {
+	s := sentences{
+		user:    "user " + show(r.User) + " is not in users ",
+		target:  "target " + show(r.Target.Name) + " is not in targets ",
+		account: "account " + show(r.Account) + " is not in accounts ",
+		channel: "channel " + r.Channel + " is not in channels ",
+	}
+	if r.Account == "" {
+		s.account = "the account is not known, and accounts lists "
+	}
+	switch {
+	case q.sourceKnown:
+		source := "source " + q.source.String()
+		s.from, s.notFrom = source+" is not in from ", source+" is in not-from "
+	case q.source.IsValid():
+		source := "source " + show(q.source.String()) + " has a zone and"
+		s.from, s.notFrom = source+" is not in from ", source+" may be in not-from "
+	default:
+		s.from, s.notFrom = "the source is not known and is not in from ", "the source is not known and may be in not-from "
+	}
+	return s
 }
 
 // parseAsked reads the destination of a request. What cannot be read is not known.

@@ -276,7 +276,7 @@ func TestConnectionWithDestinations(t *testing.T) {
 	if !got.Allow || fmt.Sprint(got.Channels) != "[local-forward]" || got.Code.Kind != CodeAlways || got.Recording != RecordRequired {
 		t.Errorf("got %+v", got)
 	}
-	if len(got.Trace) != 3 || got.Trace[0].Matched || got.Trace[0].Why != "denies some destinations of local-forward only" {
+	if len(got.Trace) != 3 || got.Trace[0].Matched || got.Trace[0].Why != "denies only some destinations of local-forward" {
 		t.Errorf("trace: got %v", got.Trace)
 	}
 	for to, want := range map[string]string{"10.1.0.1:5432": "db", "10.1.0.1:80": "rest", "10.1.0.1:22": "no-ssh"} {

@@ -39,8 +39,9 @@ func answerOf(b bool) answer {
 // holds turns an answer into a match: what is not known counts towards denial.
 func (m *matcher) holds(a answer) bool { return a == yes || a == unknown && !m.allow }
 
-// reason is a sentence in pieces, which are put together once for the whole trace.
-type reason [4]string
+// reason is a sentence in two pieces, what the request has and what the rule lists. They are put together
+// once for the whole trace.
+type reason [2]string
 
 // match reports for which of the open kinds the rule matches, and which of these it settles. A rule that
 // holds a forward to destinations does not settle that kind for a connection as a whole, since a later
@@ -53,7 +54,7 @@ func (m *matcher) match(q *query, open kindSet) (kinds, settled kindSet) {
 		if q.whole {
 			q.why = reason{"matches, but rules above have decided ", m.kinds.String()}
 		} else {
-			q.why = reason{"channel ", q.want.String(), " is not in channels ", m.inChannels}
+			q.why = reason{q.says.channel, m.inChannels}
 		}
 		return 0, 0
 	}
@@ -64,14 +65,14 @@ func (m *matcher) match(q *query, open kindSet) (kinds, settled kindSet) {
 	if q.whole {
 		if !m.allow { // denies some destinations, so not the kind
 			kinds &^= limited
-			q.why = reason{"denies some destinations of ", limited.String(), " only"}
+			q.why = reason{"denies only some destinations of ", limited.String()}
 		}
 		return kinds, kinds &^ limited
 	}
 	if m.holds(m.reaches(limited, q.dest)) {
 		return kinds, kinds
 	}
-	q.why = reason{"destination of ", limited.String(), " is not in channels ", m.inChannels}
+	q.why = reason{"destination of " + limited.String() + " is not in channels ", m.inChannels}
 	return 0, 0
 }
 
@@ -79,15 +80,11 @@ func (m *matcher) match(q *query, open kindSet) (kinds, settled kindSet) {
 func (m *matcher) matchesFields(q *query) bool {
 	switch {
 	case !m.matchesUser(q):
-		q.why = reason{"user ", q.shownUser, " is not in users ", m.inUsers}
+		q.why = reason{q.says.user, m.inUsers}
 	case !m.matchesTarget(q.target):
-		q.why = reason{"target ", q.shownTarget, " is not in targets ", m.inTargets}
+		q.why = reason{q.says.target, m.inTargets}
 	case !m.holds(m.matchesAccount(q)):
-		if q.account == "" {
-			q.why = reason{"the account is not known, and accounts lists ", m.inAccounts}
-		} else {
-			q.why = reason{"account ", q.shownAccount, " is not in accounts ", m.inAccounts}
-		}
+		q.why = reason{q.says.account, m.inAccounts}
 	default:
 		return m.matchesSource(q)
 	}
@@ -96,16 +93,12 @@ func (m *matcher) matchesFields(q *query) bool {
 
 func (m *matcher) matchesSource(q *query) bool {
 	if len(m.from) > 0 && !m.holds(q.isFrom(m.from)) {
-		q.why = reason{q.shownSource, " is not in from ", m.inFrom}
+		q.why = reason{q.says.from, m.inFrom}
 		return false
 	}
 	if len(m.notFrom) > 0 {
-		switch a := q.isFrom(m.notFrom); {
-		case a == yes:
-			q.why = reason{q.shownSource, " is in not-from ", m.inNotFrom}
-			return false
-		case a == unknown && m.allow:
-			q.why = reason{q.shownSource, " may be in not-from ", m.inNotFrom}
+		if a := q.isFrom(m.notFrom); a == yes || a == unknown && m.allow {
+			q.why = reason{q.says.notFrom, m.inNotFrom}
 			return false
 		}
 	}

@@ -82,19 +82,6 @@ func (m *Manager) Live() []Info {
 	return out
 }
 
-// Count tells how many sessions user has open on this node under rule; "" counts all rules.
-func (m *Manager) Count(user, rule string) int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	n := 0
-	for _, s := range m.live {
-		if s.row.User == user && (rule == "" || s.row.Rule == rule) {
-			n++
-		}
-	}
-	return n
-}
-
 // endOrder travels on the bus.
 type endOrder struct {
 	ID, By, Message string
@@ -136,15 +123,6 @@ func (m *Manager) endHere(o endOrder) bool {
 	return true
 }
 
-// EndUser ends every session of user on this node.
-func (m *Manager) EndUser(user, reason string) {
-	for _, i := range m.Live() {
-		if i.User == user {
-			m.endHere(endOrder{ID: i.ID, By: "an operator", Message: reason})
-		}
-	}
-}
-
 // Drain tells every person that message, ends their sessions and waits until recordings are sealed
 // or ctx ends. No session can be opened afterwards.
 func (m *Manager) Drain(ctx context.Context, message string) {
@@ -170,11 +148,25 @@ func (m *Manager) Drain(ctx context.Context, message string) {
 	_ = m.flush(ctx)
 }
 
-// Run takes orders of other nodes and writes what the database could not take before, until ctx ends.
-// First it completes what a process of this node that died has left.
+// Begin marks the sessions that an earlier process of this node did not live to end as lost. It must
+// have returned before the first session is opened.
+func (m *Manager) Begin(ctx context.Context) error {
+	lost, err := m.cfg.Store.Sessions.MarkLost(ctx, m.cfg.Node)
+	if err != nil {
+		return fmt.Errorf("marking lost sessions: %w", err)
+	}
+	for _, row := range lost {
+		_ = m.emit(ctx, audit.Event{Type: audit.SessionEnded, Result: audit.Error, Door: audit.DoorSSH, User: row.User, Source: row.Source,
+			Target: row.Target, Account: row.Account, Session: row.ID, Reason: "lost: the process of this node died"})
+	}
+	return nil
+}
+
+// Run seals the recordings that an earlier process left open, takes orders of other nodes and writes
+// what the database could not take before, until ctx ends.
 func (m *Manager) Run(ctx context.Context) error {
-	if err := m.recover(ctx); err != nil {
-		m.cfg.Log.Error("completing what a dead process left", "error", err)
+	if err := m.sealLeft(ctx); err != nil {
+		m.cfg.Log.Error("sealing recordings that a dead process left", "error", err)
 	}
 	messages, cancel := m.cfg.Store.Bus.Subscribe(topicEnd)
 	defer cancel()
@@ -200,16 +192,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 }
 
-// recover marks sessions of this node that nobody ended as lost, and seals their recordings.
-func (m *Manager) recover(ctx context.Context) error {
-	lost, err := m.cfg.Store.Sessions.MarkLost(ctx, m.cfg.Node)
-	if err != nil {
-		return fmt.Errorf("marking lost sessions: %w", err)
-	}
-	for _, row := range lost {
-		_ = m.emit(ctx, audit.Event{Type: audit.SessionEnded, Result: audit.Error, Door: audit.DoorSSH, User: row.User, Source: row.Source,
-			Target: row.Target, Account: row.Account, Session: row.ID, Reason: "lost: the process of this node died"})
-	}
+func (m *Manager) sealLeft(ctx context.Context) error {
 	sealed, err := m.cfg.Recorder.Recover(ctx, m.isLive)
 	for _, r := range sealed {
 		_ = m.emit(ctx, audit.Event{Type: audit.RecordSealed, Result: audit.OK, Session: r.Session,

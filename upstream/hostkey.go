@@ -20,7 +20,7 @@ type hostKeyCheck struct {
 	d          *Dialer
 	ctx        context.Context
 	target     store.Target
-	algorithms []string // offered, so that the target shows a key of a kind that is known; nil: any
+	algorithms []string // offered, so that the target shows a key of a kind that is known
 	err        *Error   // why the key was refused, in words for the person
 }
 
@@ -31,7 +31,16 @@ func (d *Dialer) hostKeyCheck(ctx context.Context, t store.Target) *hostKeyCheck
 			c.algorithms = append(c.algorithms, keyAlgorithms(k.Type())...)
 		}
 	}
+	if len(c.algorithms) == 0 {
+		c.algorithms = firstUseAlgorithms
+	}
 	return c
+}
+
+// firstUseAlgorithms are asked of a target of which no key is known. The library's own list begins with
+// certificates, which would be taken for changed keys when they are renewed, and has SHA-1 and DSA.
+var firstUseAlgorithms = []string{
+	ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256,
 }
 
 // verify accepts a pinned key, or the first key seen of a target that trusts on first use. An empty

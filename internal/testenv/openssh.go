@@ -85,6 +85,17 @@ func (c *OpenSSH) SSH(t testing.TB, args ...string) *exec.Cmd {
 	return c.Command(t, "ssh", append(append(all, "127.0.0.1"), args...)...)
 }
 
+// Interactive returns the command `ssh -tt … login@host args…` for [StartTerminal]: a person answers
+// its prompts on the terminal.
+func (c *OpenSSH) Interactive(args ...string) *exec.Cmd {
+	// The first value of an option counts. Banners are shown from LogLevel INFO on.
+	all := append([]string{"-o", "NumberOfPasswordPrompts=3", "-o", "LogLevel=INFO"}, c.options()...)
+	all = append(all, "-tt", "-p", c.port(), "-l", c.Login, "127.0.0.1")
+	cmd := exec.Command("ssh", append(all, args...)...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "TERM=xterm")
+	return cmd
+}
+
 // Output runs `ssh … args…` and gives stdout, stderr and exit status apart.
 func (c *OpenSSH) Output(t testing.TB, args ...string) (stdout, stderr string, status int) {
 	t.Helper()

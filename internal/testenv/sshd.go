@@ -38,7 +38,7 @@ func StartSSHD(t testing.TB, extra ...string) *SSHD {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &SSHD{t: t, Dir: t.TempDir(), Addr: freeAddr(t), Account: me.Username}
+	s := &SSHD{t: t, Dir: t.TempDir(), Addr: FreeAddr(t), Account: me.Username}
 	key := filepath.Join(s.Dir, "host")
 	Run(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key)
 	pub, err := os.ReadFile(key + ".pub")
@@ -114,8 +114,8 @@ func (s *SSHD) Log() string {
 	return string(b)
 }
 
-// freeAddr is a loopback address that nobody listened on a moment ago.
-func freeAddr(t testing.TB) string {
+// FreeAddr is a loopback address that nobody listened on a moment ago.
+func FreeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,0 +1,227 @@
+package bastion_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/internal/testenv"
+	"sallyport/store"
+)
+
+// shell is a running `cat` through the bastion: what goes in comes out.
+type shell struct {
+	t    testing.TB
+	sess *ssh.Session
+	in   io.WriteCloser
+	out  *bufio.Reader
+	errs *strings.Builder
+}
+
+func (s *system) cat(c *ssh.Client) *shell {
+	s.t.Helper()
+	sess, err := c.NewSession()
+	check(s.t, err)
+	x := &shell{t: s.t, sess: sess, errs: &strings.Builder{}}
+	x.in, err = sess.StdinPipe()
+	check(s.t, err)
+	out, err := sess.StdoutPipe()
+	check(s.t, err)
+	x.out = bufio.NewReader(out)
+	sess.Stderr = x.errs
+	check(s.t, sess.Start("cat"))
+	return x
+}
+
+// echo sends a line and reads it back.
+func (x *shell) echo(line string) error {
+	if _, err := io.WriteString(x.in, line+"\n"); err != nil {
+		return err
+	}
+	got, err := x.out.ReadString('\n')
+	if err == nil && got != line+"\n" {
+		x.t.Errorf("echo of %q is %q", line, got)
+	}
+	return err
+}
+
+// The database goes away in the middle (D01): live sessions go on, new logins and new channels are
+// refused within 3 s, and when it is back everything that happened is in it.
+func TestDatabaseGoesAway(t *testing.T) {
+	t.Parallel()
+	pg := testenv.PostgresServer(t)
+	s := newSystem(t, options{dsn: pg.DSN()})
+	c, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
+	check(t, err)
+	defer c.Close()
+	x := s.cat(c)
+	check(t, x.echo("before"))
+	code := s.code("alice")
+	pg.Stop()
+	check(t, x.echo("the database is away"))
+	started := time.Now()
+	if other, err := s.dial("alice@web1", answers(alicePassword, code, nil)); err == nil {
+		other.Close()
+		t.Error("a login got in without a database")
+	}
+	// Three tries of one connection, each refused in time.
+	if took := time.Since(started); took > 3*4*time.Second {
+		t.Errorf("refused after %s", took)
+	}
+	sess, err := c.NewSession()
+	if err == nil {
+		if out, err := sess.CombinedOutput("echo in"); err == nil {
+			t.Errorf("a new channel ran without a database: %q", out)
+		}
+	}
+	check(t, x.echo("still here"))
+	x.in.Close()
+	if err := x.sess.Wait(); err != nil {
+		t.Errorf("the session's end: %v", err)
+	}
+	c.Close()
+	pg.Start()
+	testenv.WaitFor(t, "the end of the session to be written", func() bool {
+		list, err := s.Store.Sessions.List(context.Background(), store.SessionFilter{Limit: 1})
+		return err == nil && len(list) == 1 && list[0].State == store.Ended && list[0].Channels[0].Recording != ""
+	})
+	row := s.newest()
+	if got := s.recorded(row.Channels[0].Recording); !strings.Contains(got, "still here") {
+		t.Errorf("recorded %q", got)
+	}
+	testenv.WaitFor(t, "the audit event of its end", func() bool {
+		check(t, s.Engine.Housekeeping(context.Background()))
+		return len(s.events("session.ended")) == 1
+	})
+}
+
+// The disk of the recordings is full (R03): where the rule requires a recording the session ends within
+// a second and says why, what was shown before is kept, and the next one is refused; where it is
+// best effort the session goes on, the alarm is raised, and the loss stands in the audit log.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Fatal("this test mounts a small file system and needs root")
+	}
+	for _, mode := range []string{"required", "best-effort"} {
+		t.Run(mode, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "recordings")
+			check(t, os.Mkdir(dir, 0o700))
+			check(t, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,mode=0700"))
+			t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+			s := newSystem(t, options{recordings: dir, rules: "version: 1\nrules:\n  - {name: all, users: ['*'], targets: ['*'], recording: " + mode + "}\n"})
+			c, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
+			check(t, err)
+			defer c.Close()
+			sess, err := c.NewSession()
+			check(t, err)
+			var errs strings.Builder
+			sess.Stderr = &errs
+			out, err := sess.StdoutPipe()
+			check(t, err)
+			check(t, sess.Start("while :; do head -c 30000 /dev/zero | tr '\\0' x; done & sleep 5; kill %1"))
+			started := time.Now()
+			n, _ := io.Copy(io.Discard, out)
+			took := time.Since(started)
+			err = sess.Wait()
+			if mode == "best-effort" {
+				if err != nil || took < 4*time.Second || n < 2<<20 {
+					t.Errorf("ended after %s and %d bytes: %v", took, n, err)
+				}
+			} else {
+				if took > 4*time.Second || !strings.Contains(errs.String(), "recording could not be written") {
+					t.Errorf("went on for %s after the disk was full; stderr %q", took, errs.String())
+				}
+				if n > 1<<20 {
+					t.Errorf("%d bytes were shown, more than the disk can hold", n)
+				}
+			}
+			if len(s.events("recording.failed")) == 0 {
+				t.Error("no audit event")
+			}
+		})
+	}
+}
+
+// Less than the reserve is free: new sessions are refused, with the reason.
+func TestReserve(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{reserve: 1 << 60})
+	_, errs, status := s.ssh().Output(t, "true")
+	if status != 255 || !strings.Contains(errs, "has to be recorded") {
+		t.Errorf("status %d: %q", status, errs)
+	}
+}
+
+// Drain (D14): people are told, sessions end, recordings are whole, nobody new gets in.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{})
+	var shells []*shell
+	for range 3 {
+		c, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
+		check(t, err)
+		defer c.Close()
+		x := s.cat(c)
+		check(t, x.echo("here"))
+		shells = append(shells, x)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	s.Sessions.Drain(ctx, "the bastion is restarted")
+	for _, x := range shells {
+		_ = x.sess.Wait()
+		if !strings.Contains(x.errs.String(), "the bastion is restarted") {
+			t.Errorf("the person reads %q", x.errs)
+		}
+	}
+	list, err := s.Store.Sessions.List(ctx, store.SessionFilter{})
+	check(t, err)
+	for _, row := range list {
+		if row.State != store.Ended || len(row.Channels) != 1 {
+			t.Fatalf("row %+v", row)
+		}
+		r, err := s.Recorder.Verify(row.Channels[0].Recording)
+		if err != nil || !r.Complete() {
+			t.Errorf("recording %s: %+v %v", row.Channels[0].Recording, r, err)
+		}
+	}
+	if _, errs, status := s.ssh().Output(t, "true"); status != 255 || !strings.Contains(errs, "could not be opened") {
+		t.Errorf("a session while draining: %d %q", status, errs)
+	}
+}
+
+// A client that reads nothing stalls its own channel and nothing else.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{})
+	c, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
+	check(t, err)
+	defer c.Close()
+	ch, reqs, err := c.OpenChannel("session", nil)
+	check(t, err)
+	go ssh.DiscardRequests(reqs)
+	ok, err := ch.SendRequest("exec", true, ssh.Marshal(struct{ C string }{"head -c 100000000 /dev/zero"}))
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	before := heap()
+	for range 20 {
+		sess, err := c.NewSession()
+		check(t, err)
+		if out, err := sess.Output("echo quick"); err != nil || string(out) != "quick\n" {
+			t.Fatalf("another channel: %q %v", out, err)
+		}
+	}
+	if grown := heap() - before; grown > 32<<20 {
+		t.Errorf("the heap has grown by %d MiB", grown>>20)
+	}
+}
