@@ -117,7 +117,7 @@ func TestDiskFull(t *testing.T) {
 			check(t, os.Mkdir(dir, 0o700))
 			check(t, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,mode=0700"))
 			t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
-			s := newSystem(t, options{recordings: dir, rules: "version: 1\nrules:\n  - {name: all, users: ['*'], targets: ['*'], recording: " + mode + "}\n"})
+			s := newSystem(t, options{recordings: dir, rules: "version: 1\nrules:\n  - {name: all, users: ['*'], targets: ['*'], record-limit: 2GiB, recording: " + mode + "}\n"})
 			c, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
 			check(t, err)
 			defer c.Close()
@@ -127,14 +127,30 @@ func TestDiskFull(t *testing.T) {
 			sess.Stderr = &errs
 			out, err := sess.StdoutPipe()
 			check(t, err)
-			check(t, sess.Start("while :; do head -c 30000 /dev/zero | tr '\\0' x; done & sleep 5; kill %1"))
+			check(t, sess.Start("while :; do head -c 30000 /dev/zero | tr '\\0' x; done & sleep 5; kill $!; echo the end"))
 			started := time.Now()
+			if mode == "best-effort" {
+				go func() { // somebody makes room
+					for len(s.events("recording.failed")) == 0 {
+						time.Sleep(10 * time.Millisecond)
+					}
+					_ = syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=200m")
+				}()
+			}
 			n, _ := io.Copy(io.Discard, out)
 			took := time.Since(started)
 			err = sess.Wait()
+			c.Close()
 			if mode == "best-effort" {
 				if err != nil || took < 4*time.Second || n < 2<<20 {
 					t.Errorf("ended after %s and %d bytes: %v", took, n, err)
+				}
+				row := s.session()
+				if got := s.recorded(row.Channels[0].Recording); !strings.Contains(got, "the end\n") || !row.Channels[0].Truncated && int64(len(got)) >= n {
+					t.Errorf("after the gap the recording does not go on: %d bytes of %d, %.40q", len(got), n, got[max(0, len(got)-40):])
+				}
+				if e := s.events("recording.failed"); len(e) < 2 || !strings.Contains(e[len(e)-1], "goes on after a gap") {
+					t.Errorf("audit: %q", e)
 				}
 			} else {
 				if took > 4*time.Second || !strings.Contains(errs.String(), "recording could not be written") {

@@ -38,9 +38,12 @@ type channel struct {
 	fromUp   sync.WaitGroup // stdout and stderr of the target
 	over     chan struct{}  // closed when the channel is done
 
-	mu       sync.Mutex    // guards the fields below
-	row      store.Channel // ID is set by register before the channel is shared
-	recorded string        // why the recording has ended early; "": it has not
+	gap atomic.Bool // the recording cannot be written just now
+
+	mu    sync.Mutex    // guards the fields below
+	row   store.Channel // ID is set before the channel is shared
+	lost  int64         // bytes in the gap so far
+	retry time.Time     // when to try again to end it
 }
 
 // Channel relays one channel that the client opened, and returns when it is over.
@@ -155,12 +158,15 @@ func (c *channel) record(which stream, p []byte) bool {
 	if c.rec == nil {
 		return true
 	}
+	if c.gap.Load() && !c.resume(len(p)) {
+		return true
+	}
 	write := c.rec.Output
 	if which == recordStderr {
 		write = c.rec.Stderr
 	}
 	if err := write(p); err != nil {
-		return c.recordingFailed(err)
+		return c.recordingFailed(err, len(p))
 	}
 	if c.rec.Truncated() && c.limitTold.CompareAndSwap(false, true) {
 		_ = c.s.m.emit(context.Background(), c.event(audit.RecordLimit, audit.OK, "from here on bytes are counted and hashed, not kept", nil))
@@ -168,12 +174,14 @@ func (c *channel) record(which stream, p []byte) bool {
 	return true
 }
 
-// recordingFailed ends the session if the rule requires a recording, else raises the alarm once.
-func (c *channel) recordingFailed(err error) bool {
+// recordingFailed ends the session if the rule requires a recording. Else it raises the alarm and the
+// session goes on with a gap in its recording, which begins with lost bytes.
+func (c *channel) recordingFailed(err error, lost int) bool {
 	c.mu.Lock()
-	first := c.recorded == ""
-	c.recorded = err.Error()
+	c.lost += int64(lost)
+	c.retry = time.Now().Add(gapRetry)
 	c.mu.Unlock()
+	first := c.gap.CompareAndSwap(false, true)
 	if first {
 		_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.Error, err.Error(), nil))
 	}
@@ -184,6 +192,30 @@ func (c *channel) recordingFailed(err error) bool {
 		go c.s.End("its recording could not be written")
 	}
 	return false
+}
+
+// gapRetry is how often a recording that need not be complete tries to go on.
+const gapRetry = time.Second
+
+// resume ends a gap if the recorder can write again; else it counts n more bytes as lost.
+func (c *channel) resume(n int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.gap.Load() {
+		return true // the other stream has ended it
+	}
+	if now := time.Now(); now.Before(c.retry) {
+		c.lost += int64(n)
+		return false
+	} else if err := c.rec.Gap(c.lost, "the recording could not be written"); err != nil {
+		c.lost += int64(n)
+		c.retry = now.Add(gapRetry)
+		return false
+	}
+	_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.OK, "the recording goes on after a gap", map[string]string{"lost": fmt.Sprint(c.lost)}))
+	c.lost = 0
+	c.gap.Store(false)
+	return true
 }
 
 // upstreamRequests passes on the target's requests in their order, and takes the channel down when

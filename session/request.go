@@ -246,7 +246,7 @@ func (c *channel) record0(kind, command string) error {
 func (c *channel) watchRecording(rec *recorder.Recording) {
 	select {
 	case <-rec.Failed():
-		c.recordingFailed(rec.Err())
+		c.recordingFailed(rec.Err(), 0)
 	case <-c.over:
 	}
 }
