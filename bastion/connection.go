@@ -189,23 +189,30 @@ const maxRefusedEvents = 100
 func (c *connection) refuseChannel(nc ssh.NewChannel) {
 	kind := audit.Escape(nc.ChannelType())
 	_ = nc.Reject(ssh.Prohibited, kind+" is not allowed through this bastion")
-	if c.refused.Add(1) > maxRefusedEvents {
-		return
-	}
-	_ = c.s.cfg.Audit.Emit(context.Background(), audit.Event{
-		Type: audit.ChannelRefused, Result: audit.Refused, Door: audit.DoorSSH, User: c.id.Login, Source: c.source.String(),
-		Target: c.to.Target, Reason: "channels of this kind do not pass", Detail: map[string]string{"channel-type": kind},
-	})
+	c.reportRefused("channels of this kind do not pass", "channel-type", kind)
 }
 
 // globalRequests answers here what clients ask of the connection as a whole, in order (RFC 4254,
-// section 4): nothing of it concerns the target.
+// section 4): nothing of it concerns the target, and forwards do not pass.
 func (c *connection) globalRequests(reqs <-chan *ssh.Request) {
 	for r := range reqs {
 		if r.WantReply {
 			_ = r.Reply(false, nil) // for a keepalive, any answer is a sign of life
 		}
+		if r.Type == "tcpip-forward" || r.Type == "streamlocal-forward@openssh.com" {
+			c.reportRefused("forwards do not pass", "request", r.Type)
+		}
 	}
+}
+
+func (c *connection) reportRefused(reason, what, value string) {
+	if c.refused.Add(1) > maxRefusedEvents {
+		return
+	}
+	_ = c.s.cfg.Audit.Emit(context.Background(), audit.Event{
+		Type: audit.ChannelRefused, Result: audit.Refused, Door: audit.DoorSSH, User: c.id.Login, Source: c.source.String(),
+		Target: c.to.Target, Reason: reason, Detail: map[string]string{what: value},
+	})
 }
 
 // keepAlive notices within a minute that the client is gone without a word. Between two probes it

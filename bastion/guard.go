@@ -22,7 +22,7 @@ type Guard struct {
 	Login     time.Duration  // everything before authentication together; 15 min
 	Bytes     int64          // inbound before authentication; 64 KiB
 	Tries     int            // conversations in one connection; 3
-	Exempt    []netip.Prefix // sources without a bound of their own
+	Exempt    []netip.Prefix // sources that neither bound applies to
 }
 
 func (g Guard) withDefaults() Guard {
@@ -86,7 +86,7 @@ func (t *gate) enter(a netip.Addr) (leave func(), err error) {
 		exempt = exempt || p.Contains(a)
 	}
 	t.mu.Lock()
-	if t.dropEarly() {
+	if !exempt && t.dropEarly() {
 		t.mu.Unlock()
 		return nil, errOverloaded
 	}

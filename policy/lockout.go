@@ -12,7 +12,7 @@ type Limit struct {
 // person wherever the failures come from.
 type Lockout struct {
 	Pair, Source Limit
-	User         int // failures in a row; lasts until a success from a known source or an operator clears it
+	User         int // failures in a row before success; then a lock until an operator clears it
 }
 
 // DefaultLockout is what holds unless an operator or a target sets something stricter.

@@ -158,12 +158,13 @@ func (c *channel) record(which stream, p []byte) bool {
 	if c.rec == nil {
 		return true
 	}
-	if c.gap.Load() && !c.resume(len(p)) {
-		return true
-	}
 	write := c.rec.Output
 	if which == recordStderr {
 		write = c.rec.Stderr
+	}
+	if c.gap.Load() && !c.resume(len(p)) {
+		_ = write(p) // the recorder counts it as lost
+		return true
 	}
 	if err := write(p); err != nil {
 		return c.recordingFailed(err, len(p))
