@@ -277,7 +277,7 @@ func parseText(quoted []byte) (string, bool) {
 // parseSeconds reads a number of seconds with up to six decimals as microseconds.
 func parseSeconds(number []byte) (int64, bool) {
 	whole, decimals, dot := bytes.Cut(number, []byte("."))
-	if len(whole) == 0 || len(whole) > 10 || dot && len(decimals) == 0 || len(decimals) > 6 {
+	if len(whole) == 0 || len(whole) > 10 || len(whole) > 1 && whole[0] == '0' || dot && len(decimals) == 0 || len(decimals) > 6 {
 		return 0, false
 	}
 	var micros int64

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"slices"
 
 	"github.com/klauspost/compress/zstd"
@@ -51,11 +52,11 @@ type packer struct {
 
 // add packs the part from the end of the last one to c.
 func (p *packer) add(c cut) error {
-	if p.index == 0 {
-		if err := p.begin(); err != nil {
-			return err
-		}
+	dir, err := p.r.root.OpenRoot(p.place.dir())
+	if err != nil {
+		return fmt.Errorf("opening folder %s: %w", p.place.dir(), err)
 	}
+	defer dir.Close()
 	buf := p.r.parts.Get().(*partBuffers)
 	defer p.r.parts.Put(buf)
 
@@ -70,46 +71,53 @@ func (p *packer) add(c cut) error {
 		Offset: p.end.offset, Length: length, SHA256: sha256.Sum256(buf.plain),
 		PackedOffset: p.packed, PackedLength: int64(len(buf.packed)), PackedSHA256: sha256.Sum256(buf.packed),
 	}
-	line, chain, err := signedLine(indexEntry{Part: &part}, p.chain, p.r.cfg.SigningKey)
+	lines, chain, err := p.lines(indexEntry{Part: &part})
 	if err != nil {
 		return err
 	}
 	// The frame first: a line of the index never speaks of bytes that are not there.
-	if err := p.r.writeAt(p.place.packed(), p.packed, buf.packed); err != nil {
+	if err := p.r.writeAt(dir, p.place.packed(), p.packed, buf.packed); err != nil {
 		return err
 	}
-	if err := p.r.writeAt(p.place.index(), p.index, line); err != nil {
+	if err := p.r.writeAt(dir, p.place.index(), p.index, lines); err != nil {
 		return err
 	}
 	p.parts++
 	p.end = c
 	p.packed += int64(len(buf.packed))
-	p.index += int64(len(line))
+	p.index += int64(len(lines))
 	p.chain = chain
 	return nil
 }
 
-// begin writes the head of the index.
-func (p *packer) begin() error {
-	line, chain, err := headLine(indexHead{Index: indexVersion, Session: p.place.session, Channel: p.place.channel, Node: p.r.cfg.Node})
-	if err != nil {
-		return err
+// lines is what the index gets for an entry: its line, and before the first one the head.
+func (p *packer) lines(e indexEntry) ([]byte, digest, error) {
+	var head []byte
+	chain := p.chain
+	if p.index == 0 {
+		var err error
+		head, chain, err = headLine(indexHead{Index: indexVersion, Session: p.place.session, Channel: p.place.channel, Node: p.r.cfg.Node})
+		if err != nil {
+			return nil, digest{}, err
+		}
 	}
-	if err := p.r.writeAt(p.place.index(), 0, line); err != nil {
-		return err
-	}
-	p.index, p.chain = int64(len(line)), chain
-	return nil
+	line, chain, err := signedLine(e, chain, p.r.cfg.SigningKey)
+	return append(head, line...), chain, err
 }
 
 // seal writes the end, brings everything to the disk and only then removes the asciicast.
 func (p *packer) seal(e endRecord) error {
 	e.Parts, e.Bytes, e.Packed, e.Time = p.parts, p.end.offset, p.packed, p.r.cfg.Now().UnixMilli()
-	line, chain, err := signedLine(indexEntry{End: &e}, p.chain, p.r.cfg.SigningKey)
+	line, chain, err := p.lines(indexEntry{End: &e})
 	if err != nil {
 		return err
 	}
-	if err := p.r.writeAt(p.place.index(), p.index, line); err != nil {
+	dir, err := p.r.root.OpenRoot(p.place.dir())
+	if err != nil {
+		return fmt.Errorf("opening folder %s: %w", p.place.dir(), err)
+	}
+	defer dir.Close()
+	if err := p.r.writeAt(dir, p.place.index(), p.index, line); err != nil {
 		return err
 	}
 	p.index += int64(len(line))
@@ -120,13 +128,13 @@ func (p *packer) seal(e endRecord) error {
 	return p.r.remove(p.place.cast())
 }
 
-// writeAt puts data at the offset of a file and cuts what follows: it may be the rest of an attempt
-// that failed.
-func (r *Recorder) writeAt(name string, offset int64, data []byte) error {
+// writeAt puts data at the offset of a file in a recording's folder and cuts off what follows: it
+// may be the rest of an attempt that failed.
+func (r *Recorder) writeAt(dir *os.Root, name string, offset int64, data []byte) error {
 	if err := r.fault("open", name); err != nil {
 		return err
 	}
-	f, err := r.openFile(name, os.O_RDWR|os.O_CREATE)
+	f, err := dir.OpenFile(path.Base(name), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("opening %s: %w", name, err)
 	}

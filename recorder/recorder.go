@@ -76,6 +76,9 @@ type Config struct {
 	// packing (then nothing is lost, the part is packed later). It may be called from several
 	// goroutines and must not call back into the recording. May be nil.
 	OnError func(path string, err error)
+
+	// testingFault, if not nil, may fail an operation on a file before it is done.
+	testingFault func(op, path string) error
 }
 
 // Recorder keeps the recordings of one node. Its methods may be called from several goroutines.
@@ -100,13 +103,11 @@ type Recorder struct {
 	mu      sync.Mutex // guards the fields below; taken after Recording.mu and sealMu, never before
 	active  map[string]*Recording
 	dirty   []*Recording // written to since the last sync
+	full    []*Recording // with a part closed since the last packing
 	sealing []*sealing   // ended, not yet on the disk
 	closed  bool
 
 	dayOnDisk string // the last day whose folder is known to be on the disk
-
-	// testingFault, if not nil, may fail an operation on a file before it is done.
-	testingFault func(op, path string) error
 }
 
 // New opens the folder of recordings and starts the two goroutines that sync and pack.
@@ -207,7 +208,7 @@ func (r *Recorder) Free() (int64, error) {
 	if err := unix.Fstatfs(int(r.rootDir.Fd()), &st); err != nil {
 		return 0, fmt.Errorf("asking how much space is free for recordings: %w", err)
 	}
-	return int64(st.Bavail) * st.Bsize, nil
+	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
 // checkReserve returns ErrReserve if a new recording must not be begun.
@@ -227,10 +228,10 @@ func (r *Recorder) checkReserve() error {
 
 // fault lets tests fail an operation.
 func (r *Recorder) fault(op, path string) error {
-	if r.testingFault == nil {
+	if r.cfg.testingFault == nil {
 		return nil
 	}
-	return r.testingFault(op, path)
+	return r.cfg.testingFault(op, path)
 }
 
 // Suffixes of the files of a recording.
@@ -285,8 +286,8 @@ func newPlace(session string, channel int, started time.Time) (place, error) {
 	return parsePath(base + castSuffix)
 }
 
-// openFile opens a file of a recording. A symbolic link anywhere on the way is refused: nothing of
-// ours makes one, and os.Root alone would follow it to another recording.
+// openFile opens a file of a recording for reading, or to mend it. A symbolic link anywhere on the
+// way is refused: nothing of ours makes one, and os.Root alone would follow it to another recording.
 func (r *Recorder) openFile(name string, flag int) (*os.File, error) {
 	for i, c := range name {
 		if c == '/' {

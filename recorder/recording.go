@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -131,15 +132,18 @@ func (r *Recorder) createFile(where place, header []byte) (*os.File, error) {
 	if err := r.fault("create", where.cast()); err != nil {
 		return nil, err
 	}
-	if err := r.root.MkdirAll(where.dir(), 0o700); err != nil {
+	dir, err := r.makeDir(where)
+	if err != nil {
 		return nil, err
 	}
-	if _, err := r.root.Lstat(where.packed()); err == nil {
+	defer dir.Close()
+	if _, err := dir.Lstat(path.Base(where.packed())); err == nil {
 		return nil, ErrExists
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	f, err := r.openFile(where.cast(), os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND)
+	name := path.Base(where.cast())
+	f, err := dir.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
 	if errors.Is(err, os.ErrExist) {
 		return nil, ErrExists
 	}
@@ -150,9 +154,20 @@ func (r *Recorder) createFile(where place, header []byte) (*os.File, error) {
 		_, err = f.Write(header)
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close(), r.root.Remove(where.cast()))
+		return nil, errors.Join(err, f.Close(), dir.Remove(name))
 	}
 	return f, nil
+}
+
+// makeDir opens the folder of a recording's session, and makes it if it is missing.
+func (r *Recorder) makeDir(where place) (*os.Root, error) {
+	if err := r.root.MkdirAll(where.dir(), 0o700); err != nil {
+		return nil, err
+	}
+	if err := r.wantMode(where.dir(), os.ModeDir); err != nil {
+		return nil, err
+	}
+	return r.root.OpenRoot(where.dir())
 }
 
 // Output records bytes of stdout. When it returns nil they are in the file, and may be forwarded.
@@ -296,7 +311,7 @@ func (w *Recording) commit(lines []byte, now int64) error {
 	w.touch(now)
 	if w.size-w.partStart >= w.r.cfg.PartSize {
 		w.closePart()
-		wake(w.r.packWake)
+		w.r.markFull(w)
 	}
 	return nil
 }

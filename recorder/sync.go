@@ -221,19 +221,32 @@ func (r *Recorder) syncAll() error {
 	return unix.Syncfs(int(r.rootDir.Fd()))
 }
 
-// packLoop closes old parts and packs closed ones.
+// markFull has the closed parts of w packed. Recording.mu is held.
+func (r *Recorder) markFull(w *Recording) {
+	r.mu.Lock()
+	r.full = append(r.full, w)
+	r.mu.Unlock()
+	wake(r.packWake)
+}
+
+// packLoop packs closed parts, and closes old ones.
 func (r *Recorder) packLoop() {
 	defer r.loops.Done()
 	ticker := time.NewTicker(max(r.cfg.PartAge/4, time.Millisecond))
 	defer ticker.Stop()
 	for {
+		var batch []*Recording
 		select {
 		case <-ticker.C:
+			batch = r.list()
 		case <-r.packWake:
+			r.mu.Lock()
+			batch, r.full = r.full, nil
+			r.mu.Unlock()
 		case <-r.stop:
 			return
 		}
-		for _, w := range r.list() {
+		for _, w := range batch {
 			if err := w.packOld(); err != nil {
 				r.cfg.OnError(w.path, err)
 			}
@@ -263,12 +276,16 @@ func (w *Recording) packOld() (err error) {
 			w.mu.Unlock()
 		}
 	}()
+	w.closeOldPart()
+	return w.pack()
+}
+
+func (w *Recording) closeOldPart() {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.micros()-w.partSince >= w.r.cfg.PartAge.Microseconds() {
 		w.closePart()
 	}
-	w.mu.Unlock()
-	return w.pack()
 }
 
 // pack packs the parts that are closed. What could not be packed stays for the next time.

@@ -62,13 +62,19 @@ func (r *Recorder) verify(where place) (Report, error) {
 	if files.plain, err = r.openFile(where.cast(), os.O_RDONLY); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return Report{}, err
 	}
+	if files.packed, err = r.openFile(where.packed(), os.O_RDONLY); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return Report{}, err
+	}
 	if files.index, err = r.openFile(where.index(), os.O_RDONLY); errors.Is(err, os.ErrNotExist) {
 		return noIndex(files.plain, where)
 	} else if err != nil {
 		return Report{}, err
 	}
-	if files.packed, err = r.openFile(where.packed(), os.O_RDONLY); err != nil && !errors.Is(err, os.ErrNotExist) {
+	// The index of a recording that is being written exists a moment before its first line does.
+	if st, err := files.index.Stat(); err != nil {
 		return Report{}, err
+	} else if st.Size() == 0 && files.plain != nil {
+		return noIndex(files.plain, where)
 	}
 	report, err := files.verify(r.trusted)
 	if err == nil && (report.Session != where.session || report.Channel != where.channel) {

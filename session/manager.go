@@ -172,6 +172,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer cancel()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	seal := time.NewTicker(10 * time.Minute)
+	defer seal.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -184,6 +186,10 @@ func (m *Manager) Run(ctx context.Context) error {
 			if json.Unmarshal([]byte(msg.Payload), &o) == nil {
 				m.endHere(o)
 			}
+		case <-seal.C:
+			if err := m.sealLeft(ctx); err != nil {
+				m.cfg.Log.Warn("sealing recordings that were left", "error", err)
+			}
 		case <-tick.C:
 			if err := m.flush(ctx); err != nil {
 				m.cfg.Log.Warn("the database still does not take what is waiting", "error", err)
@@ -192,11 +198,17 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 }
 
+// sealLeft completes recordings that nobody is writing any more: what a dead process left, and what
+// could not be sealed at its end because the disk was full.
 func (m *Manager) sealLeft(ctx context.Context) error {
 	sealed, err := m.cfg.Recorder.Recover(ctx, m.isLive)
 	for _, r := range sealed {
-		_ = m.emit(ctx, audit.Event{Type: audit.RecordSealed, Result: audit.OK, Session: r.Session,
-			Detail: map[string]string{"recording": r.Path, "root": r.Summary.Root}})
+		e := audit.Event{Type: audit.RecordSealed, Result: audit.OK, Session: r.Session,
+			Detail: map[string]string{"recording": r.Path, "root": r.Summary.Root}}
+		if r.Err != nil {
+			e.Result, e.Reason = audit.Error, r.Err.Error()
+		}
+		_ = m.emit(ctx, e)
 	}
 	return err
 }

@@ -1,0 +1,93 @@
+package recorder
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestEveryOperationFails lets the n-th operation on a file fail, for every n until none is left,
+// once alone and once with all that follow. Whatever fails: what Output took is in the recording
+// after a restart, nothing else is, and it is proved.
+func TestEveryOperationFails(t *testing.T) {
+	t.Parallel()
+	for _, forever := range []bool{false, true} {
+		t.Run(fmt.Sprintf("forever=%v", forever), func(t *testing.T) {
+			t.Parallel()
+			failed := 1
+			for n := int64(1); failed > 0; n++ {
+				failed = oneFault(t, n, forever)
+			}
+		})
+	}
+}
+
+// oneFault records with the n-th operation failing and checks what is left. It returns how many
+// operations failed.
+func oneFault(t *testing.T, n int64, forever bool) int {
+	dir := t.TempDir()
+	var done, faults atomic.Int64
+	r, err := New(Config{
+		Dir: dir, SigningKey: testKey(1), Sync: time.Millisecond, PartSize: 200,
+		testingFault: func(op, path string) error {
+			if i := done.Add(1); i == n || forever && i > n {
+				faults.Add(1)
+				return fmt.Errorf("%w: %s %s", errInjected, op, path)
+			}
+			return nil
+		},
+	})
+	must(t, err)
+	var taken []byte
+	w, err := r.Create(Header{Session: "a"})
+	if err != nil && !errors.Is(err, errInjected) {
+		t.Fatalf("operation %d: creating: %v", n, err)
+	}
+	if err == nil {
+		for i := range 40 {
+			chunk := fmt.Appendf(nil, "chunk %d \xc3", i)
+			if err := w.Output(chunk); err == nil {
+				taken = append(taken, chunk...)
+			} else if !errors.Is(err, errInjected) {
+				t.Fatalf("operation %d: output: %v", n, err)
+			} else {
+				select {
+				case <-w.Failed():
+				default:
+					t.Fatalf("operation %d: Output failed and Failed is not closed", n)
+				}
+				if i%2 == 0 {
+					_ = w.Gap(int64(len(chunk)), "injected") // may fail as well
+				}
+			}
+		}
+		if _, err := w.Close(); err != nil && !errors.Is(err, errInjected) {
+			t.Fatalf("operation %d: closing: %v", n, err)
+		}
+	}
+	must(t, r.Close())
+
+	after, err := New(Config{Dir: dir, SigningKey: testKey(1)})
+	must(t, err)
+	defer after.Close()
+	recovered, err := after.Recover(t.Context(), nil)
+	must(t, err)
+	for _, one := range recovered {
+		must(t, one.Err)
+	}
+	if w == nil {
+		if len(recovered) != 0 {
+			t.Fatalf("operation %d: recovered what was never created: %+v", n, recovered)
+		}
+		return int(faults.Load())
+	}
+	if got := dataOf(events(t, after, w.Path()), "o"); string(got) != string(taken) {
+		t.Fatalf("operation %d: taken %q, recorded %q", n, taken, got)
+	}
+	if report, err := after.Verify(w.Path()); err != nil || !report.Complete() {
+		t.Fatalf("operation %d: verify: %+v, %v", n, report, err)
+	}
+	return int(faults.Load())
+}
