@@ -14,8 +14,7 @@ import (
 	"sallyport/store"
 )
 
-// Kinds of failure counters, in the order in which every reservation takes their rows: the same
-// order everywhere is what keeps parallel reservations from waiting for each other in a circle.
+// Kinds of failure counters.
 const (
 	kindPair   = "user+source"
 	kindTarget = "user+source+target"

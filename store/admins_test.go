@@ -55,7 +55,7 @@ func TestAdmins(t *testing.T) {
 // However they are taken away at once, one administrator stays.
 func TestLastAdminStays(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
-		nodes := e.nodes(2)
+		nodes := e.nodes()
 		ids := make([]string, 21)
 		for i := range ids {
 			ids[i] = addAdmin(t, nodes[0], "admin"+string(rune('a'+i))).ID

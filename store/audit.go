@@ -22,7 +22,7 @@ type AuditFilter struct {
 	Until   time.Time // before
 	After   string    // newer than the event of this id: what has come since
 	Before  string    // older than the event of this id: the next page
-	Limit   int       // 0: 100
+	Limit   int       // 0: 100, at most 10000
 }
 
 // Audit is the table of audit events.

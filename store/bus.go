@@ -40,10 +40,10 @@ type subscription struct {
 	missed bool // a message did not fit
 }
 
-// Limits: a NOTIFY carries less than 8000 bytes, of which the envelope takes some; a receiver may
-// be so many messages late before it misses some.
+// Limits: a NOTIFY carries fewer than 8000 bytes; a receiver may be maxWaiting messages late before
+// it misses some.
 const (
-	maxPayload  = 6000
+	maxEnvelope = 7900
 	maxWaiting  = 256
 	busChannel  = "sallyport"
 	busPing     = 5 * time.Second
@@ -64,21 +64,23 @@ func newBus(ctx context.Context, d *db) (*Bus, error) {
 	return b, nil
 }
 
-// Publish sends payload, at most 6000 bytes, to everybody who subscribed to topic on any node, this
-// one included. If the database does not answer, this process has got the message all the same.
+// Publish sends a short text, up to some 7000 bytes, to everybody who subscribed to topic on any
+// node, this one included. If the database does not answer, this process has got the message all
+// the same.
 func (b *Bus) Publish(ctx context.Context, topic, payload string) error {
-	if len(topic)+len(payload) > maxPayload {
-		return fmt.Errorf("publishing on %s: the message has %d bytes, more than %d", topic, len(payload), maxPayload)
+	what := "publishing on " + topic
+	e, err := json.Marshal(envelope{b.origin, topic, payload})
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if len(e) > maxEnvelope {
+		return fmt.Errorf("%s: the message has %d bytes, more than %d", what, len(e), maxEnvelope)
 	}
 	b.deliver(Message{Topic: topic, Payload: payload})
 	if b.remote == nil {
 		return nil
 	}
-	e, err := json.Marshal(envelope{b.origin, topic, payload})
-	if err != nil {
-		return fmt.Errorf("publishing on %s: %w", topic, err)
-	}
-	return b.notify(ctx, "publishing on "+topic, string(e))
+	return b.notify(ctx, what, string(e))
 }
 
 func (b *Bus) notify(ctx context.Context, what, text string) error {

@@ -31,7 +31,7 @@ func TestBus(t *testing.T) {
 		if e.name == "sqlite" {
 			return // one node; the bus is the same as in memory
 		}
-		nodes, ctx := e.nodes(2), t.Context()
+		nodes, ctx := e.nodes(), t.Context()
 		own, cancel := nodes[0].Bus.Subscribe("session.end", "lock")
 		other, cancelOther := nodes[1].Bus.Subscribe("session.end")
 		defer cancelOther()

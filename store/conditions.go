@@ -12,7 +12,11 @@ type conditions struct {
 	max   int
 }
 
-const defaultLimit = 100
+// Limits of a page. PostgreSQL takes no more than 65535 parameters in a statement, SQLite 32766.
+const (
+	defaultLimit = 100
+	maxLimit     = 10_000
+)
 
 func (c *conditions) add(term string, args ...any) {
 	c.terms = append(c.terms, term)
@@ -71,6 +75,6 @@ func (c *conditions) sql(order string) string {
 	if c.max <= 0 {
 		c.max = defaultLimit
 	}
-	c.args = append(c.args, c.max)
+	c.args = append(c.args, min(c.max, maxLimit))
 	return text + "ORDER BY " + order + " LIMIT ?"
 }

@@ -125,6 +125,7 @@ func connectPostgres(ctx context.Context, c Config) (*db, error) {
 	if cfg.ConnectTimeout <= 0 || cfg.ConnectTimeout > patience {
 		cfg.ConnectTimeout = patience
 	}
+	cfg.BinaryParameters = true // one round trip for each statement in the place of two
 	if cfg.ApplicationName == "" {
 		cfg.ApplicationName = "sallyport"
 	}

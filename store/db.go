@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -94,24 +95,36 @@ func (d *db) run(ctx context.Context, what string, pool *sqlx.DB, f func(context
 	return d.explain(ctx, what, f(ctx, conn))
 }
 
-// acquire takes a connection out of the pool. A pooled connection to PostgreSQL may have died since
-// it was last used; such ones are thrown away until one lives or is new.
+// acquire takes a connection out of the pool and sees to it that nothing done on it lasts longer
+// than ctx. A pooled connection to PostgreSQL may have died since it was last used; such ones are
+// thrown away until one lives or is new.
 func (d *db) acquire(ctx context.Context, pool *sqlx.DB) (*sqlx.Conn, error) {
+	deadline, _ := ctx.Deadline()
 	for {
 		conn, err := pool.Connx(ctx)
-		if err != nil || d.pg == nil {
-			return conn, err
+		if err != nil {
+			return nil, err
 		}
-		deadline, _ := ctx.Deadline()
-		err = conn.Raw(func(c any) error { return d.pg.arm(c.(driver.Conn), deadline) })
+		if d.postgres() {
+			err = conn.Raw(func(c any) error { return d.pg.arm(c.(driver.Conn), deadline) })
+		} else {
+			err = waitForLocks(ctx, conn, time.Until(deadline))
+		}
 		if err == nil {
 			return conn, nil
 		}
 		conn.Close()
-		if !errors.Is(err, driver.ErrBadConn) {
+		if !errors.Is(err, driver.ErrBadConn) || ctx.Err() != nil {
 			return nil, err
 		}
 	}
+}
+
+// waitForLocks bounds how long SQLite waits for another process's lock, during which it does not
+// look at the context.
+func waitForLocks(ctx context.Context, conn *sqlx.Conn, d time.Duration) error {
+	_, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = "+strconv.FormatInt(max(1, d.Milliseconds()), 10))
+	return err
 }
 
 // lock makes transactions that decide on several rows of one subject wait for each other.

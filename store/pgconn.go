@@ -31,7 +31,7 @@ func newPGConnector(dsn string, cfg pq.Config) *pgConnector {
 	runtime := map[string]string{
 		"statement_timeout":                   timeout,
 		"lock_timeout":                        timeout,
-		"idle_in_transaction_session_timeout": "60000",
+		"idle_in_transaction_session_timeout": "10000", // a node that freezes must not hold locks
 		"default_transaction_isolation":       "read committed",
 	}
 	maps.Copy(runtime, cfg.Runtime) // what the URL says wins

@@ -37,7 +37,7 @@ func TestRules(t *testing.T) {
 
 func TestPutRulesInParallel(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
-		nodes := e.nodes(2)
+		nodes := e.nodes()
 		var put atomic.Int32
 		parallel(50, func(i int) {
 			_, err := nodes[i%2].Rules.Put(t.Context(), "text", "alice", 0)

@@ -11,7 +11,7 @@ import (
 
 func TestSecrets(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
-		nodes, ctx := e.nodes(2), t.Context()
+		nodes, ctx := e.nodes(), t.Context()
 		_, err := nodes[0].Secrets.Get(ctx, "host-key")
 		wantError(t, "nothing yet", err, store.ErrNotFound)
 		broken := errors.New("no entropy")

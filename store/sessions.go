@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -63,7 +65,7 @@ type SessionFilter struct {
 	Since  time.Time // started at or after
 	Until  time.Time // started before
 	Before string    // older than the session of this id: the next page
-	Limit  int       // 0: 100
+	Limit  int       // 0: 100, at most 10000
 }
 
 // SessionCounts tells how many sessions there are in each state.
@@ -175,8 +177,8 @@ func (s Sessions) End(ctx context.Context, id, reason string) error {
 	})
 }
 
-// MarkLost makes Lost what a node left Live when it died, and returns these sessions, with their
-// channels. A node calls it once when it starts, before its first session.
+// MarkLost makes Lost what a node left Live when it died, and returns these sessions, newest
+// first, with their channels. A node calls it once when it starts, before its first session.
 func (s Sessions) MarkLost(ctx context.Context, node string) ([]Session, error) {
 	var lost []Session
 	err := s.db.changing(ctx, "marking the lost sessions of node "+node, func(ctx context.Context, tx querier) (err error) {
@@ -186,6 +188,7 @@ func (s Sessions) MarkLost(ctx context.Context, node string) ([]Session, error) 
 		if err != nil {
 			return err
 		}
+		slices.SortFunc(lost, func(a, b Session) int { return strings.Compare(b.ID, a.ID) })
 		return addChannels(ctx, tx, lost)
 	})
 	if err != nil {

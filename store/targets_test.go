@@ -62,7 +62,7 @@ func TestTargets(t *testing.T) {
 
 func TestTrustHostKey(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
-		nodes, ctx := e.nodes(2), t.Context()
+		nodes, ctx := e.nodes(), t.Context()
 		s := nodes[0]
 		pinned := must[store.Target](t)(s.Targets.Add(ctx, store.Target{Name: "pinned", Address: "x:22"}))
 		if must[bool](t)(s.Targets.TrustHostKey(ctx, pinned.ID, "ssh-ed25519 AAAA")) {

@@ -71,7 +71,7 @@ func TestTicketIsNotStoredInTheClear(t *testing.T) {
 
 func TestTakeInParallel(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
-		nodes := e.nodes(2)
+		nodes := e.nodes()
 		ticket := must[string](t)(nodes[0].Tickets.Create(t.Context(), "enrol", "bob", nil, time.Minute))
 		var taken, failed atomic.Int32
 		parallel(1000, func(i int) {

@@ -125,19 +125,20 @@ func TestConsumeStep(t *testing.T) {
 	})
 }
 
-// nodes returns n stores on the same database.
-func (e *engine) nodes(n int) []*store.Store {
+// nodes returns two stores on the same PostgreSQL database, as two nodes have them. SQLite has one
+// node: twice the same store.
+func (e *engine) nodes() [2]*store.Store {
 	e.t.Helper()
-	var nodes []*store.Store
-	for range n {
-		nodes = append(nodes, e.open())
+	first := e.open()
+	if e.name == "postgres" {
+		return [2]*store.Store{first, e.open()}
 	}
-	return nodes
+	return [2]*store.Store{first, first}
 }
 
 func TestConsumeStepInParallel(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
-		nodes := e.nodes(2)
+		nodes := e.nodes()
 		u := addUser(t, nodes[0], "alice")
 		token := must[store.Token](t)(nodes[0].Tokens.Add(t.Context(), store.Token{UserID: u.ID, Enabled: true}, secret))
 		var consumed, failed atomic.Int32
@@ -179,7 +180,7 @@ func TestAddFirst(t *testing.T) {
 
 func TestAddFirstInParallel(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
-		nodes := e.nodes(2)
+		nodes := e.nodes()
 		u := addUser(t, nodes[0], "bob")
 		errs := make([]error, 100)
 		parallel(len(errs), func(i int) {

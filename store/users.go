@@ -154,6 +154,18 @@ func (s Users) SeenInDirectory(ctx context.Context, externalID, login, name, ema
 	case u.Login == login && u.Name == plain(name) && u.Email == plain(email) && slices.Equal(u.Groups, groups):
 		return u, nil // the common case writes nothing
 	}
+	u, err := s.putDirectoryUser(ctx, what, externalID, login, name, email, groups)
+	if errors.Is(err, ErrNameTaken) {
+		// Perhaps by the same entry: with PostgreSQL a parallel insert of the same row may be
+		// noticed by its login first.
+		if other, err := s.ByExternalID(ctx, externalID); err == nil && other.Login == login {
+			return other, nil
+		}
+	}
+	return u, err
+}
+
+func (s Users) putDirectoryUser(ctx context.Context, what, externalID, login, name, email string, groups []string) (User, error) {
 	id, err := newID()
 	if err != nil {
 		return User{}, fmt.Errorf("%s: %w", what, err)

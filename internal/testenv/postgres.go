@@ -1,3 +1,5 @@
+// Package testenv starts the real services that tests run against: PostgreSQL, slapd, sshd and the
+// OpenSSH client. A service that is not installed fails the test, with what to install.
 package testenv
 
 import (

@@ -190,14 +190,14 @@ CREATE INDEX tickets_subject ON tickets (subject, purpose);
 CREATE INDEX tickets_expires ON tickets (expires);
 
 CREATE TABLE web_sessions (
-	token_hash TEXT   NOT NULL PRIMARY KEY,
-	user_id    TEXT   NOT NULL,                          -- empty until signed in
-	source     TEXT   NOT NULL,
-	client     TEXT   NOT NULL,
-	data       TEXT   NOT NULL,                          -- sealed
-	ended      BOOLEAN NOT NULL,                         -- for good
-	created    BIGINT NOT NULL,
-	expires    BIGINT NOT NULL
+	token_hash TEXT    NOT NULL PRIMARY KEY,
+	user_id    TEXT    NOT NULL,                        -- empty until signed in
+	source     TEXT    NOT NULL,
+	client     TEXT    NOT NULL,
+	data       TEXT    NOT NULL,                        -- sealed
+	ended      BOOLEAN NOT NULL,                        -- for good
+	created    BIGINT  NOT NULL,
+	expires    BIGINT  NOT NULL
 );
 CREATE INDEX web_sessions_user ON web_sessions (user_id);
 CREATE INDEX web_sessions_expires ON web_sessions (expires);
