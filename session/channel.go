@@ -20,6 +20,7 @@ import (
 type channel struct {
 	s        *Session
 	down, up ssh.Channel
+	vacated  bool // the place in the session was given back; guarded by s.mu
 
 	in, out   atomic.Int64 // bytes from the person, and to the person
 	limitTold atomic.Bool  // the audit log knows that the recording has reached its limit
@@ -54,7 +55,7 @@ func (s *Session) Channel(nc ssh.NewChannel) {
 		return
 	}
 	defer s.release(c)
-	up, upReqs, err := s.p.Upstream.OpenChannel("session", nil)
+	up, upReqs, err := s.openUpstream()
 	if err != nil {
 		rejectAs(nc, err)
 		return
@@ -77,6 +78,23 @@ func (s *Session) Channel(nc ssh.NewChannel) {
 	c.upstreamRequests(upReqs)
 	fromDown.Wait()
 	c.close()
+}
+
+// openUpstream opens a session channel on the target. sshd frees the place of a channel (MaxSessions)
+// only after it has read all that arrived together with its close, so that an open which follows at
+// once can fail where a moment later it would not.
+func (s *Session) openUpstream() (ch ssh.Channel, reqs <-chan *ssh.Request, err error) {
+	for pause := 10 * time.Millisecond; ; pause *= 2 {
+		ch, reqs, err = s.p.Upstream.OpenChannel("session", nil)
+		var open *ssh.OpenChannelError
+		if err == nil || pause > 200*time.Millisecond || !errors.As(err, &open) || open.Reason != ssh.ConnectionFailed {
+			return ch, reqs, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-s.closing:
+		}
+	}
 }
 
 // rejectAs passes on why the target did not open a channel (its MaxSessions, for instance).
@@ -228,8 +246,9 @@ func (c *channel) upstreamRequests(reqs <-chan *ssh.Request) {
 		case "exit-status", "exit-signal":
 			c.answered()
 			c.drained(exitGrace)
-			c.noteExit(r)
-			_, _ = c.down.SendRequest(r.Type, false, r.Payload)
+			if c.noteExit(r) { // a client may die of a malformed one, and lose output it has not shown yet
+				_, _ = c.down.SendRequest(r.Type, false, r.Payload)
+			}
 		case "xon-xoff", "eow@openssh.com":
 			c.answered()
 			_, _ = c.down.SendRequest(r.Type, false, r.Payload)
@@ -242,6 +261,7 @@ func (c *channel) upstreamRequests(reqs <-chan *ssh.Request) {
 	c.drained(0)
 	c.receipt()
 	_ = c.down.CloseWrite()
+	c.s.vacate(c)
 	_ = c.down.Close()
 }
 
@@ -277,25 +297,33 @@ func (c *channel) drained(limit time.Duration) {
 	}
 }
 
-// noteExit keeps how the program ended.
-func (c *channel) noteExit(r *ssh.Request) {
+// noteExit keeps how the program ended. It is false if the target's request is malformed.
+func (c *channel) noteExit(r *ssh.Request) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if r.Type == "exit-status" {
 		var p exitStatus
-		if ssh.Unmarshal(r.Payload, &p) == nil {
-			n := int(p.Status)
-			c.row.ExitStatus = &n
+		if ssh.Unmarshal(r.Payload, &p) != nil {
+			return false
 		}
-		return
+		n := int(p.Status)
+		c.row.ExitStatus = &n
+		return true
 	}
-	var p struct {
-		Signal string
-		Rest   []byte `ssh:"rest"`
+	var p exitSignal
+	if ssh.Unmarshal(r.Payload, &p) != nil {
+		return false
 	}
-	if ssh.Unmarshal(r.Payload, &p) == nil {
-		c.row.ExitSignal = audit.Escape(p.Signal)
-	}
+	c.row.ExitSignal = audit.Escape(p.Signal)
+	return true
+}
+
+// exitSignal is the payload of an exit-signal request (RFC 4254, section 6.10).
+type exitSignal struct {
+	Signal     string
+	CoreDumped bool
+	Message    string
+	Language   string
 }
 
 // receipt is the last line of a shell: it tells the person that they were recorded, and an id to quote.

@@ -39,6 +39,7 @@ func (c *channel) clientRequests(reqs <-chan *ssh.Request) {
 		}
 	}
 	_ = c.up.Close() // hangs up the program's terminal
+	c.s.vacate(c)
 }
 
 func (c *channel) clientRequest(r *ssh.Request) bool {

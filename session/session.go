@@ -67,7 +67,8 @@ type Session struct {
 
 	mu       sync.Mutex       // guards the fields below
 	channels map[int]*channel // both sides are open
-	open     int              // channels that have a place, attached or not
+	taken    int              // channels that count against the limit
+	open     int              // channels that are not done, attached or not
 	next     int              // id of the next channel
 	ended    bool
 	reason   string
@@ -201,6 +202,17 @@ const lastWords = 5 * time.Second
 
 // wait returns when no channel is open any more, or after limit unless that is 0.
 func (s *Session) wait(limit time.Duration) {
+	s.await(limit, func() bool { return s.open == 0 })
+}
+
+// await returns when done says so, which it is asked under mu whenever a channel ends, or after limit
+// unless that is 0.
+func (s *Session) await(limit time.Duration, done func() bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if done() {
+		return
+	}
 	over := false
 	if limit > 0 {
 		t := time.AfterFunc(limit, func() {
@@ -211,9 +223,7 @@ func (s *Session) wait(limit time.Duration) {
 		})
 		defer t.Stop()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for s.open > 0 && !over {
+	for !over && !done() {
 		s.gone.Wait()
 	}
 }
@@ -226,20 +236,38 @@ func (s *Session) event(kind string, result audit.Result, reason string) audit.E
 	}
 }
 
+// placeWait is how long a new channel waits for a place when all are taken: the client may have
+// closed one just before, and the goroutine that has to notice may not have run yet.
+const placeWait = 500 * time.Millisecond
+
 // reserve takes a place for c and gives it a number, or says why there may be no more channels.
 func (s *Session) reserve(c *channel) error {
+	s.await(placeWait, func() bool { return s.ended || s.taken < maxSessionChannels })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.ended:
 		return errors.New("the session has ended")
-	case s.open >= maxSessionChannels:
+	case s.taken >= maxSessionChannels:
 		return fmt.Errorf("no more than %d session channels at once in one connection", maxSessionChannels)
 	}
 	c.row.ID = s.next
 	s.next++
+	s.taken++
 	s.open++
 	return nil
+}
+
+// vacate gives the place of c back, before the client hears that the channel is closed: it may open
+// the next one at once, while the recording of this one is still being sealed.
+func (s *Session) vacate(c *channel) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !c.vacated {
+		c.vacated = true
+		s.taken--
+		s.gone.Broadcast()
+	}
 }
 
 // attach makes c known to End and Live. It is false when the session has ended meanwhile.
@@ -253,6 +281,7 @@ func (s *Session) attach(c *channel) bool {
 }
 
 func (s *Session) release(c *channel) {
+	s.vacate(c)
 	s.mu.Lock()
 	delete(s.channels, c.row.ID)
 	s.open--

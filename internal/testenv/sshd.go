@@ -48,6 +48,11 @@ func StartSSHD(t testing.TB, extra ...string) *SSHD {
 	s.HostKey = strings.TrimSpace(string(pub))
 	s.Authorize("")
 	_, port, _ := net.SplitHostPort(s.Addr)
+	// A home of its own, so that start-up files of whoever runs the tests neither speak nor take time.
+	home := filepath.Join(s.Dir, "home")
+	if err := os.Mkdir(home, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	config := fmt.Sprintf(`Port %s
 ListenAddress 127.0.0.1
 HostKey %s
@@ -59,6 +64,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 PermitUserEnvironment no
+SetEnv HOME=%s
 AcceptEnv LANG LC_* TERM SECRET_*
 Subsystem sftp internal-sftp
 MaxStartups 500
@@ -67,7 +73,7 @@ PrintMotd no
 PrintLastLog no
 LogLevel VERBOSE
 %s
-`, port, key, filepath.Join(s.Dir, "authorized_keys"), strings.Join(extra, "\n"))
+`, port, key, filepath.Join(s.Dir, "authorized_keys"), home, strings.Join(extra, "\n"))
 	if err := os.WriteFile(filepath.Join(s.Dir, "config"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
