@@ -1,0 +1,193 @@
+// Package config reads the configuration file of a node: what needs a restart to change.
+//
+// The file is one YAML document with the keys of [Config]. Nothing passes silently: an unknown key, a
+// value of the wrong kind or two settings that contradict each other is an [Error] with line, column and
+// a caret. Anchors, aliases and merges are refused, so that a line means what it says. A secret never
+// stands in the file: keys that end in -file name the file that holds it. Relative paths start at the
+// folder of the configuration file.
+//
+// The comments of the structs below are also the comments of the annotated example ([Render]).
+package config
+
+// Config is the configuration of one node.
+type Config struct {
+	// Name of this node in logs, audit events and recordings. Empty: the name of the host.
+	Node Name `yaml:"node"`
+	// Folder for everything this node keeps: keys, socket, SQLite database, recordings. Owner only.
+	Data Path `yaml:"data"`
+	// Where users, rules, sessions and audit events are: "sqlite" for a file in the data folder, or
+	// postgres://user@host/name?sslmode=verify-full. All nodes of one installation name the same PostgreSQL.
+	Database Database `yaml:"database"`
+	// File with the password for PostgreSQL. Empty: none is needed.
+	DatabasePasswordFile Path `yaml:"database-password-file"`
+	// Unix socket of the operator's commands; only the owner of this process may use it. Empty: sallyport.sock in the data folder.
+	Socket Path `yaml:"socket"`
+
+	// The SSH door.
+	SSH SSH `yaml:"ssh"`
+	// The operators' pages and API.
+	Web Web `yaml:"web"`
+	// The directory (LDAP) that knows people and their passwords. Leave it out to have local users only.
+	Directory *Directory `yaml:"directory"`
+	// One-time codes.
+	OTP OTP `yaml:"otp"`
+	// How many wrong answers are evaluated before a lock. An exact limit, on all nodes together.
+	Lockout Lockout `yaml:"lockout"`
+	// Limits for clients that have not authenticated yet.
+	Guard Guard `yaml:"guard"`
+	// What is kept of sessions.
+	Recordings Recordings `yaml:"recordings"`
+	// Files with keys. Init makes them, and they must outlive the database: without the ring
+	// nothing in the database that is secret can be opened again. Back them up apart from the database.
+	Keys Keys `yaml:"keys"`
+	// How long sessions may go on after the server was told to stop. They are told at once.
+	Drain Duration `yaml:"drain"`
+	// The log on standard error; audit events are among its lines.
+	Log Log `yaml:"log"`
+
+	places map[string]place // where each key that the file gives stands, for errors found after decoding
+	source *source
+}
+
+// SSH is the SSH door.
+type SSH struct {
+	// Address and port to listen on. Without an address: all of them.
+	Listen Listen `yaml:"listen"`
+	// Peers that speak for clients by the PROXY protocol, such as a load balancer. Nobody else may.
+	ProxyProtocolFrom []Network `yaml:"proxy-protocol-from"`
+	// Addresses of this bastion as targets see them; they go into from="…" of authorized_keys on the targets.
+	Addresses []Address `yaml:"addresses"`
+	// Suffixes that are cut off login names, so that alice@example.org@web1 is alice on web1.
+	LoginSuffixes []Name `yaml:"login-suffixes"`
+}
+
+// Web is where the operators' pages and the API are.
+type Web struct {
+	// Address and port to listen on. Empty: no web. Off loopback it needs a certificate or listed proxies.
+	Listen Listen `yaml:"listen"`
+	// File with the certificate and its chain (PEM). Empty: plain HTTP.
+	Certificate Path `yaml:"certificate"`
+	// File with the private key of the certificate (PEM).
+	Key Path `yaml:"key"`
+	// Reverse proxies that speak HTTPS to browsers; X-Forwarded-For and X-Forwarded-Proto count from these peers only.
+	Proxies []Network `yaml:"proxies"`
+	// Address of the pages as browsers know it, for links. Empty: made from listen.
+	URL URL `yaml:"url"`
+}
+
+// Directory is the LDAP directory.
+type Directory struct {
+	// Servers, tried in turn. ldaps:// or ldap:// with start-tls; ldap:// alone on loopback only.
+	Servers []Server `yaml:"servers"`
+	// Switch to TLS on an ldap:// connection before anything is said.
+	StartTLS bool `yaml:"start-tls"`
+	// File with the authorities that sign the servers' certificates (PEM). Empty: those of the system.
+	CAFile Path `yaml:"ca-file"`
+	// Name that the certificates must carry. Empty: the host in servers.
+	ServerName Name `yaml:"server-name"`
+	// Allow ldap:// without TLS over a network: everybody on the way reads the passwords.
+	InsecurePlaintext bool `yaml:"insecure-plaintext"`
+	// Entry that searches for people.
+	BindDN string `yaml:"bind-dn"`
+	// File with the password of bind-dn.
+	BindPasswordFile Path `yaml:"bind-password-file"`
+	// Where people are.
+	Base string `yaml:"base"`
+	// How a login name is found; {login} stands for it, escaped.
+	Filter string `yaml:"filter"`
+	// Attribute with the login name. Empty: uid, or sAMAccountName in Active Directory.
+	LoginAttribute Name `yaml:"login-attribute"`
+	// How a person's groups are found besides memberOf; {dn} and {login} stand for the person's, escaped.
+	Groups *Groups `yaml:"groups"`
+	// Group that people must be in to come through. Empty: everybody whom the filter finds.
+	LoginGroup string `yaml:"login-group"`
+	// How long the directory keeps an account locked after wrong passwords (pwdLockoutDuration). 0s: until somebody unlocks it.
+	LockDuration Duration `yaml:"lock-duration"`
+	// Longest time for one question to the directory, all servers together.
+	Timeout Duration `yaml:"timeout"`
+}
+
+// Groups is the search for groups.
+type Groups struct {
+	// Where groups are.
+	Base string `yaml:"base"`
+	// How the groups of a person are found.
+	Filter string `yaml:"filter"`
+}
+
+// OTP is about one-time codes.
+type OTP struct {
+	// Time steps before and after the present one in which a code is accepted.
+	Window int `yaml:"window"`
+	// A person with a password and without a token may enrol one at the first login. Off: an operator gives out tokens.
+	EnrolmentAtLogin bool `yaml:"enrolment-at-login"`
+	// Name that authenticator apps show.
+	Issuer string `yaml:"issuer"`
+}
+
+// Lockout is about wrong answers.
+type Lockout struct {
+	// By person and address together.
+	Pair Limit `yaml:"user-and-source"`
+	// By address, whoever is named.
+	Source Limit `yaml:"source"`
+	// By person from any address, in a row, until an operator clears it. Addresses the person came from lately are spared.
+	User int `yaml:"user"`
+}
+
+// Limit is a number of wrong answers in a time.
+type Limit struct {
+	// Wrong answers that lead to a lock.
+	Failures int `yaml:"failures"`
+	// Time in which they count together.
+	Window Duration `yaml:"window"`
+	// How long the lock holds.
+	Lock Duration `yaml:"lock"`
+}
+
+// Guard is about clients that have not authenticated yet.
+type Guard struct {
+	// Connections of one address at a time; more wait in a short queue.
+	PerSource int `yaml:"per-source"`
+	// Connections of all addresses together.
+	Total int `yaml:"total"`
+	// Time for version and key exchange.
+	Handshake Duration `yaml:"handshake"`
+	// Time for one answer.
+	Prompt Duration `yaml:"prompt"`
+	// Time for an enrolment.
+	Enrolment Duration `yaml:"enrolment"`
+	// What a client may send.
+	Bytes Size `yaml:"bytes"`
+	// Networks that per-source and early drop do not apply to, such as an address many people share.
+	Exempt []Network `yaml:"exempt"`
+}
+
+// Recordings is about recordings of sessions.
+type Recordings struct {
+	// Folder of the recordings. Empty: recordings in the data folder.
+	Local Path `yaml:"local"`
+	// Space that must stay free. Below it no session that must be recorded begins.
+	Reserve Size `yaml:"reserve"`
+	// Kept for object storage, which this version does not have.
+	S3 *S3 `yaml:"s3"`
+}
+
+// S3 is object storage; this version has none.
+type S3 struct{}
+
+// Keys names the files with keys.
+type Keys struct {
+	// Key ring that seals secrets in the database; the same on all nodes. Empty: keyring in the data folder.
+	Ring Path `yaml:"ring"`
+	// Key of this node that signs recordings. Empty: signing.key in the data folder.
+	Signing Path `yaml:"signing"`
+}
+
+// Log is about the log.
+type Log struct {
+	// Least level that is written: debug, info, warn or error.
+	Level Level `yaml:"level"`
+	// json or text.
+	Format Format `yaml:"format"`
+}
