@@ -1,0 +1,91 @@
+// Package admin is the operators' door: pages for people at /, and a JSON API at /api/v1 for programs
+// and for the command line, over the web listener or over a unix socket.
+//
+// Whoever comes through it is a [Caller] with a [Role]: an administrator may do everything, an auditor
+// may read, replay and export. One guard asks for the role before any handler runs; a route that
+// does not say what it needs is for administrators only. Each operation that changes something lives
+// once (files ops_*.go), is used by pages and API alike, and leaves an audit event that names the
+// caller.
+package admin
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"sallyport/auth"
+	"sallyport/internal/auditlog"
+	"sallyport/internal/web"
+	"sallyport/recorder"
+	"sallyport/session"
+	"sallyport/store"
+	"sallyport/upstream"
+)
+
+// Config of a [Server]. The Config must not be modified after New.
+type Config struct {
+	Store    *store.Store
+	Engine   *auth.Engine
+	Sessions *session.Manager
+	Dialer   *upstream.Dialer
+	Recorder *recorder.Recorder
+	Audit    *auditlog.Log
+
+	Keys       []ed25519.PublicKey // signing keys of other nodes; recordings of all nodes are verified by them and this node's own
+	Addresses  []string            // the bastion's addresses as targets see them, for from="…" when onboarding
+	SSHAddress string              // host:port of the SSH door as people reach it
+	Secure     bool                // the web is served by TLS, here or by a proxy in front
+	Proxies    []netip.Prefix      // peers whose X-Forwarded-For is believed
+	Demo       bool                // pages say that this is a demo
+	Version    string
+	Node       string
+	Log        *slog.Logger     // nil: slog.Default()
+	Now        func() time.Time // nil: time.Now
+}
+
+// Server answers operators. It is safe for concurrent use.
+type Server struct {
+	cfg      Config
+	throttle *throttle
+	web      webDoor
+}
+
+// New returns a Server.
+func New(cfg Config) (*Server, error) {
+	if cfg.Store == nil || cfg.Engine == nil || cfg.Sessions == nil || cfg.Dialer == nil || cfg.Recorder == nil || cfg.Audit == nil {
+		return nil, errors.New("admin: Config needs Store, Engine, Sessions, Dialer, Recorder and Audit")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &Server{cfg: cfg, throttle: newThrottle()}
+	if err := s.openWeb(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Handler serves pages at / and the JSON API at /api/v1. Callers show an API token or a web session.
+func (s *Server) Handler() http.Handler {
+	own := http.NewServeMux()
+	s.api(own, s.webCaller)
+	mux := http.NewServeMux()
+	// Pages of other sites must not make a signed-in browser do anything here.
+	mux.Handle(apiPath+"/", web.Headers(s.cfg.Secure, http.NewCrossOriginProtection().Handler(own)))
+	s.pages(mux)
+	return mux
+}
+
+// SocketHandler serves the JSON API to whoever may open the unix socket: the owner of the data folder,
+// who could change the database anyway, is an administrator.
+func (s *Server) SocketHandler() http.Handler {
+	mux := http.NewServeMux()
+	s.api(mux, func(*http.Request) (Caller, error) { return console, nil })
+	return mux
+}

@@ -1,0 +1,233 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/audit"
+	"sallyport/policy"
+	"sallyport/store"
+	"sallyport/upstream"
+)
+
+const seeTargets = "see: sallyport target list"
+
+// target finds a target by name.
+func (s *Server) target(ctx context.Context, name string) (store.Target, error) {
+	t, err := s.cfg.Store.Targets.ByName(ctx, name)
+	return t, ifNotFound(err, seeTargets, "there is no target %s", audit.Escape(name))
+}
+
+// targets lists the targets, newest first.
+func (s *Server) targets(ctx context.Context) ([]store.Target, error) {
+	targets, err := s.cfg.Store.Targets.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Ids are UUIDv7: they grow with time, also within a millisecond.
+	slices.SortFunc(targets, func(a, b store.Target) int { return strings.Compare(b.ID, a.ID) })
+	return targets, nil
+}
+
+// addTarget puts a host behind the bastion.
+func (s *Server) addTarget(ctx context.Context, by Caller, n NewTarget) (store.Target, error) {
+	t, err := newTarget(n)
+	if err != nil {
+		return store.Target{}, err
+	}
+	t, err = s.cfg.Store.Targets.Add(ctx, t)
+	if errors.Is(err, store.ErrExists) {
+		err = conflict(seeTargets, "there is a target %s already", n.Name)
+	}
+	if err != nil {
+		return store.Target{}, err
+	}
+	s.changed(ctx, by, "target.add", audit.Event{Target: t.Name, Detail: map[string]string{
+		"address": t.Address, "accounts": strings.Join(t.Accounts, ","), "host-key-mode": t.HostKeyMode, "host-keys": strings.Join(fingerprints(t), ","),
+	}})
+	return t, nil
+}
+
+// newTarget checks what was asked for and brings it into the form that is stored.
+func newTarget(n NewTarget) (store.Target, error) {
+	address, err := canonicalAddress(n.Address)
+	if err != nil {
+		return store.Target{}, err
+	}
+	if err := errors.Join(checkTargetName(n.Name), checkAccounts(n.Accounts), checkLabels(n.Labels), checkText("note", n.Note, 2000)); err != nil {
+		return store.Target{}, err
+	}
+	t := store.Target{
+		Name: n.Name, Address: address, Accounts: append([]string{}, n.Accounts...), Labels: n.Labels,
+		HostKeyMode: n.HostKeyMode, Lockout: n.Lockout, Note: n.Note, HostKeys: []string{},
+	}
+	for _, line := range n.HostKeys {
+		key, err := parseHostKey(line)
+		if err != nil {
+			return store.Target{}, err
+		}
+		if k := keyLine(key); !slices.Contains(t.HostKeys, k) {
+			t.HostKeys = append(t.HostKeys, k)
+		}
+	}
+	if t.HostKeyMode == "" {
+		t.HostKeyMode = store.Pinned
+	}
+	if t.HostKeyMode == store.Pinned && len(t.HostKeys) == 0 {
+		return store.Target{}, invalid("give --host-key 'ssh-ed25519 AAAA…' (on the target: cat /etc/ssh/ssh_host_ed25519_key.pub), or --tofu to take the one it shows now",
+			"the host key of %s is not known", n.Name)
+	}
+	return t, nil
+}
+
+func fingerprints(t store.Target) []string {
+	var prints []string
+	for _, k := range hostKeys(t.HostKeys) {
+		prints = append(prints, k.Fingerprint)
+	}
+	return prints
+}
+
+// deleteTarget takes a host away from behind the bastion and ends the sessions on it.
+func (s *Server) deleteTarget(ctx context.Context, by Caller, name string) error {
+	err := s.cfg.Store.Targets.Delete(ctx, name)
+	if err := ifNotFound(err, seeTargets, "there is no target %s", audit.Escape(name)); err != nil {
+		return err
+	}
+	s.changed(ctx, by, "target.delete", audit.Event{Target: name})
+	s.endSessions(ctx, by, store.SessionFilter{Target: name}, "The target was removed from the bastion.")
+	return nil
+}
+
+// scan returns the host keys that an address shows. Nothing proves that they are the right ones.
+func (s *Server) scan(ctx context.Context, address string) ([]HostKey, error) {
+	address, err := canonicalAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := s.cfg.Dialer.Scan(ctx, address)
+	if err != nil {
+		return nil, unreachable(address, err)
+	}
+	shown := []HostKey{}
+	for _, k := range keys {
+		shown = append(shown, HostKey{Key: keyLine(k), Fingerprint: ssh.FingerprintSHA256(k)})
+	}
+	if len(shown) == 0 {
+		return nil, unreachable(address, errors.New("it shows no host key that can be used"))
+	}
+	return shown, nil
+}
+
+func unreachable(address string, err error) error {
+	detail := audit.Escape(err.Error())
+	var e *upstream.Error
+	if errors.As(err, &e) {
+		detail = e.Public
+	}
+	return &Problem{
+		Status: http.StatusBadGateway, Detail: detail,
+		Hint: "see that an SSH server listens at " + address + " and that no firewall stands between it and the bastion",
+	}
+}
+
+// checkTarget tries a target as a session would.
+func (s *Server) checkTarget(ctx context.Context, name, account string) (Check, error) {
+	t, err := s.target(ctx, name)
+	if err != nil {
+		return Check{}, err
+	}
+	if account, err = oneAccount(t, account); err != nil {
+		return Check{}, err
+	}
+	c := Check{ID: t.ID, Target: t.Name, Account: account, OK: true, Steps: []CheckStep{}}
+	for _, step := range s.cfg.Dialer.Check(ctx, t, account) {
+		c.OK = c.OK && step.OK
+		c.Steps = append(c.Steps, CheckStep{Name: step.Name, OK: step.OK, Detail: audit.Escape(step.Detail), Fix: step.Fix})
+	}
+	return c, nil
+}
+
+// oneAccount is the account named, or the target's default. A target without accounts takes any name.
+func oneAccount(t store.Target, named string) (string, error) {
+	switch {
+	case named == "" && len(t.Accounts) > 0:
+		return t.Accounts[0], nil
+	case named == "":
+		return "", invalid("name one: --account NAME", "target %s has no accounts of its own", t.Name)
+	case len(t.Accounts) == 0:
+		return named, checkAccounts([]string{named})
+	case !slices.Contains(t.Accounts, named):
+		return "", invalid("it has: "+strings.Join(t.Accounts, ", "), "target %s has no account %s", t.Name, audit.Escape(named))
+	}
+	return named, nil
+}
+
+// onboarding tells how a target comes to trust the bastion: one line of authorized_keys for each
+// account, with no more rights than the rules can grant there.
+func (s *Server) onboarding(ctx context.Context, name, account string) (Onboarding, error) {
+	t, err := s.target(ctx, name)
+	if err != nil {
+		return Onboarding{}, err
+	}
+	accounts := t.Accounts
+	if account != "" || len(accounts) == 0 {
+		one, err := oneAccount(t, account)
+		if err != nil {
+			return Onboarding{}, err
+		}
+		accounts = []string{one}
+	}
+	doc, _, err := s.cfg.Engine.Rules(ctx)
+	if err != nil {
+		return Onboarding{}, err
+	}
+	o := Onboarding{ID: t.ID, Target: t.Name, Address: t.Address, Kinds: doc.KindsFor(policy.Target{Name: t.Name, Labels: t.Labels})}
+	line := onboardingOptions(s.cfg.Addresses, o.Kinds) + " " + s.cfg.Dialer.AuthorizedKey()
+	for _, a := range accounts {
+		o.AuthorizedKeys = append(o.AuthorizedKeys, AuthorizedKey{Account: a, Line: line})
+	}
+	o.Warning = onboardingWarning(t, s.cfg.Addresses, o.Kinds)
+	return o, nil
+}
+
+// onboardingOptions are the options of the authorized_keys line (sshd(8), AUTHORIZED_KEYS FILE FORMAT):
+// everything is taken away by restrict, then what the rules can grant is given back.
+func onboardingOptions(addresses, kinds []string) string {
+	var options []string
+	if len(addresses) > 0 {
+		options = append(options, `from="`+strings.Join(addresses, ",")+`"`)
+	}
+	options = append(options, "restrict")
+	for _, o := range []struct {
+		option string
+		kinds  []string
+	}{
+		{"pty", []string{policy.Shell}},
+		{"port-forwarding", []string{policy.LocalForward, policy.Dynamic, policy.RemoteForward, policy.UnixForward}},
+		{"agent-forwarding", []string{policy.Agent}},
+		{"X11-forwarding", []string{policy.X11}},
+	} {
+		if slices.ContainsFunc(o.kinds, func(k string) bool { return slices.Contains(kinds, k) }) {
+			options = append(options, o.option)
+		}
+	}
+	return strings.Join(options, ",")
+}
+
+func onboardingWarning(t store.Target, addresses, kinds []string) string {
+	var warnings []string
+	if len(kinds) == 0 {
+		warnings = append(warnings, fmt.Sprintf("No rule lets anybody in to %s yet: write one and apply it (sallyport export > rules.yaml), then run this again.", t.Name))
+	}
+	if len(addresses) == 0 {
+		warnings = append(warnings, `The configuration does not say which addresses targets see the bastion come from (ssh: addresses), so the line has no from="…": the key would be taken from anywhere.`)
+	}
+	return strings.Join(warnings, "\n")
+}

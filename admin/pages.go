@@ -1,0 +1,298 @@
+package admin
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/internal/web"
+	"sallyport/signin"
+)
+
+//go:embed templates/*.html
+var pageTemplates embed.FS
+
+// The folder vendor holds third-party scripts once `make assets` has fetched them, and nothing but a
+// README before; the pages work without.
+//
+//go:embed static
+var pageStatic embed.FS
+
+// webDoor is what the pages need beside the operations.
+type webDoor struct {
+	site   *web.Site
+	signin *signin.Service
+	pages  *web.Templates
+	stats  statsCache
+	player bool // the scripts of the player are part of this build
+}
+
+var sections = []web.NavItem{
+	{Key: "overview", Title: "Overview", Path: "/", Icon: "overview"},
+	{Key: "sessions", Title: "Sessions", Path: "/sessions", Icon: "sessions"},
+	{Key: "users", Title: "Users", Path: "/users", Icon: "users"},
+	{Key: "targets", Title: "Targets", Path: "/targets", Icon: "targets"},
+	{Key: "rules", Title: "Rules", Path: "/rules", Icon: "rules"},
+	{Key: "lockouts", Title: "Lockouts", Path: "/lockouts", Icon: "lockouts"},
+	{Key: "audit", Title: "Audit log", Path: "/audit", Icon: "audit"},
+	{Key: "admins", Title: "Administrators", Path: "/administrators", Icon: "admins"},
+}
+
+// openWeb prepares what the pages need.
+func (s *Server) openWeb() error {
+	static, err := fs.Sub(pageStatic, "static")
+	if err != nil {
+		return fmt.Errorf("opening embedded files: %w", err)
+	}
+	templates, err := fs.Sub(pageTemplates, "templates")
+	if err != nil {
+		return fmt.Errorf("opening embedded templates: %w", err)
+	}
+	site, err := web.NewSite(web.Config{
+		Static: []fs.FS{static}, Nav: sections, Demo: s.cfg.Demo, Secure: s.cfg.Secure, Version: s.cfg.Version, Log: s.cfg.Log, Now: s.cfg.Now,
+	})
+	if err != nil {
+		return err
+	}
+	pages, err := site.Templates(templates)
+	if err != nil {
+		return err
+	}
+	door, err := signin.New(signin.Config{
+		Store: s.cfg.Store, Engine: s.cfg.Engine, Audit: s.cfg.Audit, Site: site,
+		Secure: s.cfg.Secure, Proxies: s.cfg.Proxies, Log: s.cfg.Log, Now: s.cfg.Now,
+	})
+	if err != nil {
+		return err
+	}
+	s.web.site, s.web.pages, s.web.signin = site, pages, door
+	s.web.player = site.Assets().Has(playerScript) && site.Assets().Has(playerStyle)
+	return nil
+}
+
+// signedIn finds out who sent a request by the web session that comes with it.
+func (s *Server) signedIn(r *http.Request) (Caller, error) {
+	u, err := s.web.signin.User(r)
+	switch {
+	case errors.Is(err, signin.ErrNobody):
+		return Caller{}, errNoCaller
+	case err != nil:
+		return Caller{}, err
+	}
+	return s.person(r, u), nil
+}
+
+func (s *Server) person(r *http.Request, u signin.User) Caller {
+	return Caller{Actor: u.Login, UserID: u.UserID, Role: Role(u.Role), Door: audit.DoorWeb, Source: web.Source(r, s.cfg.Proxies)}
+}
+
+// page is one address of the pages and what it asks of whoever opens it.
+type page struct {
+	pattern string // of http.ServeMux
+	needs   need
+	serve   func(*visit) error
+}
+
+// pageList is every page there is. What changes something is a POST and needs an administrator.
+func (s *Server) pageList() []page {
+	return []page{
+		{"GET /{$}", needAuditor, s.overviewPage},
+
+		{"GET /sessions", needAuditor, s.sessionsPage},
+		{"GET /sessions/{id}", needAuditor, s.sessionPage},
+		{"GET /sessions/{id}/recordings/{file}", needAuditor, s.recordingFile},
+		{"GET /sessions/{id}/end", needAdmin, s.confirmEndPage},
+		{"POST /sessions/{id}/end", needAdmin, s.endSessionForm},
+
+		{"GET /users", needAuditor, s.usersPage},
+		{"POST /users", needAdmin, s.addUserForm},
+		{"GET /users/new", needAdmin, s.newUserPage},
+		{"GET /users/{login}", needAuditor, s.userPage},
+		{"POST /users/{login}/groups", needAdmin, s.setGroupsForm},
+		{"POST /users/{login}/password", needAdmin, s.setPasswordForm},
+		{"POST /users/{login}/lock", needAdmin, s.lockUserForm},
+		{"POST /users/{login}/unlock", needAdmin, s.unlockUserForm},
+		{"POST /users/{login}/tokens", needAdmin, s.addTokenForm},
+		{"GET /users/{login}/tokens/{id}/delete", needAdmin, s.confirmDeleteTokenPage},
+		{"POST /users/{login}/tokens/{id}/delete", needAdmin, s.deleteTokenForm},
+		{"POST /users/{login}/keys", needAdmin, s.addKeyForm},
+		{"GET /users/{login}/keys/{id}/delete", needAdmin, s.confirmDeleteKeyPage},
+		{"POST /users/{login}/keys/{id}/delete", needAdmin, s.deleteKeyForm},
+		{"GET /users/{login}/delete", needAdmin, s.confirmDeleteUserPage},
+		{"POST /users/{login}/delete", needAdmin, s.deleteUserForm},
+
+		{"GET /targets", needAuditor, s.targetsPage},
+		{"POST /targets", needAdmin, s.addTargetForm},
+		{"GET /targets/new", needAdmin, s.newTargetPage},
+		{"GET /targets/{name}", needAuditor, s.targetPage},
+		{"POST /targets/{name}/check", needAdmin, s.checkTargetForm},
+		{"GET /targets/{name}/delete", needAdmin, s.confirmDeleteTargetPage},
+		{"POST /targets/{name}/delete", needAdmin, s.deleteTargetForm},
+
+		{"GET /rules", needAuditor, s.rulesPage},
+		{"POST /rules", needAdmin, s.putRulesForm},
+		{"GET /rules/history", needAuditor, s.rulesHistoryPage},
+		{"GET /rules/history/{version}", needAuditor, s.rulesVersionPage},
+		{"GET /explain", needAuditor, s.explainPage},
+
+		{"GET /lockouts", needAuditor, s.lockoutsPage},
+		{"POST /lockouts/clear", needAdmin, s.clearLockoutForm},
+
+		{"GET /audit", needAuditor, s.auditPage},
+
+		{"GET /administrators", needAuditor, s.adminsPage},
+		{"POST /administrators", needAdmin, s.setRoleForm},
+		{"GET /administrators/{login}/remove", needAdmin, s.confirmRemoveRolePage},
+		{"POST /administrators/{login}/remove", needAdmin, s.removeRoleForm},
+	}
+}
+
+// pages registers the pages, the sign-in and the static files.
+func (s *Server) pages(mux *http.ServeMux) {
+	own := http.NewServeMux()
+	s.web.site.Routes(own)
+	s.web.signin.Routes(own)
+	for _, p := range s.pageList() {
+		own.HandleFunc(p.pattern, s.open(p))
+	}
+	own.HandleFunc("GET /", s.nothingHere)
+	mux.Handle("/", s.web.signin.Wrap(own))
+}
+
+// open lets those in whom the page is for; it is the one place where pages ask for roles.
+func (s *Server) open(p page) http.HandlerFunc {
+	return s.web.signin.Require(func(w http.ResponseWriter, r *http.Request, u signin.User) {
+		v := &visit{s: s, w: w, r: r, by: s.person(r, u)}
+		err := forbidden(v.by)
+		if p.needs.allows(v.by.Role) {
+			if err = readForm(r); err == nil {
+				err = p.serve(v)
+			}
+		}
+		if err != nil {
+			v.fail(err)
+		}
+	})
+}
+
+// readForm reads the form of a POST, and refuses one that is too large or broken: a form that was cut
+// off must not be taken for what was meant.
+func readForm(r *http.Request) error {
+	err := r.ParseForm()
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return &Problem{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("this is more than %s", web.Size(large.Limit))}
+	case err != nil:
+		return &Problem{Status: http.StatusBadRequest, Detail: "the form could not be read"}
+	}
+	return nil
+}
+
+// nothingHere is for addresses that are no page. It is the same for everybody.
+func (s *Server) nothingHere(w http.ResponseWriter, r *http.Request) {
+	s.web.pages.Render(w, r, http.StatusNotFound, "problem", web.Page{
+		Title: "Nothing here", Data: &Problem{Status: http.StatusNotFound, Detail: "There is no page at this address."},
+	})
+}
+
+// visit is one request to a page by somebody who may see it.
+type visit struct {
+	s  *Server
+	w  http.ResponseWriter
+	r  *http.Request
+	by Caller
+}
+
+func (v *visit) ctx() context.Context       { return v.r.Context() }
+func (v *visit) path(name string) string    { return v.r.PathValue(name) }
+func (v *visit) query(name string) string   { return strings.TrimSpace(v.r.URL.Query().Get(name)) }
+func (v *visit) typed(name string) string   { return strings.TrimSpace(v.r.PostFormValue(name)) }
+func (v *visit) pressed(action string) bool { return v.r.PostFormValue("action") == action }
+func (v *visit) canWrite() bool             { return v.by.Role == RoleAdmin }
+func (v *visit) now() time.Time             { return v.s.cfg.Now() }
+func (v *visit) show(n string, p web.Page)  { v.render(http.StatusOK, n, p) }
+
+// render writes a page in the frame of whoever is signed in.
+func (v *visit) render(status int, name string, p web.Page) {
+	p.Account = &web.Account{Login: v.by.Actor, Role: string(v.by.Role), CanWrite: v.canWrite()}
+	if p.Notice == nil {
+		p.Notice = v.s.web.signin.Told(v.r)
+	}
+	v.s.web.pages.Render(v.w, v.r, status, name, p)
+}
+
+// done tells what was done on the page it leads to.
+func (v *visit) done(path, format string, args ...any) error {
+	v.s.web.signin.Tell(v.r, web.Notice{Kind: "ok", Text: fmt.Sprintf(format, args...)})
+	return v.redirect(path)
+}
+
+func (v *visit) redirect(path string) error {
+	http.Redirect(v.w, v.r, path, http.StatusSeeOther)
+	return nil
+}
+
+// fail shows why something was not done.
+func (v *visit) fail(err error) {
+	p := v.problem(err)
+	v.render(p.Status, "problem", web.Page{Title: p.Title, Data: p})
+}
+
+// problem turns an error into what a person at a page may read. Hints that speak of commands are for
+// the command line.
+func (v *visit) problem(err error) *Problem {
+	p := v.s.problemOf(v.ctx(), err)
+	if strings.Contains(p.Hint, "sallyport ") || strings.Contains(p.Hint, "--") {
+		p.Hint = ""
+	}
+	return p
+}
+
+// again shows a form once more with what was typed and why it was not taken.
+func (v *visit) again(err error, name string, p web.Page) {
+	why := v.problem(err)
+	p.Notice = &web.Notice{Kind: "bad", Text: web.Sentence(why.Detail), Next: web.Sentence(why.Hint)}
+	v.render(why.Status, name, p)
+}
+
+// confirmation is a page that asks before something is taken away; it needs no script.
+type confirmation struct {
+	Question, Consequence string
+	Action                string // where the answer goes
+	Button                string
+	Cancel                string // where "no" leads
+	Message               bool   // asks for a text that the person will read
+}
+
+func (v *visit) confirm(section, title string, c confirmation) error {
+	v.show("confirm", web.Page{Title: title, Section: section, Data: c})
+	return nil
+}
+
+// within makes the address of something below a section.
+func within(parts ...string) string {
+	path := ""
+	for _, p := range parts {
+		path += "/" + url.PathEscape(p)
+	}
+	return path
+}
+
+// listOf splits what was typed as a list, by comma or line.
+func listOf(typed string) []string {
+	var list []string
+	for _, item := range strings.FieldsFunc(typed, func(r rune) bool { return r == ',' || r == '\n' || r == '\r' }) {
+		if item = strings.TrimSpace(item); item != "" {
+			list = append(list, item)
+		}
+	}
+	return list
+}

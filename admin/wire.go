@@ -1,0 +1,411 @@
+package admin
+
+import (
+	"fmt"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/recorder"
+)
+
+// The types below are what the JSON API speaks and what `-o json` prints. Times are RFC 3339 in UTC
+// (null when there is none), sizes are bytes, durations are seconds. Fields are added, never changed.
+
+// Health is the answer of GET /health, the only route without a caller.
+type Health struct {
+	Status   string `json:"status" enum:"ok,failing" doc:"ok when new logins can be decided"`
+	Database string `json:"database" enum:"ok,unreachable"`
+}
+
+// Version tells what runs.
+type Version struct {
+	Version  string `json:"version"`
+	Node     string `json:"node"`
+	Database string `json:"database" doc:"sqlite or postgres"`
+	Schema   int64  `json:"schema" doc:"version of the database schema"`
+}
+
+// User is a person as operators see them.
+type User struct {
+	ID          string     `json:"id"`
+	Login       string     `json:"login"`
+	Name        string     `json:"name"`
+	Email       string     `json:"email"`
+	Source      string     `json:"source" enum:"local,directory"`
+	Groups      []string   `json:"groups" nullable:"false"`
+	Locked      bool       `json:"locked"`
+	LockReason  string     `json:"lock_reason"`
+	LockedUntil *time.Time `json:"locked_until" doc:"null: until unlocked"`
+	HasPassword bool       `json:"has_password"`
+	Tokens      int        `json:"tokens"`
+	Created     *time.Time `json:"created"`
+	LastLogin   *time.Time `json:"last_login"`
+}
+
+// NewUser asks for a local user.
+type NewUser struct {
+	Login    string   `json:"login" minLength:"1" maxLength:"255"`
+	Name     string   `json:"name,omitempty" maxLength:"255"`
+	Email    string   `json:"email,omitempty" maxLength:"255"`
+	Groups   []string `json:"groups,omitempty" nullable:"false" maxItems:"200"`
+	Password string   `json:"password,omitempty" maxLength:"1024" doc:"empty: the user has no password and comes with a key"`
+}
+
+// NewPassword replaces a local user's password.
+type NewPassword struct {
+	Password string `json:"password" minLength:"1" maxLength:"1024"`
+}
+
+// NewGroups replaces a local user's groups.
+type NewGroups struct {
+	Groups []string `json:"groups" nullable:"false" maxItems:"200"`
+}
+
+// NewLock locks a user and ends their sessions.
+type NewLock struct {
+	Reason string     `json:"reason,omitempty" maxLength:"500"`
+	Until  *time.Time `json:"until,omitempty" doc:"absent: until unlocked"`
+}
+
+// UserKey is a public key that may stand for the password.
+type UserKey struct {
+	ID          string     `json:"id"`
+	Name        string     `json:"name"`
+	Fingerprint string     `json:"fingerprint"`
+	PublicKey   string     `json:"public_key" doc:"a line of authorized_keys"`
+	Created     *time.Time `json:"created"`
+	LastUsed    *time.Time `json:"last_used"`
+}
+
+// NewUserKey adds a public key.
+type NewUserKey struct {
+	Name      string `json:"name,omitempty" maxLength:"100" doc:"empty: the key's comment"`
+	PublicKey string `json:"public_key" minLength:"1" maxLength:"16384" doc:"a line of authorized_keys without options"`
+}
+
+// Token is something that makes one-time codes.
+type Token struct {
+	ID        string     `json:"id"`
+	Name      string     `json:"name"`
+	Kind      string     `json:"kind" enum:"totp"`
+	Algorithm string     `json:"algorithm" enum:"SHA1,SHA256,SHA512"`
+	Digits    int        `json:"digits"`
+	Period    int        `json:"period" doc:"seconds"`
+	Enabled   bool       `json:"enabled"`
+	Created   *time.Time `json:"created"`
+	LastUsed  *time.Time `json:"last_used"`
+}
+
+// NewToken asks for a token.
+type NewToken struct {
+	Name      string `json:"name,omitempty" maxLength:"100"`
+	Secret    string `json:"secret,omitempty" maxLength:"1024" doc:"base32; absent: a new one of 160 bits"`
+	Algorithm string `json:"algorithm,omitempty" enum:"SHA1,SHA256,SHA512" default:"SHA1"`
+	Digits    int    `json:"digits,omitempty" enum:"6,8" default:"6"`
+	Period    int    `json:"period,omitempty" enum:"30,60" default:"30" doc:"seconds"`
+}
+
+// IssuedToken is a token with its secret, which is shown this once.
+type IssuedToken struct {
+	Token
+	Secret string `json:"secret" doc:"base32"`
+	URI    string `json:"uri" doc:"otpauth URI"`
+}
+
+// Admin is somebody who may use the operators' pages.
+type Admin struct {
+	ID      string     `json:"id" doc:"id of the user"`
+	Login   string     `json:"login"`
+	Role    Role       `json:"role" enum:"admin,auditor"`
+	Created *time.Time `json:"created"`
+}
+
+// NewRole gives a user a role.
+type NewRole struct {
+	Role Role `json:"role" enum:"admin,auditor"`
+}
+
+// APIToken opens the JSON API to a program.
+type APIToken struct {
+	ID       string     `json:"id"`
+	Name     string     `json:"name"`
+	Role     Role       `json:"role" enum:"admin,auditor"`
+	Created  *time.Time `json:"created"`
+	LastUsed *time.Time `json:"last_used"`
+	Expires  *time.Time `json:"expires" doc:"null: never"`
+}
+
+// NewAPIToken asks for an API token.
+type NewAPIToken struct {
+	Name    string     `json:"name" minLength:"1" maxLength:"100"`
+	Role    Role       `json:"role" enum:"admin,auditor"`
+	Expires *time.Time `json:"expires,omitempty"`
+}
+
+// IssuedAPIToken is an API token with its secret, which is shown this once.
+type IssuedAPIToken struct {
+	APIToken
+	Secret string `json:"secret"`
+}
+
+// HostKey is one key by which a target proves who it is.
+type HostKey struct {
+	Key         string `json:"key" doc:"type and base64, as in authorized_keys"`
+	Fingerprint string `json:"fingerprint"`
+}
+
+// Target is a host behind the bastion.
+type Target struct {
+	ID          string            `json:"id"`
+	Name        string            `json:"name"`
+	Address     string            `json:"address" doc:"host:port"`
+	Accounts    []string          `json:"accounts" nullable:"false" doc:"the first is the default"`
+	Labels      map[string]string `json:"labels"`
+	HostKeyMode string            `json:"host_key_mode" enum:"pinned,tofu"`
+	HostKeys    []HostKey         `json:"host_keys" nullable:"false"`
+	Lockout     int               `json:"lockout" doc:"failures until a lock at this target; 0: the general setting"`
+	Note        string            `json:"note"`
+	Created     *time.Time        `json:"created"`
+}
+
+// NewTarget asks for a target.
+type NewTarget struct {
+	Name        string            `json:"name" minLength:"1" maxLength:"63"`
+	Address     string            `json:"address" minLength:"1" maxLength:"300" doc:"host:port; port 22 when absent"`
+	Accounts    []string          `json:"accounts,omitempty" nullable:"false" maxItems:"200" doc:"the first is the default"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	HostKeyMode string            `json:"host_key_mode,omitempty" enum:"pinned,tofu" default:"pinned" doc:"tofu: the key seen first is trusted from then on"`
+	HostKeys    []string          `json:"host_keys,omitempty" nullable:"false" maxItems:"20" doc:"lines as in known_hosts without the host, or authorized_keys"`
+	Lockout     int               `json:"lockout,omitempty" minimum:"0" maximum:"1000"`
+	Note        string            `json:"note,omitempty" maxLength:"2000"`
+}
+
+// NewScan asks for the host keys that an address shows.
+type NewScan struct {
+	Address string `json:"address" minLength:"1" maxLength:"300"`
+}
+
+// AuthorizedKey is the line that lets the bastion in to one account of a target.
+type AuthorizedKey struct {
+	Account string `json:"account"`
+	Line    string `json:"line"`
+}
+
+// Onboarding tells how a target comes to trust the bastion.
+type Onboarding struct {
+	ID             string          `json:"id" doc:"id of the target"`
+	Target         string          `json:"target"`
+	Address        string          `json:"address"`
+	Kinds          []string        `json:"kinds" nullable:"false" doc:"channel kinds that the rules can grant here"`
+	AuthorizedKeys []AuthorizedKey `json:"authorized_keys" nullable:"false"`
+	Warning        string          `json:"warning" doc:"what is not as it should be, in words"`
+}
+
+// NewCheck asks to try a target.
+type NewCheck struct {
+	Account string `json:"account,omitempty" maxLength:"64" doc:"empty: the target's default"`
+}
+
+// CheckStep is one thing tried, in order.
+type CheckStep struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+	Fix    string `json:"fix"`
+}
+
+// Check is the outcome of trying a target.
+type Check struct {
+	ID      string      `json:"id" doc:"id of the target"`
+	Target  string      `json:"target"`
+	Account string      `json:"account"`
+	OK      bool        `json:"ok"`
+	Steps   []CheckStep `json:"steps" nullable:"false"`
+}
+
+// Door tells where the SSH door is, for ssh_config blocks.
+type Door struct {
+	Host string `json:"host"`
+	Port int    `json:"port"`
+}
+
+// Rules is the rules document in force.
+type Rules struct {
+	Version int64      `json:"version" doc:"0: no rules yet, everything is refused"`
+	Text    string     `json:"text" doc:"YAML"`
+	By      string     `json:"by"`
+	At      *time.Time `json:"at"`
+}
+
+// NewRules replaces the rules document.
+type NewRules struct {
+	Text    string `json:"text" maxLength:"1000000" doc:"YAML"`
+	Version *int64 `json:"version,omitempty" doc:"version this change was made from; absent: whatever is in force"`
+	DryRun  bool   `json:"dry_run,omitempty" doc:"parse and compare only"`
+}
+
+// RulesChange is what putting rules did or would do.
+type RulesChange struct {
+	Version int64  `json:"version" doc:"version in force afterwards"`
+	Changed bool   `json:"changed"`
+	Applied bool   `json:"applied"`
+	Diff    string `json:"diff" doc:"unified diff from the rules in force"`
+}
+
+// Verdict is why one rule did or did not match.
+type Verdict struct {
+	Rule    string `json:"rule"`
+	Matched bool   `json:"matched"`
+	Why     string `json:"why"`
+}
+
+// Explanation is a decision with its reasons.
+type Explanation struct {
+	Allow        bool      `json:"allow"`
+	Rule         string    `json:"rule" doc:"rule that decided; empty: none matched"`
+	Message      string    `json:"message" doc:"what the person would read when refused"`
+	User         string    `json:"user"`
+	Target       string    `json:"target"`
+	Account      string    `json:"account"`
+	Channels     []string  `json:"channels" nullable:"false"`
+	Code         string    `json:"code" doc:"always, younger-than or none"`
+	CodeMaxAge   int64     `json:"code_max_age" doc:"seconds; 0 unless code is younger-than"`
+	Recording    string    `json:"recording" doc:"required, best-effort or off"`
+	RulesVersion int64     `json:"rules_version"`
+	Verdicts     []Verdict `json:"verdicts" nullable:"false" doc:"one for each rule looked at, in order"`
+}
+
+// Channel is one SSH channel of a session.
+type Channel struct {
+	ID         int        `json:"id"`
+	Kind       string     `json:"kind"`
+	Command    string     `json:"command"`
+	Term       bool       `json:"term"`
+	ExitStatus *int       `json:"exit_status"`
+	ExitSignal string     `json:"exit_signal"`
+	BytesIn    int64      `json:"bytes_in" doc:"from the client"`
+	BytesOut   int64      `json:"bytes_out" doc:"to the client"`
+	Recording  string     `json:"recording" doc:"path below the recordings folder; empty: none"`
+	SHA256     string     `json:"sha256"`
+	Truncated  bool       `json:"truncated" doc:"counted and hashed beyond the record limit"`
+	Started    *time.Time `json:"started"`
+	Ended      *time.Time `json:"ended"`
+}
+
+// Session is a person's whole connection through the bastion.
+type Session struct {
+	ID             string     `json:"id"`
+	User           string     `json:"user"`
+	Target         string     `json:"target"`
+	Address        string     `json:"address"`
+	Account        string     `json:"account"`
+	Source         string     `json:"source"`
+	Client         string     `json:"client"`
+	Node           string     `json:"node"`
+	Rule           string     `json:"rule"`
+	RecordingMode  string     `json:"recording_mode" doc:"required, best-effort or off"`
+	KeyFingerprint string     `json:"key_fingerprint"`
+	State          string     `json:"state" enum:"live,ended,lost"`
+	Started        *time.Time `json:"started"`
+	Ended          *time.Time `json:"ended"`
+	Reason         string     `json:"reason"`
+	Channels       []Channel  `json:"channels" nullable:"false"`
+}
+
+// NewEnd ends a session.
+type NewEnd struct {
+	Message string `json:"message,omitempty" maxLength:"500" doc:"shown to the person"`
+}
+
+// Verification is what the proof of one recording found.
+type Verification struct {
+	ID          string   `json:"id" doc:"session and channel, or the file"`
+	Proved      bool     `json:"proved" doc:"the recording is finished and every byte of it is proved"`
+	Bytes       int64    `json:"bytes" doc:"bytes of the recording"`
+	ProvedBytes int64    `json:"proved_bytes" doc:"bytes that signatures prove"`
+	Parts       int      `json:"parts"`
+	Keys        []string `json:"keys" nullable:"false" doc:"ids of the keys that signed"`
+	Node        string   `json:"node"`
+	Recovered   bool     `json:"recovered" doc:"completed after the process that recorded had died"`
+	Root        string   `json:"root" doc:"signed head of the chain"`
+	Problem     string   `json:"problem" doc:"what is wrong; empty when proved"`
+}
+
+// VerificationOf puts the report on one recording into the words of the API. err is what Verify
+// returned with it.
+func VerificationOf(id string, r recorder.Report, err error) Verification {
+	v := Verification{
+		ID: id, Proved: err == nil && r.Complete(), Bytes: r.Bytes, ProvedBytes: r.Proved, Parts: r.Parts,
+		Keys: []string{}, Node: r.Node, Recovered: r.Recovered, Root: r.Root,
+	}
+	for _, k := range r.Keys {
+		v.Keys = append(v.Keys, k.ID)
+	}
+	switch {
+	case err != nil:
+		v.Problem = audit.Escape(err.Error())
+	case !r.Sealed:
+		v.Problem = "the recording is still being written; what is proved so far is unchanged"
+	case !v.Proved:
+		v.Problem = fmt.Sprintf("only %d of %d bytes are proved", r.Proved, r.Bytes)
+	}
+	return v
+}
+
+// RecordingKey is a node's public key, by which recordings are verified offline.
+type RecordingKey struct {
+	ID  string `json:"id" doc:"short name of the key, as recordings and reports give it"`
+	PEM string `json:"pem" doc:"the key as session verify --keys reads it"`
+}
+
+// AuditEvent is one line of the audit log.
+type AuditEvent struct {
+	ID      string            `json:"id"`
+	Time    *time.Time        `json:"time"`
+	Type    string            `json:"type"`
+	Result  string            `json:"result" enum:"ok,refused,error"`
+	Door    string            `json:"door"`
+	User    string            `json:"user"`
+	Actor   string            `json:"actor"`
+	Source  string            `json:"source"`
+	Target  string            `json:"target"`
+	Account string            `json:"account"`
+	Session string            `json:"session"`
+	Rule    string            `json:"rule"`
+	Reason  string            `json:"reason"`
+	Node    string            `json:"node"`
+	Detail  map[string]string `json:"detail"`
+}
+
+// Lockout is a lock in force after too many failures.
+type Lockout struct {
+	ID       string     `json:"id"`
+	Kind     string     `json:"kind" doc:"what failures were counted by, such as user+source"`
+	Key      string     `json:"key"`
+	User     string     `json:"user" doc:"login, or what was typed as one; empty: anybody from the source"`
+	Source   string     `json:"source" doc:"address or network; empty: from anywhere"`
+	Target   string     `json:"target" doc:"empty: any"`
+	Failures int        `json:"failures"`
+	Since    *time.Time `json:"since"`
+	Until    *time.Time `json:"until" doc:"null: until cleared"`
+}
+
+// Problem is every refusal of the JSON API (RFC 9457).
+type Problem struct {
+	Title   string         `json:"title"`
+	Status  int            `json:"status"`
+	Detail  string         `json:"detail" doc:"what went wrong, in words"`
+	Hint    string         `json:"hint,omitempty" doc:"what to do about it"`
+	Line    int            `json:"line,omitempty" doc:"line of the document sent, from 1"`
+	Column  int            `json:"column,omitempty" doc:"column, from 1"`
+	Excerpt string         `json:"excerpt,omitempty" doc:"the place with a caret"`
+	Errors  []ProblemField `json:"errors,omitempty" nullable:"false"`
+
+	retry time.Duration // sent as Retry-After unless 0
+}
+
+// ProblemField tells which field was not as it must be. It never repeats the value, which may be a secret.
+type ProblemField struct {
+	Message  string `json:"message"`
+	Location string `json:"location"`
+}

@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/admin"
+	"sallyport/auth"
+	"sallyport/bastion"
+	"sallyport/identity"
+	"sallyport/internal/auditlog"
+	"sallyport/internal/config"
+	"sallyport/internal/seal"
+	"sallyport/otp"
+	"sallyport/policy"
+	"sallyport/recorder"
+	"sallyport/session"
+	"sallyport/store"
+	"sallyport/upstream"
+)
+
+// demoSetting marks a database that belongs to a demo: its secrets lie about in files, and its target
+// gives away a shell. serve refuses it.
+const demoSetting = "demo"
+
+// nodeOptions are what serve and demo do differently.
+type nodeOptions struct {
+	Demo     bool
+	Log      *slog.Logger
+	AuditLog *slog.Logger // receives audit events, whatever the level of Log
+}
+
+// node is the whole server, wired from a configuration. serve, demo and tests use it.
+type node struct {
+	cfg  *config.Config
+	opts nodeOptions
+	log  *slog.Logger
+
+	Store     *store.Store
+	Audit     *auditlog.Log
+	Recorder  *recorder.Recorder
+	Engine    *auth.Engine
+	Sessions  *session.Manager
+	Dialer    *upstream.Dialer
+	HostKey   ssh.Signer
+	Directory *identity.LDAP // nil: local users only
+
+	otherKeys []ed25519.PublicKey // signing keys of other nodes
+	bastion   *bastion.Server
+	admin     *admin.Server
+
+	ssh, web, socket net.Listener // opened by Listen; web is nil if there is none
+}
+
+// newNode opens everything that a node needs, and starts nothing yet. Close it if Run is not called.
+func newNode(ctx context.Context, cfg *config.Config, opts nodeOptions) (n *node, err error) {
+	n = &node{cfg: cfg, opts: opts, log: opts.Log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+			n = nil
+		}
+	}()
+	if err := os.MkdirAll(string(cfg.Data), 0o700); err != nil {
+		return n, fmt.Errorf("making data folder: %w", err)
+	}
+	ring, err := loadRing(cfg)
+	if err != nil {
+		return n, err
+	}
+	if n.Store, err = openStore(ctx, cfg, ring); err != nil {
+		return n, err
+	}
+	if err := checkDemo(ctx, n.Store, opts.Demo); err != nil {
+		return n, err
+	}
+	if err := n.openRecorder(ctx); err != nil {
+		return n, err
+	}
+	n.Audit = auditlog.New(auditlog.Config{Sink: n.Store.Audit, Logger: opts.AuditLog, Node: string(cfg.Node)})
+	if n.Directory, err = newDirectory(cfg.Directory); err != nil {
+		return n, err
+	}
+	if err := n.openEngines(ctx); err != nil {
+		return n, err
+	}
+	return n, n.openDoors()
+}
+
+// loadRing reads the key ring. serve never makes one: with a new ring in the place of a lost one,
+// nothing in the database could be opened.
+func loadRing(cfg *config.Config) (*seal.Ring, error) {
+	ring, err := seal.Load(string(cfg.Keys.Ring))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, &exitError{Code: exitUsage, Err: fmt.Errorf("%w; for a new installation run 'sallyport init', otherwise bring the key ring back from its backup or from another node", err)}
+	}
+	return ring, err
+}
+
+// openStore connects to the database that cfg names and migrates it.
+func openStore(ctx context.Context, cfg *config.Config, ring *seal.Ring) (*store.Store, error) {
+	dsn := string(cfg.Database)
+	if cfg.DatabasePasswordFile != "" {
+		password, err := config.ReadSecret(string(cfg.DatabasePasswordFile))
+		if err != nil {
+			return nil, &exitError{Code: exitUsage, Err: err}
+		}
+		u, err := url.Parse(dsn)
+		if err != nil {
+			return nil, fmt.Errorf("reading the address of the database: %w", errors.Unwrap(err))
+		}
+		u.User = url.UserPassword(u.User.Username(), string(password))
+		dsn = u.String()
+	}
+	return store.Open(ctx, store.Config{DSN: dsn, Ring: ring})
+}
+
+// checkDemo keeps demos and real installations apart. A demo takes a database without users or targets and
+// marks it.
+func checkDemo(ctx context.Context, st *store.Store, demo bool) error {
+	_, marked, err := st.Settings.Get(ctx, demoSetting)
+	switch {
+	case err != nil:
+		return fmt.Errorf("looking whether the database belongs to a demo: %w", err)
+	case marked == demo:
+		return nil
+	case marked:
+		return usageErrorf("this database belongs to a demo, which gives away a shell; name another in database:")
+	}
+	users, err := st.Users.List(ctx, store.UserFilter{Limit: 1})
+	if err != nil {
+		return err
+	}
+	targets, err := st.Targets.List(ctx)
+	if err != nil {
+		return err
+	}
+	if len(users) > 0 || len(targets) > 0 {
+		return usageErrorf("this database has users or targets and is no demo's; name an empty one with --database")
+	}
+	return st.Settings.Set(ctx, demoSetting, "yes")
+}
+
+func (n *node) openRecorder(ctx context.Context) error {
+	key, err := loadSigningKey(string(n.cfg.Keys.Signing))
+	if err != nil {
+		return err
+	}
+	n.otherKeys, err = publishSigningKey(ctx, n.Store, string(n.cfg.Node), publicKey(key))
+	if err != nil {
+		return err
+	}
+	n.Recorder, err = recorder.New(recorder.Config{
+		Dir: string(n.cfg.Recordings.Local), SigningKey: key, TrustedKeys: n.otherKeys, Node: string(n.cfg.Node), Reserve: int64(n.cfg.Recordings.Reserve),
+		OnError: func(path string, err error) { n.log.Error("recording", "path", path, "error", err) },
+	})
+	return err
+}
+
+// newDirectory returns the directory that the configuration names, nil if it names none.
+func newDirectory(d *config.Directory) (*identity.LDAP, error) {
+	if d == nil {
+		return nil, nil
+	}
+	cfg := identity.LDAPConfig{
+		StartTLS: d.StartTLS, CAFile: string(d.CAFile), ServerName: string(d.ServerName), InsecurePlaintext: d.InsecurePlaintext,
+		BindDN: d.BindDN, Base: d.Base, Filter: d.Filter, LoginAttribute: string(d.LoginAttribute), LoginGroup: d.LoginGroup,
+		LockDuration: d.LockDuration.Std(), Timeout: d.Timeout.Std(),
+	}
+	for _, s := range d.Servers {
+		cfg.Servers = append(cfg.Servers, string(s))
+	}
+	if d.Groups != nil {
+		cfg.GroupBase, cfg.GroupFilter = d.Groups.Base, d.Groups.Filter
+	}
+	if d.BindPasswordFile != "" {
+		password, err := config.ReadSecret(string(d.BindPasswordFile))
+		if err != nil {
+			return nil, &exitError{Code: exitUsage, Err: fmt.Errorf("directory.bind-password-file: %w", err)}
+		}
+		cfg.BindPassword = identity.Password(password)
+	}
+	l, err := identity.NewLDAP(cfg)
+	if err != nil {
+		return nil, &exitError{Code: exitUsage, Err: fmt.Errorf("directory: %w", err)}
+	}
+	return l, nil
+}
+
+func (n *node) openEngines(ctx context.Context) error {
+	cfg := auth.Config{
+		Store: n.Store, Audit: n.Audit, Lockout: lockout(n.cfg.Lockout), EnrolAtLogin: n.cfg.OTP.EnrolmentAtLogin,
+		Issuer: n.cfg.OTP.Issuer, Window: otp.Window{Behind: n.cfg.OTP.Window, Ahead: n.cfg.OTP.Window},
+	}
+	if n.Directory != nil { // a nil *LDAP in the interface would not be nil
+		cfg.Directory = n.Directory
+	}
+	var err error
+	if n.Engine, err = auth.New(cfg); err != nil {
+		return err
+	}
+	n.Sessions = session.NewManager(session.Config{Store: n.Store, Recorder: n.Recorder, Audit: n.Audit, Node: string(n.cfg.Node), Log: n.log})
+	if n.HostKey, err = sharedSigner(ctx, n.Store, hostKeyName); err != nil {
+		return err
+	}
+	own, err := sharedSigner(ctx, n.Store, upstreamKeyName)
+	if err != nil {
+		return err
+	}
+	n.Dialer = upstream.New(upstream.Config{Store: n.Store, Audit: n.Audit, Signer: own, Log: n.log})
+	return nil
+}
+
+func lockout(l config.Lockout) policy.Lockout {
+	limit := func(l config.Limit) policy.Limit {
+		return policy.Limit{Failures: l.Failures, Window: l.Window.Std(), Lock: l.Lock.Std()}
+	}
+	return policy.Lockout{Pair: limit(l.Pair), Source: limit(l.Source), User: l.User}
+}
+
+func (n *node) openDoors() (err error) {
+	g := n.cfg.Guard
+	var suffixes, addresses []string
+	for _, s := range n.cfg.SSH.LoginSuffixes {
+		suffixes = append(suffixes, string(s))
+	}
+	for _, a := range n.cfg.SSH.Addresses {
+		addresses = append(addresses, a.String())
+	}
+	n.bastion, err = bastion.New(bastion.Config{
+		Engine: n.Engine, Store: n.Store, Sessions: n.Sessions, Dialer: n.Dialer, Audit: n.Audit, HostKeys: []ssh.Signer{n.HostKey},
+		Guard: bastion.Guard{
+			PerSource: g.PerSource, Total: g.Total, Handshake: g.Handshake.Std(), Prompt: g.Prompt.Std(), Enrolment: g.Enrolment.Std(),
+			Bytes: int64(g.Bytes), Exempt: config.Prefixes(g.Exempt),
+		},
+		Suffixes: suffixes, ProxyProtocolFrom: config.Prefixes(n.cfg.SSH.ProxyProtocolFrom), Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.admin, err = admin.New(admin.Config{
+		Store: n.Store, Engine: n.Engine, Sessions: n.Sessions, Dialer: n.Dialer, Recorder: n.Recorder, Audit: n.Audit,
+		Keys: n.otherKeys, Addresses: addresses, SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
+		Proxies: config.Prefixes(n.cfg.Web.Proxies), Demo: n.opts.Demo, Version: version, Node: string(n.cfg.Node), Log: n.log,
+	})
+	return err
+}
+
+// sshAddress is host:port of the SSH door as people reach it.
+func sshAddress(cfg *config.Config) string {
+	host, port, _ := net.SplitHostPort(string(cfg.SSH.Listen))
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = string(cfg.Node)
+		if len(cfg.SSH.Addresses) > 0 {
+			host = cfg.SSH.Addresses[0].String()
+		}
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// webURL is the address of the pages, without a slash at its end.
+func webURL(cfg *config.Config) string {
+	if cfg.Web.URL != "" {
+		return string(cfg.Web.URL)
+	}
+	scheme := "http"
+	if cfg.Web.Certificate != "" || len(cfg.Web.Proxies) > 0 {
+		scheme = "https"
+	}
+	host, port, _ := net.SplitHostPort(string(cfg.Web.Listen))
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = string(cfg.Node)
+	}
+	return scheme + "://" + strings.TrimSuffix(net.JoinHostPort(host, port), map[string]string{"http": ":80", "https": ":443"}[scheme])
+}
+
+// Close lets go of everything that newNode and Listen have opened. Run does it at its end.
+func (n *node) Close() error {
+	var errs []error
+	for _, l := range []net.Listener{n.ssh, n.web, n.socket} {
+		if l != nil {
+			if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	if n.Recorder != nil {
+		errs = append(errs, n.Recorder.Close())
+	}
+	if n.Directory != nil {
+		n.Directory.Close()
+	}
+	if n.Store != nil {
+		errs = append(errs, n.Store.Close())
+	}
+	return errors.Join(errs...)
+}
