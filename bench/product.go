@@ -1,0 +1,224 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"sallyport/admin"
+)
+
+// product is the real sallyport, set up by its own commands.
+type product struct {
+	bin    string
+	dir    string
+	socket string
+	addr   string // of the SSH door
+	log    *os.File
+	server *process
+}
+
+const (
+	targetName = "target"
+	trusted    = "bench" // the user who needs no code here
+)
+
+// rules are what the product decides by: one person comes with a key from here, the others
+// with a key and a code. Everything is recorded.
+const rules = `version: 1
+networks:
+  here: [127.0.0.0/8]
+rules:
+  - name: trusted-source
+    users: [` + trusted + `]
+    targets: [` + targetName + `]
+    from: [here]
+    code: none
+    channels: [shell, exec, sftp]
+    recording: required
+  - name: with-code
+    users: [group:code]
+    targets: [` + targetName + `]
+    channels: [shell, exec, sftp]
+    recording: required
+`
+
+// startProduct initialises a new installation in dir and runs it.
+func startProduct(ctx context.Context, bin, dir string) (*product, error) {
+	s := &product{bin: bin, dir: dir}
+	var made struct {
+		Config string `json:"config"`
+		Socket string `json:"socket"`
+	}
+	if err := s.run(ctx, "", &made, "init", "--dir", dir, "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0"); err != nil {
+		return nil, err
+	}
+	s.socket = made.Socket
+	// All clients come from one address here, which the guard would hold back like a flood.
+	err := replaceOnce(made.Config, "exempt: []", "exempt: [127.0.0.0/8]", "addresses: []", "addresses: [127.0.0.1]")
+	if err != nil {
+		return nil, err
+	}
+	if s.log, err = os.Create(filepath.Join(dir, "bench.log")); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(bin, "serve", "-c", made.Config)
+	cmd.Stderr = s.log
+	if s.server, err = start(cmd); err != nil {
+		return nil, err
+	}
+	err = poll("sallyport to be ready", 30*time.Second, func() (bool, error) {
+		select {
+		case <-s.server.exited:
+			return false, fmt.Errorf("sallyport ended at once:\n%s", s.tail())
+		default:
+		}
+		s.addr, err = readyAddr(s.log.Name())
+		return s.addr != "", errors.Join(err, ctx.Err())
+	})
+	if err != nil {
+		s.stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+// replaceOnce changes parts of a file, each of which must be there exactly once.
+func replaceOnce(file string, pairs ...string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if n := bytes.Count(text, []byte(pairs[i])); n != 1 {
+			return fmt.Errorf("changing %s: %q is there %d times, want once", file, pairs[i], n)
+		}
+		text = bytes.Replace(text, []byte(pairs[i]), []byte(pairs[i+1]), 1)
+	}
+	return os.WriteFile(file, text, 0o600)
+}
+
+// readyAddr finds the line in the log by which the server says that it answers, and where. It is ""
+// before that line is there.
+func readyAddr(log string) (string, error) {
+	f, err := os.Open(log)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		var line struct {
+			Msg string `json:"msg"`
+			SSH string `json:"ssh"`
+		}
+		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "ready" {
+			return line.SSH, nil
+		}
+	}
+	return "", lines.Err()
+}
+
+// tail is the end of the log, for errors.
+func (s *product) tail() string {
+	text, _ := os.ReadFile(s.log.Name())
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return strings.Join(lines[max(0, len(lines)-20):], "\n")
+}
+
+// run runs one of the operator's commands with stdin and reads the JSON that it prints into out, unless
+// that is nil.
+func (s *product) run(ctx context.Context, stdin string, out any, args ...string) error {
+	all := append([]string{"-o", "json"}, args...)
+	if s.socket != "" {
+		all = append([]string{"--socket", s.socket}, all...)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.bin, all...)
+	cmd.Stdin = strings.NewReader(stdin)
+	var printed, complained bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &printed, &complained
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("sallyport %s: %w\n%s", strings.Join(args, " "), err, strings.TrimSpace(complained.String()))
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(printed.Bytes(), out); err != nil {
+		return fmt.Errorf("sallyport %s printed %q: %w", strings.Join(args, " "), printed.Bytes(), err)
+	}
+	return nil
+}
+
+// addTarget puts target and rules in force, and lets the product in at the target.
+func (s *product) addTarget(ctx context.Context, target *sshd, account string, others ...string) error {
+	err := s.run(ctx, "", nil, "target", "add", targetName, "--address", target.addr, "--account", account, "--host-key", target.host.line())
+	if err != nil {
+		return err
+	}
+	if err := s.run(ctx, rules, nil, "apply", "-f", "-"); err != nil {
+		return err
+	}
+	var way admin.Onboarding
+	if err := s.run(ctx, "", &way, "target", "onboard", targetName); err != nil {
+		return err
+	}
+	if len(way.AuthorizedKeys) != 1 {
+		return fmt.Errorf("onboarding gave %d lines, want 1", len(way.AuthorizedKeys))
+	}
+	if err := target.authorize(append(others, way.AuthorizedKeys[0].Line)...); err != nil {
+		return err
+	}
+	return s.run(ctx, "", nil, "target", "check", targetName)
+}
+
+// addUser adds a user who comes with a key.
+func (s *product) addUser(ctx context.Context, login string, k key, groups ...string) error {
+	args := []string{"user", "add", login, "--no-password"}
+	for _, g := range groups {
+		args = append(args, "--group", g)
+	}
+	if err := s.run(ctx, "", nil, args...); err != nil {
+		return err
+	}
+	return s.run(ctx, "", nil, "user", "key", "add", login, "--key-file", k.file+".pub")
+}
+
+// proveRecorded makes sure that what was measured was recorded: the newest terminal has a recording of
+// which every byte is proved.
+func (s *product) proveRecorded(ctx context.Context) error {
+	var sessions []admin.Session
+	if err := s.run(ctx, "", &sessions, "session", "list"); err != nil {
+		return err
+	}
+	for _, one := range sessions {
+		for _, c := range one.Channels {
+			if c.Term && one.State == "ended" {
+				if c.Recording == "" {
+					return fmt.Errorf("session %s had a terminal and no recording", one.ID)
+				}
+				return s.run(ctx, "", nil, "session", "verify", one.ID)
+			}
+		}
+	}
+	return fmt.Errorf("none of the last %d sessions had a terminal, so that nothing proves they are recorded", len(sessions))
+}
+
+func (s *product) stop() {
+	if s == nil {
+		return
+	}
+	s.server.stop(20 * time.Second)
+	if s.log != nil {
+		_ = s.log.Close()
+	}
+}

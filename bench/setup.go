@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"path/filepath"
+	"time"
+)
+
+// bench is everything that runs during the measurement, and what was found.
+type bench struct {
+	settings
+	results
+	progress io.Writer
+	begun    time.Time
+
+	dir     string // holds every file of this run
+	key     key    // of the client, at all peers
+	source  string // file that is sent
+	target  *sshd
+	relay   *sshd
+	product *product
+	people  []*person // who log in with a code
+	peers   []*peer   // in the order of the table
+}
+
+// say tells people how far it is.
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(b.progress, "%6s  %s\n", time.Since(b.begun).Round(time.Second), fmt.Sprintf(format, args...))
+}
+
+// setUp starts everything. The result is to be closed also after an error.
+func setUp(ctx context.Context, s settings, progress io.Writer) (*bench, error) {
+	b := &bench{settings: s, results: results{}, progress: progress, begun: time.Now()}
+	if _, err := os.Stat(s.sallyport); err != nil {
+		return b, fmt.Errorf("the binary to measure is missing (make build): %w", err)
+	}
+	if err := adoptOrphans(); err != nil {
+		return b, err
+	}
+	me, err := user.Current()
+	if err != nil {
+		return b, fmt.Errorf("finding out who runs this: %w", err)
+	}
+	if b.dir, err = os.MkdirTemp("", "sallyport-bench-"); err != nil {
+		return b, err
+	}
+	if b.key, err = newKey(filepath.Join(b.dir, "client")); err != nil {
+		return b, err
+	}
+	b.say("starting sshd, relay and sallyport")
+	if err := b.startServers(ctx, me.Username); err != nil {
+		return b, err
+	}
+	if b.source, err = makeSource(filepath.Join(b.dir, "source"), int64(b.size)); err != nil {
+		return b, err
+	}
+	b.peers = []*peer{
+		{name: direct, addr: b.target.addr, login: me.Username},
+		{name: relay, addr: b.relay.addr, login: me.Username, proxy: &proxy{b.relay.server}},
+		{name: sallyport, addr: b.product.addr, login: trusted + "@" + targetName, proxy: &proxy{b.product.server}},
+	}
+	for _, p := range b.peers {
+		if err := b.tryOnce(ctx, p); err != nil {
+			return b, fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	return b, nil
+}
+
+func (b *bench) startServers(ctx context.Context, account string) (err error) {
+	if b.target, err = startSSHD(ctx, filepath.Join(b.dir, "target"), nil, "Subsystem sftp internal-sftp"); err != nil {
+		return fmt.Errorf("target: %w", err)
+	}
+	var relayKey key
+	if b.relay, relayKey, err = startRelay(ctx, filepath.Join(b.dir, "relay"), b.key, b.target, account); err != nil {
+		return fmt.Errorf("relay: %w", err)
+	}
+	if b.product, err = startProduct(ctx, b.sallyport, filepath.Join(b.dir, "sallyport")); err != nil {
+		return err
+	}
+	if err := b.product.addTarget(ctx, b.target, account, b.key.line(), relayKey.line()); err != nil {
+		return err
+	}
+	if err := b.product.addUser(ctx, trusted, b.key); err != nil {
+		return err
+	}
+	if !b.measures("login") {
+		return nil
+	}
+	b.say("adding %d users with tokens", b.logins)
+	b.people, err = b.addPeople(ctx, b.logins)
+	return err
+}
+
+// tryOnce is the first connection, which may cost what later ones do not.
+func (b *bench) tryOnce(ctx context.Context, p *peer) error {
+	client, err := b.dial(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return within(dialLimit, client, func() error { return runOnce(client, "true") })
+}
+
+// close ends all servers and removes all files.
+func (b *bench) close() error {
+	b.product.stop()
+	b.relay.stop()
+	b.target.stop()
+	err := killDescendants()
+	if b.dir != "" {
+		err = errors.Join(err, os.RemoveAll(b.dir))
+	}
+	if err != nil {
+		return fmt.Errorf("clearing away: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,295 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// results are all samples by metric and peer, with what is to be said about them.
+type results struct {
+	samples map[string]map[string][]float64
+	notes   []string
+	failed  error
+}
+
+func (r *results) add(metric, peer string, value float64) {
+	if r.samples == nil {
+		r.samples = map[string]map[string][]float64{}
+	}
+	if r.samples[metric] == nil {
+		r.samples[metric] = map[string][]float64{}
+	}
+	r.samples[metric][peer] = append(r.samples[metric][peer], value)
+}
+
+func (r *results) note(format string, args ...any) {
+	r.notes = append(r.notes, fmt.Sprintf(format, args...))
+}
+
+// line says how a metric is shown.
+type line struct {
+	metric   string
+	title    string
+	decimals int
+	share    bool // of the calibrator
+	sum      bool // of all rounds instead of the median
+	plain    bool // no ratio
+}
+
+var lines = []line{
+	{metric: "bulk_down_cpu", title: "exec, down, MB per CPU-second ↑", share: true},
+	{metric: "bulk_up_cpu", title: "exec, up, MB per CPU-second ↑", share: true},
+	{metric: "sftp_get_cpu", title: "sftp get, MB per CPU-second ↑", share: true},
+	{metric: "sftp_put_cpu", title: "sftp put, MB per CPU-second ↑", share: true},
+	{metric: "bulk_down_wall", title: "exec, down, MB per second ↑"},
+	{metric: "bulk_up_wall", title: "exec, up, MB per second ↑"},
+	{metric: "sftp_get_wall", title: "sftp get, MB per second ↑"},
+	{metric: "sftp_put_wall", title: "sftp put, MB per second ↑"},
+	{metric: "login_cpu", title: "login, CPU ms ↓", decimals: 1},
+	{metric: "login_wall", title: "login with `true`, ms ↓", decimals: 1},
+	{metric: "echo_p50", title: "echo of a key, p50, ms ↓", decimals: 3},
+	{metric: "echo_p99", title: "echo of a key, p99, ms ↓", decimals: 3},
+	{metric: "echo_p50_added", title: "echo, added p50, µs ↓"},
+	{metric: "echo_p99_added", title: "echo, added p99, µs ↓"},
+	{metric: "idle_session", title: "memory of an idle session, kB ↓"},
+	{metric: "idle_base", title: "memory without sessions, MB ↓", decimals: 1},
+	{metric: "commands_rate", title: "`true`, 32 at once, per second ↑", decimals: 1},
+	{metric: "commands_run", title: "`true`, times run", sum: true, plain: true},
+	{metric: "commands_failed", title: "`true`, failed ↓", sum: true, plain: true},
+}
+
+// row is a line with its figures; nil stands for what there is not.
+type row struct {
+	Metric          string               `json:"metric"`
+	Title           string               `json:"title"`
+	Direct          *float64             `json:"direct"`
+	Relay           *float64             `json:"relay"`
+	Sallyport       *float64             `json:"sallyport"`
+	Ratio           *float64             `json:"ratio"`            // Sallyport to relay
+	CalibratorShare *float64             `json:"calibrator_share"` // Sallyport to calibrator
+	Samples         map[string][]float64 `json:"samples"`          // by peer, in order of rounds
+
+	decimals int
+}
+
+// report is what is printed and written.
+type report struct {
+	At         time.Time      `json:"at"`
+	Machine    string         `json:"machine"`
+	Settings   map[string]any `json:"settings"`
+	Calibrator float64        `json:"calibrator_mb_per_cpu_second"`
+	Rows       []row          `json:"rows"`
+	Notes      []string       `json:"notes"`
+}
+
+func (b *bench) report(now time.Time) report {
+	r := report{
+		At: now.UTC().Truncate(time.Second), Machine: machine(),
+		Settings: map[string]any{
+			"rounds": b.rounds, "size": int64(b.size), "sessions": b.sessions, "commands": b.commands, "keys": b.keys, "logins": b.logins,
+			"cipher": gcm, "seconds": math.Round(now.Sub(b.begun).Seconds()),
+		},
+		Calibrator: median(b.samples["calibrator"][calibratorWord]),
+		Rows:       b.rows(),
+	}
+	r.Notes = append(b.explain(), b.notes...)
+	return r
+}
+
+func (r *results) rows() []row {
+	calibrator := value(r.samples["calibrator"][calibratorWord], false)
+	var rows []row
+	for _, l := range lines {
+		s := r.samples[l.metric]
+		if s == nil {
+			continue
+		}
+		one := row{
+			Metric: l.metric, Title: l.title, Samples: s, decimals: l.decimals,
+			Direct: value(s[direct], l.sum), Relay: value(s[relay], l.sum), Sallyport: value(s[sallyport], l.sum),
+		}
+		if !l.plain {
+			one.Ratio = ratio(one.Sallyport, one.Relay)
+		}
+		if l.share {
+			one.CalibratorShare = ratio(one.Sallyport, calibrator)
+		}
+		rows = append(rows, one)
+	}
+	return rows
+}
+
+// value is the median of all rounds, or their sum, or nil if there were none.
+func value(samples []float64, sum bool) *float64 {
+	if len(samples) == 0 {
+		return nil
+	}
+	v := median(samples)
+	if sum {
+		v = 0
+		for _, s := range samples {
+			v += s
+		}
+	}
+	return &v
+}
+
+// ratio is nil where it would say nothing.
+func ratio(a, b *float64) *float64 {
+	if a == nil || b == nil || *b <= 0 {
+		return nil
+	}
+	r := *a / *b
+	return &r
+}
+
+// explain says what the figures are.
+func (b *bench) explain() []string {
+	c := b.samples["calibrator"][calibratorWord]
+	notes := []string{
+		fmt.Sprintf("Medians of %d rounds, peers in turn; ↑ more is better, ↓ less is better. MB = 10^6 bytes, kB = 10^3. All on loopback of one machine: client, proxy and target share its cores, so compare CPU of the proxy, and by ratio.", b.rounds),
+		"direct: ssh to sshd. relay: a second sshd with ForceCommand ssh to the target, without recording. sallyport: rules, audit and recording on.",
+		"CPU is of the proxy alone, all its processes, until it is at rest again after the sessions. Between client, proxy and target: " + gcm + ".",
+		fmt.Sprintf("Transfers are of %s, random bytes up and by sftp and zeros down; length (exec) and SHA-256 (sftp) verified.", b.size.String()),
+		"login: connect, log in, run true, leave. At sallyport with public key, a fresh one-time code and audit, each another person's; at the relay and direct with public key only.",
+		"echo: one key at a time through cat on a raw terminal, which sallyport records.",
+		fmt.Sprintf("memory: proportional set size of all processes of the proxy, measured once, with %d sessions on a terminal, each on its own connection, %s after the last login.", b.sessions, b.cool),
+		"true: 32 at once, on 8 connections that are replaced after 24 commands, at sallyport by a rule for a trusted source (key, no code); a fifth as many at the relay.",
+		"All but logins go to sallyport with public key by that rule, which needs no code from here.",
+	}
+	if len(c) > 0 {
+		notes = append(notes, fmt.Sprintf("calibrator: %.0f MB per CPU-second (%.0f-%.0f) for reading packets of 32 KiB from a socket, opening and sealing them with AES-128-GCM and writing them to another.", median(c), slices.Min(c), slices.Max(c)))
+	}
+	return notes
+}
+
+// print writes the table and its notes as Markdown.
+func (r report) print(w io.Writer) error {
+	table := [][]string{{"metric", direct, relay, sallyport, "sallyport/relay", "of calibrator"}, nil}
+	for _, one := range r.Rows {
+		table = append(table, []string{
+			one.Title, number(one.Direct, one.decimals), number(one.Relay, one.decimals), number(one.Sallyport, one.decimals),
+			number(one.Ratio, 2), percent(one.CalibratorShare),
+		})
+	}
+	var out strings.Builder
+	fmt.Fprintf(&out, "%s, %s\n\n", r.At.Format(time.DateOnly), r.Machine)
+	format(&out, table)
+	out.WriteString("\n")
+	for _, n := range r.Notes {
+		fmt.Fprintf(&out, "* %s\n", n)
+	}
+	_, err := io.WriteString(w, out.String())
+	return err
+}
+
+// format writes rows of equal length with aligned columns, text to the left and numbers to the right. A
+// nil row is the line below the head.
+func format(out *strings.Builder, table [][]string) {
+	widths := make([]int, len(table[0]))
+	for _, cells := range table {
+		for i, c := range cells {
+			widths[i] = max(widths[i], utf8.RuneCountInString(c))
+		}
+	}
+	for _, cells := range table {
+		out.WriteByte('|')
+		for i, width := range widths {
+			switch {
+			case cells == nil && i == 0:
+				out.WriteString(strings.Repeat("-", width+2))
+			case cells == nil:
+				out.WriteString(strings.Repeat("-", width+1) + ":")
+			default:
+				pad := strings.Repeat(" ", width-utf8.RuneCountInString(cells[i]))
+				if i == 0 {
+					out.WriteString(" " + cells[i] + pad + " ")
+				} else {
+					out.WriteString(" " + pad + cells[i] + " ")
+				}
+			}
+			out.WriteByte('|')
+		}
+		out.WriteByte('\n')
+	}
+}
+
+func number(v *float64, decimals int) string {
+	if v == nil {
+		return "-"
+	}
+	return strconv.FormatFloat(*v, 'f', decimals, 64)
+}
+
+func percent(v *float64) string {
+	if v == nil {
+		return "-"
+	}
+	return strconv.FormatFloat(*v*100, 'f', 0, 64) + " %"
+}
+
+// writeJSON writes the same figures, and each round's, to file.
+func (r report) writeJSON(file string) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err == nil {
+		err = os.WriteFile(file, append(text, '\n'), 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("writing figures: %w", err)
+	}
+	return nil
+}
+
+// machine says in a few words what this was measured on.
+func machine() string {
+	words := fmt.Sprintf("%d cores", runtime.NumCPU())
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for l := range strings.Lines(string(text)) {
+			if name, ok := strings.CutPrefix(l, "model name"); ok {
+				words += " (" + strings.TrimLeft(strings.TrimSpace(name), ": \t") + ")"
+				break
+			}
+		}
+	}
+	if text, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		words += ", Linux " + strings.TrimSpace(string(text))
+	}
+	if text, err := exec.Command("ssh", "-V").CombinedOutput(); err == nil {
+		openssh, _, _ := strings.Cut(strings.TrimSpace(string(text)), ",")
+		words += ", " + openssh
+	}
+	return words + ", " + runtime.Version()
+}
+
+// median is the middle of the values, or the mean of the two in the middle.
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return math.NaN()
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	if n%2 == 1 {
+		return sorted[n/2]
+	}
+	return (sorted[n/2-1] + sorted[n/2]) / 2
+}
+
+// percentile is the least value that is not below the given share of all (nearest rank).
+func percentile(values []float64, share float64) float64 {
+	if len(values) == 0 {
+		return math.NaN()
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	rank := int(math.Ceil(share * float64(len(sorted))))
+	return sorted[min(max(rank, 1), len(sorted))-1]
+}
