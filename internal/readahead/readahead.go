@@ -17,6 +17,7 @@ type Conn struct {
 	net.Conn
 	buf  *[]byte // nil while nothing is held
 	rest []byte  // unread part of *buf
+	err  error   // came with the last bytes of rest
 	busy bool    // the last read filled all it was given: more is waiting, a large read will not block for long
 }
 
@@ -28,10 +29,13 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if len(c.rest) > 0 {
 		n := copy(p, c.rest)
 		c.rest = c.rest[n:]
-		if len(c.rest) == 0 {
-			c.release()
+		if len(c.rest) > 0 {
+			return n, nil
 		}
-		return n, nil
+		c.release()
+		err := c.err
+		c.err = nil
+		return n, err
 	}
 	if !c.busy || len(p) >= size {
 		n, err := c.Conn.Read(p)
@@ -43,9 +47,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 	c.busy = n > len(p)
 	m := copy(p, (*c.buf)[:n])
 	c.rest = (*c.buf)[m:n]
-	if len(c.rest) == 0 {
-		c.release()
+	if len(c.rest) > 0 {
+		c.err = err
+		return m, nil
 	}
+	c.release()
 	return m, err
 }
 

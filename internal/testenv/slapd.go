@@ -253,7 +253,24 @@ func (d *Directory) Start() {
 }
 
 // Pause makes slapd fall silent: connections are taken by the kernel, and nothing is answered.
-func (d *Directory) Pause() { d.signal(syscall.SIGSTOP) }
+func (d *Directory) Pause() {
+	d.t.Helper()
+	d.signal(syscall.SIGSTOP)
+	d.mu.Lock()
+	tasks := fmt.Sprintf("/proc/%d/task", d.process.Pid)
+	d.mu.Unlock()
+	// The signal stops one thread after the other; until the last one is, slapd may still answer.
+	WaitFor(d.t, "slapd to stop", func() bool {
+		files, err := filepath.Glob(tasks + "/*/stat")
+		for _, f := range files {
+			stat, err := os.ReadFile(f)
+			if i := bytes.LastIndexByte(stat, ')'); err == nil && (i < 0 || i+2 >= len(stat) || stat[i+2] != 'T') {
+				return false
+			}
+		}
+		return err == nil && len(files) > 0
+	})
+}
 
 // Resume ends a Pause.
 func (d *Directory) Resume() { d.signal(syscall.SIGCONT) }

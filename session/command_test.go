@@ -1,0 +1,42 @@
+package session
+
+import "testing"
+
+// A shortcut is decided on the whole command: "scp -t x; bash" once passed elsewhere as a file transfer,
+// because only the first words were looked at.
+func TestShortcut(t *testing.T) {
+	t.Parallel()
+	for command, want := range map[string]string{
+		"scp -t /tmp/x":          "scp",
+		"scp -f -- 'a file'":     "scp",
+		"scp -v -r -p -t .":      "scp",
+		"scp a b":                "",
+		"scp -t":                 "",
+		"scp -t x; bash":         "",
+		"scp -t x && id":         "",
+		"scp -t x | sh":          "",
+		"scp -t $(id)":           "",
+		"scp -t `id`":            "",
+		"scp -t x\nid":           "",
+		"scp -t x > /etc/passwd": "",
+		"scp -t 'a' 'b'":         "",
+		"scp -t 'a'b":            "",
+		"/tmp/scp -t x":          "",
+		"rsync --server -vlogDtpre.iLsfxCIvu . /x": "rsync",
+		"rsync --server --sender -e.sh . x":        "rsync",
+		"rsync --server --rsh=sh . x":              "",
+		"rsync --daemon":                           "",
+		"rsync a b":                                "",
+		"git-upload-pack '/srv/r.git'":             "git",
+		"git-receive-pack 'r'":                     "git",
+		"git-upload-pack '$(sh)'":                  "",
+		"git-upload-pack 'a';sh":                   "",
+		"ls":                                       "",
+		"":                                         "",
+		"scp":                                      "",
+	} {
+		if got := shortcut(command); got != want {
+			t.Errorf("shortcut(%q) = %q, want %q", command, got, want)
+		}
+	}
+}
