@@ -5,7 +5,7 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 LDFLAGS   := -s -w -X main.version=$(VERSION)
 export CGO_ENABLED ?= 0
 
-.PHONY: demo build assets test test-long check bench deps clean
+.PHONY: demo build assets test test-long check bench deps deb clean
 
 demo: build ## a running bastion on loopback, with users and targets, that says what to type
 	bin/sallyport demo $(ARGS)
@@ -34,6 +34,10 @@ check: ## what can be said without running anything
 
 bench: deps build ## side by side with OpenSSH; JSON to $$BENCH_JSON if set
 	$(GO) run ./bench -sallyport bin/sallyport
+
+deb: build ## dist/sallyport_*.deb
+	@mkdir -p dist
+	VERSION=$$(echo $(VERSION) | sed 's/^v//; s/^[^0-9]/0.0.0~&/') ARCH=$$($(GO) env GOARCH) $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0 package --config packaging/nfpm.yaml --packager deb --target dist/
 
 clean:
 	rm -rf bin dist

@@ -342,7 +342,7 @@ func TestHardStopSparesKnownPlaces(t *testing.T) {
 	if _, err := w.login(auth.Attempt{Login: "dave", Source: home}, "dave's password", w.code(secret)); err != nil {
 		t.Fatal(err)
 	}
-	at := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{203, 0, byte(113 + i/200), byte(i % 200)}) }
+	at := address
 	for i := range 100 {
 		_, err := w.login(auth.Attempt{Login: "dave", Source: at(i)}, "x", "000000")
 		w.refused(err, auth.ErrCode)
@@ -486,6 +486,11 @@ func TestAuthorize(t *testing.T) {
 	if d, err := w.Engine.Authorize(ctx, id, auth.Request{Target: "web1", Source: source}); err != nil || d.Allow {
 		t.Errorf("without rules: %v %v", d.Allow, err)
 	}
+}
+
+// address is the i-th of many sources.
+func address(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{203, 0, byte(113 + i/200), byte(i % 200)})
 }
 
 func with(id auth.Identity, codeAt time.Time) auth.Identity {

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -401,36 +403,63 @@ func TestSSHAudit(t *testing.T) {
 	}
 }
 
-// The first lines of the README are typed as they stand (B20).
+// The first lines of the README are typed as they stand (B20), but for ports of their own.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../README.md")
 	noError(t, err)
-	for _, want := range []string{"make demo", "make test", "ssh -p 2222 alice@demo@localhost"} {
-		if !strings.Contains(string(text), want) {
-			t.Errorf("the README does not say %q", want)
-		}
+	_, block, _ := strings.Cut(string(text), "```\n")
+	block, _, _ = strings.Cut(block, "```")
+	var typed [][]string
+	for _, line := range strings.Split(strings.TrimSpace(block), "\n") {
+		command, _, _ := strings.Cut(line, "#")
+		typed = append(typed, strings.Fields(command))
 	}
-	d := startDemo(t)
-	_, port, _ := strings.Cut(d.SSH, ":")
-	line := ""
-	for _, l := range strings.Split(string(text), "\n") {
-		if strings.Contains(l, "ssh -p 2222 alice@demo@localhost") {
-			line, _, _ = strings.Cut(strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(l), "$")), "#")
-			break
-		}
+	if len(typed) != 3 || !slices.Equal(typed[0], []string{"make", "demo"}) || typed[1][0] != "ssh" || !slices.Equal(typed[2], []string{"make", "test"}) {
+		t.Fatalf("the first screen of the README is %q; want make demo, ssh, make test", typed)
 	}
-	args := strings.Fields(strings.Replace(strings.TrimSpace(line), "2222", port, 1))
-	args = append([]string{args[0], "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "PubkeyAuthentication=no"}, args[1:]...)
-	term := testenv.StartTerminal(t, exec.Command(args[0], args[1:]...), 90, 30)
-	code := d.code(t, "alice")
+
+	state := filepath.Join(t.TempDir(), "state")
+	demo := exec.Command(typed[0][0], append(typed[0][1:], "ARGS=--ssh 127.0.0.1:0 --web 127.0.0.1:0 --state "+state)...)
+	demo.Dir = "../.."
+	demo.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // make does not pass signals on
+	var shown lockedBuffer
+	demo.Stdout, demo.Stderr = &shown, &shown
+	noError(t, demo.Start())
+	t.Cleanup(func() {
+		_ = syscall.Kill(-demo.Process.Pid, syscall.SIGTERM)
+		_ = demo.Wait()
+	})
+	find := func(what, pattern string) string {
+		var found []string
+		expression := regexp.MustCompile(pattern)
+		deadline := time.Now().Add(3 * time.Minute) // it may have to build
+		for found == nil {
+			if time.Now().After(deadline) {
+				t.Fatalf("make demo does not tell %s:\n%s", what, shown.String())
+			}
+			time.Sleep(20 * time.Millisecond)
+			found = expression.FindStringSubmatch(shown.String())
+		}
+		return found[1]
+	}
+	port := find("the ssh command", `ssh -p (\d+) alice@demo@localhost`)
+	password := find("alice's password", `alice@demo@localhost +password ([^,\s]+)`)
+	find("alice's code", `code: (\d{6})`)
+
+	args := append([]string{"-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "PubkeyAuthentication=no"}, typed[1][1:]...)
+	args[slices.Index(args, "2222")] = port
+	code, errs, status := program(t, "demo", "otp", "alice", "--state", state)
+	if status != 0 {
+		t.Fatalf("demo otp: %s", errs)
+	}
+	term := testenv.StartTerminal(t, exec.Command(typed[1][0], args...), 90, 30)
 	term.Expect("Password: ")
-	term.Type(d.Password + "\n")
+	term.Type(password + "\n")
 	term.Expect("Code: ")
-	term.Type(code + "\n")
+	term.Type(strings.TrimSpace(code) + "\n")
 	term.Expect(shellPrompt())
-	n := strconv.Itoa(os.Getpid())
-	term.Type("echo in-$((" + n + "+1))\nexit\n")
+	term.Type("echo in-$((" + strconv.Itoa(os.Getpid()) + "+1))\nexit\n")
 	term.Expect("in-" + strconv.Itoa(os.Getpid()+1))
 	if status := term.Wait(); status != 0 {
 		t.Errorf("status %d", status)
