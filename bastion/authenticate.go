@@ -37,6 +37,7 @@ func (c *connection) serverConfig() *ssh.ServerConfig {
 		VerifiedPublicKeyCallback:   c.keyVerified,
 		PreAuthConnCallback: func(p ssh.ServerPreAuthConn) {
 			c.pre = p
+			c.held.exchanged()
 			_ = c.guarded.allow(c.s.cfg.Guard.Prompt)
 		},
 	}

@@ -33,6 +33,7 @@ type connection struct {
 	s       *Server
 	source  netip.Addr
 	guarded *guardedConn
+	held    *place                // among the unauthenticated
 	pre     ssh.ServerPreAuthConn // sends banners until authentication is over
 	tries   int                   // conversations begun; callbacks of one connection never run in parallel
 
@@ -42,6 +43,7 @@ type connection struct {
 	to   Login
 
 	channels atomic.Int64 // open now
+	menus    atomic.Int64 // of them, those without a target
 	refused  atomic.Int64 // turned away so far
 
 	mu      sync.Mutex // guards the fields below, and is held while the target is dialled
@@ -80,6 +82,10 @@ func (c *connection) serve(sc *ssh.ServerConn, v verdict, chans <-chan ssh.NewCh
 
 // channel opens the session if this is the connection's first channel, and relays.
 func (c *connection) channel(nc ssh.NewChannel) {
+	if c.to.Target == "" {
+		c.reception(nc)
+		return
+	}
 	s, refusal := c.open()
 	if s == nil {
 		session.Tell(nc, refusal)
@@ -96,9 +102,16 @@ func (c *connection) open() (s *session.Session, refusal string) {
 	if c.session != nil {
 		return c.session, ""
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	s, refusal = c.openAt(context.Background(), c.to, c.conn)
+	c.session = s
+	return s, refusal
+}
+
+// openAt opens a session to where to says; client is what the session ends with.
+func (c *connection) openAt(ctx context.Context, to Login, client ssh.Conn) (s *session.Session, refusal string) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	d, err := c.s.cfg.Engine.Authorize(ctx, c.id, auth.Request{Target: c.to.Target, Account: c.to.Account, Source: c.source})
+	d, err := c.s.cfg.Engine.Authorize(ctx, c.id, auth.Request{Target: to.Target, Account: to.Account, Source: c.source})
 	switch {
 	case err != nil:
 		c.s.cfg.Log.Error("asking the rules", "user", c.id.Login, "error", err)
@@ -120,24 +133,23 @@ func (c *connection) open() (s *session.Session, refusal string) {
 		}
 		return nil, "cannot reach " + d.Target.Name
 	}
-	opened, err := c.s.cfg.Sessions.Open(ctx, c.params(d, up))
+	opened, err := c.s.cfg.Sessions.Open(ctx, c.params(d, up, client))
 	if err != nil {
 		_ = up.Close()
 		c.s.cfg.Log.Error("opening a session", "user", c.id.Login, "target", d.Target.Name, "error", err)
 		return nil, "the session could not be opened; try again in a minute."
 	}
-	c.session = opened
 	return opened, ""
 }
 
-func (c *connection) params(d auth.Decision, up *upstream.Upstream) session.Params {
+func (c *connection) params(d auth.Decision, up *upstream.Upstream, client ssh.Conn) session.Params {
 	return session.Params{
 		Row: store.Session{
 			UserID: c.id.UserID, User: c.id.Login, Target: d.Target.Name, Address: d.Target.Address, Account: d.Account,
 			Source: c.source.String(), Client: audit.Escape(string(c.conn.ClientVersion())), Rule: d.Rule,
 			Recording: d.Recording.String(), KeyFingerprint: c.id.KeyFingerprint,
 		},
-		Client: c.conn, Upstream: up,
+		Client: client, Upstream: up,
 		Limits: session.Limits{Idle: d.Limits.Idle, Max: d.Limits.Max},
 		Authorize: func(ctx context.Context, kind string) (session.Grant, error) {
 			return c.authorize(ctx, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, Source: c.source})

@@ -1,10 +1,13 @@
 package bastion
 
 import (
+	"container/list"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,7 +17,7 @@ import (
 // mean the defaults given.
 type Guard struct {
 	PerSource int            // unauthenticated connections of one address (IPv6: /64) at once; 10
-	Total     int            // … of all addresses; 512. From an eighth of it on some are dropped at random
+	Total     int            // … of all addresses; 512. From an eighth of it on some new ones take the place of the oldest still at key exchange
 	Queue     time.Duration  // how long the excess of a source waits for a place; 10 s
 	Handshake time.Duration  // version and key exchange; 10 s
 	Prompt    time.Duration  // each answer; 120 s
@@ -64,65 +67,76 @@ var (
 type gate struct {
 	g Guard
 
-	mu      sync.Mutex // guards the fields below
-	total   int
-	sources map[netip.Prefix]*places
+	mu          sync.Mutex // guards the fields below
+	total       int        // places taken
+	waiting     int        // connections that wait for a place
+	sources     map[netip.Prefix]*queue
+	handshaking list.List // of *place: those that have not finished key exchange, oldest first
 }
 
-// places of one source: taken ones, and those who wait, first come first served.
-type places struct {
+// queue of one source: places taken, and those who wait, first come first served.
+type queue struct {
 	taken   int
 	waiting []chan struct{}
 }
 
-func newGate(g Guard) *gate { return &gate{g: g, sources: map[netip.Prefix]*places{}} }
+// place is what one unauthenticated connection holds.
+type place struct {
+	gate *gate
+	key  netip.Prefix
+	conn io.Closer
+	elem *list.Element // in handshaking; nil: key exchange is done. Guarded by gate.mu
+	left bool          // guarded by gate.mu
+}
 
-// enter takes a place for a connection from a, waiting for one in its own goroutine if its source
-// has too many, and returns the function that gives it back.
-func (t *gate) enter(a netip.Addr) (leave func(), err error) {
-	key := sourceKey(a)
-	exempt := false
-	for _, p := range t.g.Exempt {
-		exempt = exempt || p.Contains(a)
-	}
+func newGate(g Guard) *gate { return &gate{g: g, sources: map[netip.Prefix]*queue{}} }
+
+// enter takes a place for conn from a, waiting for one in its own goroutine if its source has too many.
+func (t *gate) enter(a netip.Addr, conn io.Closer) (*place, error) {
+	p := &place{gate: t, key: sourceKey(a), conn: conn}
+	exempt := slices.ContainsFunc(t.g.Exempt, func(n netip.Prefix) bool { return n.Contains(a) })
 	t.mu.Lock()
-	if !exempt && t.dropEarly() {
+	if !exempt && t.dropEarly() && !t.evict() {
 		t.mu.Unlock()
 		return nil, errOverloaded
 	}
-	s := t.sources[key]
-	if s == nil {
-		s = &places{}
-		t.sources[key] = s
+	q := t.sources[p.key]
+	if q == nil {
+		q = &queue{}
+		t.sources[p.key] = q
 	}
-	if exempt || s.taken < t.g.PerSource {
-		s.taken++
+	if exempt || q.taken < t.g.PerSource {
+		q.taken++
 		t.total++
+		p.elem = t.handshaking.PushBack(p)
 		t.mu.Unlock()
-		return sync.OnceFunc(func() { t.leave(key) }), nil
+		return p, nil
 	}
-	if len(s.waiting) >= maxQueue*t.g.PerSource {
+	if len(q.waiting) >= maxQueue*t.g.PerSource || t.waiting >= t.g.Total {
 		t.mu.Unlock()
 		return nil, errTooMany
 	}
 	turn := make(chan struct{})
-	s.waiting = append(s.waiting, turn)
+	q.waiting = append(q.waiting, turn)
+	t.waiting++
 	t.mu.Unlock()
 	timer := time.NewTimer(t.g.Queue)
 	defer timer.Stop()
 	select {
-	case <-turn: // leave handed its place over
-		return sync.OnceFunc(func() { t.leave(key) }), nil
+	case <-turn: // somebody who left handed the place over
 	case <-timer.C:
+		if t.giveUp(p.key, turn) {
+			return nil, errTooMany
+		} // else the place came at the last moment
 	}
-	if t.giveUp(key, turn) {
-		return nil, errTooMany
-	}
-	return sync.OnceFunc(func() { t.leave(key) }), nil // the place came at the last moment
+	t.mu.Lock()
+	p.elem = t.handshaking.PushBack(p)
+	t.mu.Unlock()
+	return p, nil
 }
 
-// dropEarly turns connections away at random when many are unauthenticated, more of them the more
-// there are, so that a flood from many sources leaves room for people. The caller holds mu.
+// dropEarly tells at random whether a connection is too many, more often the more are unauthenticated,
+// so that a flood from many sources leaves room for people. The caller holds mu.
 func (t *gate) dropEarly() bool {
 	begin := max(t.g.Total/8, 1)
 	if t.total < begin {
@@ -135,19 +149,59 @@ func (t *gate) dropEarly() bool {
 	return rand.Float64() < share
 }
 
-func (t *gate) leave(key netip.Prefix) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := t.sources[key]
-	if len(s.waiting) > 0 {
-		close(s.waiting[0])
-		s.waiting = s.waiting[1:]
+// evict cuts the connection that has been at key exchange for longest, to make room for a new one. A
+// client that means it is done with key exchange in a moment; those that keep places by saying nothing
+// are not. It is false if nobody is at that stage. The caller holds mu.
+func (t *gate) evict() bool {
+	oldest := t.handshaking.Front()
+	if oldest == nil {
+		return false
+	}
+	p := oldest.Value.(*place)
+	t.leave(p)
+	go p.conn.Close()
+	return true
+}
+
+// exchanged notes that key exchange is done.
+func (p *place) exchanged() {
+	p.gate.mu.Lock()
+	defer p.gate.mu.Unlock()
+	p.settle()
+}
+
+// settle takes p out of the list of those at key exchange. The caller holds gate.mu.
+func (p *place) settle() {
+	if p.elem != nil {
+		p.gate.handshaking.Remove(p.elem)
+		p.elem = nil
+	}
+}
+
+// leave gives the place back. It may be called more than once.
+func (p *place) leave() {
+	p.gate.mu.Lock()
+	defer p.gate.mu.Unlock()
+	p.gate.leave(p)
+}
+
+func (t *gate) leave(p *place) {
+	if p.left {
 		return
 	}
-	s.taken--
+	p.left = true
+	p.settle()
+	q := t.sources[p.key]
+	if len(q.waiting) > 0 {
+		close(q.waiting[0])
+		q.waiting = q.waiting[1:]
+		t.waiting--
+		return
+	}
+	q.taken--
 	t.total--
-	if s.taken == 0 {
-		delete(t.sources, key)
+	if q.taken == 0 {
+		delete(t.sources, p.key)
 	}
 }
 
@@ -155,17 +209,17 @@ func (t *gate) leave(key netip.Prefix) {
 func (t *gate) giveUp(key netip.Prefix, turn chan struct{}) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.sources[key]
-	if s == nil {
+	q := t.sources[key]
+	if q == nil {
 		return false
 	}
-	for i, w := range s.waiting {
-		if w == turn {
-			s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
-			return true
-		}
+	i := slices.Index(q.waiting, turn)
+	if i < 0 {
+		return false
 	}
-	return false
+	q.waiting = slices.Delete(q.waiting, i, i+1)
+	t.waiting--
+	return true
 }
 
 // sourceKey is the address, or the /64 of an IPv6 one.

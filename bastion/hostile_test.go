@@ -137,6 +137,35 @@ func TestPerSourceLimit(t *testing.T) {
 	c.Close()
 }
 
+// Two thousand connections from as many sources that say nothing do not keep a person out (N02): the
+// silent make room.
+func TestSilentFlood(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{noSSHD: true})
+	dial := func(i int) (net.Conn, error) {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, byte(i>>8), byte(i))}}
+		return d.Dial("tcp", s.Addr)
+	}
+	for i := range 2000 {
+		c, err := dial(i + 1)
+		check(t, err)
+		defer c.Close()
+	}
+	code := s.code("alice")
+	conn, err := dial(5000)
+	check(t, err)
+	started := time.Now()
+	c, _, _, err := ssh.NewClientConn(conn, s.Addr, &ssh.ClientConfig{User: "alice@down",
+		Auth: []ssh.AuthMethod{answers(alicePassword, code, nil)}, HostKeyCallback: ssh.FixedHostKey(s.HostKey)})
+	if err != nil {
+		t.Fatalf("after %s: %v", time.Since(started), err)
+	}
+	c.Close()
+	if took := time.Since(started); took > 5*time.Second {
+		t.Errorf("a good login took %s", took)
+	}
+}
+
 // Floods on one connection: rejected channels, environment, window changes, global requests. Memory
 // and goroutines stay bounded, and others are served.
 func TestFloods(t *testing.T) {

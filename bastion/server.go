@@ -54,6 +54,8 @@ type Server struct {
 	conns  map[*connection]struct{}
 	closed bool
 	done   sync.WaitGroup
+
+	stopping chan struct{} // closed when Shutdown begins
 }
 
 // New returns a Server.
@@ -65,7 +67,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Log = slog.Default()
 	}
 	cfg.Guard = cfg.Guard.withDefaults()
-	s := &Server{cfg: cfg, gate: newGate(cfg.Guard), conns: map[*connection]struct{}{}}
+	s := &Server{cfg: cfg, gate: newGate(cfg.Guard), conns: map[*connection]struct{}{}, stopping: make(chan struct{})}
 	s.listener = &gliderssh.Server{
 		ConnCallback: func(_ gliderssh.Context, conn net.Conn) net.Conn {
 			s.serve(conn)
@@ -94,6 +96,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	cancel() // gliderlabs/ssh closes its listeners at once and then waits for what it never tracked
 	_ = s.listener.Shutdown(stopped)
 	s.mu.Lock()
+	if !s.closed {
+		close(s.stopping)
+	}
 	s.closed = true
 	for c := range s.conns {
 		if !c.guarded.open.Load() {
@@ -125,16 +130,16 @@ func (s *Server) serve(conn net.Conn) {
 		s.refuse(source, err)
 		return
 	}
-	leave, err := s.gate.enter(source)
+	held, err := s.gate.enter(source, conn)
 	if err != nil {
 		s.refuse(source, err)
 		return
 	}
-	defer leave()
+	defer held.leave()
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 3})
 	}
-	c := &connection{s: s, source: source, guarded: newGuardedConn(conn, s.cfg.Guard)}
+	c := &connection{s: s, source: source, guarded: newGuardedConn(conn, s.cfg.Guard), held: held}
 	if !s.track(c) {
 		return
 	}
@@ -152,7 +157,7 @@ func (s *Server) serve(conn net.Conn) {
 		_ = sc.Close()
 		return
 	}
-	leave()
+	held.leave()
 	c.serve(sc, v, chans, reqs)
 }
 
