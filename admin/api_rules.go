@@ -18,6 +18,7 @@ type explainQuery struct {
 	Account string    `query:"account" maxLength:"64"`
 	From    string    `query:"from" maxLength:"64" doc:"address the person comes from"`
 	Channel string    `query:"channel" maxLength:"32" doc:"channel word; absent: the whole connection"`
+	To      string    `query:"to" maxLength:"300" doc:"destination of a forward, host:port"`
 	At      time.Time `query:"at" doc:"absent: now"`
 }
 
@@ -60,7 +61,7 @@ func (s *Server) explain(ctx context.Context, q explainQuery) (Explanation, erro
 	if err := checkChannel(q.Channel); err != nil {
 		return Explanation{}, err
 	}
-	r := auth.ExplainRequest{User: login, Target: q.Target, Account: q.Account, Channel: q.Channel, At: q.At}
+	r := auth.ExplainRequest{User: login, Target: q.Target, Account: q.Account, Channel: q.Channel, To: q.To, At: q.At}
 	if q.From != "" {
 		if r.Source, err = netip.ParseAddr(q.From); err != nil {
 			return Explanation{}, invalid("write one address, such as 192.0.2.7 or 2001:db8::7", "%q is not an address", audit.Escape(q.From))

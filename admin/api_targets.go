@@ -47,11 +47,20 @@ func (s *Server) targetRoutes(api huma.API) {
 			}
 			return answer(wireTarget(t)), nil
 		})
+	register(s, api, route(needAdmin, http.MethodPatch, "/targets/{name}", "target-update", "Change a target"),
+		func(ctx context.Context, by Caller, in *byNameWith[TargetChange]) (*body[Target], error) {
+			t, err := s.changeTarget(ctx, by, in.Name, in.Body)
+			if err != nil {
+				return nil, err
+			}
+			return answer(wireTarget(t)), nil
+		})
 	register(s, api, route(needAdmin, http.MethodDelete, "/targets/{name}", "target-delete", "Delete a target and end the sessions on it"),
 		func(ctx context.Context, by Caller, in *byName) (*nothing, error) {
 			return &nothing{}, s.deleteTarget(ctx, by, in.Name)
 		})
 	s.targetToolRoutes(api)
+	s.hostKeyRoutes(api)
 }
 
 // targetToolRoutes help to bring a target in. Those that make the bastion connect somewhere are for

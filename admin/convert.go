@@ -63,8 +63,25 @@ func wireTarget(t store.Target) Target {
 	}
 	return Target{
 		ID: t.ID, Name: t.Name, Address: t.Address, Accounts: append([]string{}, t.Accounts...), Labels: labels,
-		HostKeyMode: t.HostKeyMode, HostKeys: hostKeys(t.HostKeys), Lockout: t.Lockout, Note: t.Note, Created: timeOf(t.Created),
+		HostKeyMode: t.HostKeyMode, HostKeys: hostKeys(t.HostKeys), HostCAs: hostKeys(t.HostCAs), RevokedKeys: hostKeys(t.RevokedKeys),
+		Credential: t.Credential, Lockout: t.Lockout, Note: t.Note, Created: timeOf(t.Created),
 	}
+}
+
+func wireWaiting(w store.WaitingKey, t store.Target) WaitingHostKey {
+	return WaitingHostKey{
+		ID: w.ID, Target: w.Target, Address: w.Address, Key: w.Key, Fingerprint: fingerprintOf(w.Key), Known: hostKeys(t.HostKeys),
+		Seen: w.Seen, First: timeOf(w.First), Last: timeOf(w.Last),
+	}
+}
+
+// fingerprintOf the key in a line of authorized_keys.
+func fingerprintOf(line string) string {
+	key, _, err := parseKey(line)
+	if err != nil {
+		return ""
+	}
+	return ssh.FingerprintSHA256(key)
 }
 
 func hostKeys(lines []string) []HostKey {

@@ -41,7 +41,11 @@ func (s *Server) addTarget(ctx context.Context, by Caller, n NewTarget) (store.T
 	if err != nil {
 		return store.Target{}, err
 	}
-	t, err = s.cfg.Store.Targets.Add(ctx, t)
+	secret, err := credentialSecret(t.Credential, "", n.Password)
+	if err != nil {
+		return store.Target{}, err
+	}
+	t, err = s.cfg.Store.Targets.AddWithSecret(ctx, t, secret)
 	if errors.Is(err, store.ErrExists) {
 		err = conflict(seeTargets, "there is a target %s already", n.Name)
 	}
@@ -49,7 +53,8 @@ func (s *Server) addTarget(ctx context.Context, by Caller, n NewTarget) (store.T
 		return store.Target{}, err
 	}
 	s.changed(ctx, by, "target.add", audit.Event{Target: t.Name, Detail: map[string]string{
-		"address": t.Address, "accounts": strings.Join(t.Accounts, ","), "host-key-mode": t.HostKeyMode, "host-keys": strings.Join(fingerprints(t), ","),
+		"address": t.Address, "accounts": strings.Join(t.Accounts, ","), "host-key-mode": t.HostKeyMode, "host-keys": strings.Join(fingerprints(t.HostKeys), ","),
+		"host-cas": strings.Join(fingerprints(t.HostCAs), ","), "credential": t.Credential,
 	}})
 	return t, nil
 }
@@ -65,30 +70,56 @@ func newTarget(n NewTarget) (store.Target, error) {
 	}
 	t := store.Target{
 		Name: n.Name, Address: address, Accounts: append([]string{}, n.Accounts...), Labels: n.Labels,
-		HostKeyMode: n.HostKeyMode, Lockout: n.Lockout, Note: n.Note, HostKeys: []string{},
+		HostKeyMode: n.HostKeyMode, Credential: n.Credential, Lockout: n.Lockout, Note: n.Note,
 	}
-	for _, line := range n.HostKeys {
-		key, err := parseHostKey(line)
-		if err != nil {
-			return store.Target{}, err
-		}
-		if k := keyLine(key); !slices.Contains(t.HostKeys, k) {
-			t.HostKeys = append(t.HostKeys, k)
-		}
+	if t.HostKeys, err = keyLines(n.HostKeys); err != nil {
+		return store.Target{}, err
+	}
+	if t.HostCAs, err = keyLines(n.HostCAs); err != nil {
+		return store.Target{}, err
 	}
 	if t.HostKeyMode == "" {
 		t.HostKeyMode = store.Pinned
 	}
-	if t.HostKeyMode == store.Pinned && len(t.HostKeys) == 0 {
-		return store.Target{}, invalid("give --host-key 'ssh-ed25519 AAAA…' (on the target: cat /etc/ssh/ssh_host_ed25519_key.pub), or --tofu to take the one it shows now",
-			"the host key of %s is not known", n.Name)
+	if t.Credential == "" {
+		t.Credential = store.CredentialKey
 	}
-	return t, nil
+	return t, checkTrust(t)
 }
 
-func fingerprints(t store.Target) []string {
+// keyLines brings keys into the form that is stored, each once.
+func keyLines(given []string) ([]string, error) {
+	lines := []string{}
+	for _, line := range given {
+		key, err := parseHostKey(line)
+		if err != nil {
+			return nil, err
+		}
+		if k := keyLine(key); !slices.Contains(lines, k) {
+			lines = append(lines, k)
+		}
+	}
+	return lines, nil
+}
+
+// checkTrust refuses a target that nobody could connect to, or that would get a password from whoever
+// answers first.
+func checkTrust(t store.Target) error {
+	switch {
+	case t.HostKeyMode == store.Pinned && len(t.HostKeys) == 0:
+		return invalid("give --host-key 'ssh-ed25519 AAAA…' (on the target: cat /etc/ssh/ssh_host_ed25519_key.pub), or --tofu to take the one it shows now",
+			"the host key of %s is not known", t.Name)
+	case t.HostKeyMode == store.HostCA && len(t.HostCAs) == 0:
+		return invalid("give --host-ca 'ssh-ed25519 AAAA…', the public key that signs the host certificates", "the CA of %s is not known", t.Name)
+	case t.Credential == store.CredentialPassword && t.HostKeyMode == store.TOFU && len(t.HostKeys) == 0:
+		return invalid("give --host-key 'ssh-ed25519 AAAA…'", "a password is only sent to a host whose key is known, and the one of %s is not", t.Name)
+	}
+	return nil
+}
+
+func fingerprints(lines []string) []string {
 	var prints []string
-	for _, k := range hostKeys(t.HostKeys) {
+	for _, k := range hostKeys(lines) {
 		prints = append(prints, k.Fingerprint)
 	}
 	return prints
@@ -189,12 +220,39 @@ func (s *Server) onboarding(ctx context.Context, name, account string) (Onboardi
 		return Onboarding{}, err
 	}
 	o := Onboarding{ID: t.ID, Target: t.Name, Address: t.Address, Kinds: doc.KindsFor(policy.Target{Name: t.Name, Labels: t.Labels})}
-	line := onboardingOptions(s.cfg.Addresses, o.Kinds) + " " + s.cfg.Dialer.AuthorizedKey()
-	for _, a := range accounts {
-		o.AuthorizedKeys = append(o.AuthorizedKeys, AuthorizedKey{Account: a, Line: line})
+	o.Credential, o.AuthorizedKeys = t.Credential, []AuthorizedKey{}
+	if t.Credential == store.CredentialCertificate {
+		ca, err := s.userCA()
+		if err != nil {
+			return Onboarding{}, err
+		}
+		o.UserCA = &ca
+	}
+	key, err := s.cfg.Dialer.TargetKey(ctx, t)
+	if err != nil {
+		return Onboarding{}, err
+	}
+	if key != "" {
+		line := onboardingOptions(s.cfg.Addresses, o.Kinds) + " " + key
+		for _, a := range accounts {
+			o.AuthorizedKeys = append(o.AuthorizedKeys, AuthorizedKey{Account: a, Line: line})
+		}
 	}
 	o.Warning = onboardingWarning(t, s.cfg.Addresses, o.Kinds)
 	return o, nil
+}
+
+// userCA is the key that signs certificates for targets, and how a target trusts it.
+func (s *Server) userCA() (UserCA, error) {
+	line := s.cfg.Dialer.UserCA()
+	if line == "" {
+		return UserCA{}, notFound("see the server's log", "this installation has no user CA")
+	}
+	return UserCA{PublicKey: line, Fingerprint: fingerprintOf(line), Config: []string{
+		"TrustedUserCAKeys /etc/ssh/sallyport-user-ca.pub",
+		"# A certificate names the account it is for, and opens no other. Where AuthorizedPrincipalsFile is",
+		"# set, the file of each account has to hold the account's name.",
+	}}, nil
 }
 
 // onboardingOptions are the options of the authorized_keys line (sshd(8), AUTHORIZED_KEYS FILE FORMAT):
@@ -226,7 +284,9 @@ func onboardingWarning(t store.Target, addresses, kinds []string) string {
 	if len(kinds) == 0 {
 		warnings = append(warnings, fmt.Sprintf("No rule lets anybody in to %s yet: write one and apply it (sallyport export > rules.yaml), then run this again.", t.Name))
 	}
-	if len(addresses) == 0 {
+	if len(addresses) == 0 && t.Credential == store.CredentialCertificate {
+		warnings = append(warnings, `The configuration does not say which addresses targets see the bastion come from (ssh: addresses), so certificates name no source-address: for five minutes each would be taken from anywhere.`)
+	} else if len(addresses) == 0 && t.Credential != store.CredentialPassword {
 		warnings = append(warnings, `The configuration does not say which addresses targets see the bastion come from (ssh: addresses), so the line has no from="…": the key would be taken from anywhere.`)
 	}
 	return strings.Join(warnings, "\n")

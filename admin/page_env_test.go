@@ -84,7 +84,7 @@ func newPageWorld(t *testing.T, changes ...func(*Config)) *pageWorld {
 	cfg := Config{
 		Store: w.Store, Engine: engine, Recorder: w.Rec, Audit: log,
 		Sessions:  session.NewManager(session.Config{Store: w.Store, Recorder: w.Rec, Audit: log, Node: "bastion-1", Log: quiet}),
-		Dialer:    upstream.New(upstream.Config{Store: w.Store, Audit: log, Signer: signer, Log: quiet}),
+		Dialer:    upstream.New(upstream.Config{Store: w.Store, Audit: log, Signer: signer, CA: signer, Log: quiet}),
 		Addresses: []string{"192.0.2.10"}, SSHAddress: "bastion.example.org:2222", Version: "1.0-test", Node: "bastion-1", Log: quiet, Now: w.now,
 	}
 	for _, change := range changes {
@@ -235,12 +235,18 @@ func (w *pageWorld) furnish() {
 		{Name: "down", Address: "127.0.0.1:1", Accounts: []string{"root"}, HostKeyMode: store.Pinned, HostKeys: []string{key}},
 		{Name: "vault", Address: "[2001:db8::17]:22", Labels: map[string]string{"env": "prod"}, HostKeyMode: store.TOFU},
 	} {
-		_, err := w.Store.Targets.Add(ctx, t)
+		added, err := w.Store.Targets.Add(ctx, t)
 		must(w.t, err)
+		if t.Name == "web2" {
+			must(w.t, w.Store.HostKeys.Wait(ctx, added.ID, waitingKey, added.Address))
+		}
 	}
 	w.pastSessions()
 	w.lockouts()
 }
+
+// waitingKey is what web2 shows since it was rebuilt.
+const waitingKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 
 func (w *pageWorld) pastSessions() {
 	ctx := context.Background()

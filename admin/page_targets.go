@@ -42,6 +42,7 @@ func (s *Server) targetsPage(v *visit) error {
 type newTargetData struct {
 	Name, Address, Accounts, Labels, Keys, Note string
 	TOFU                                        bool
+	Credential                                  string    // a password is never shown again
 	Shown                                       []HostKey // what the address showed when asked
 }
 
@@ -54,7 +55,7 @@ func (s *Server) newTargetPage(v *visit) error {
 func (s *Server) addTargetForm(v *visit) error {
 	typed := newTargetData{
 		Name: v.typed("name"), Address: v.typed("address"), Accounts: v.typed("accounts"), Labels: v.typed("labels"),
-		Keys: v.typed("keys"), Note: v.typed("note"), TOFU: v.r.PostFormValue("mode") == store.TOFU,
+		Keys: v.typed("keys"), Note: v.typed("note"), TOFU: v.r.PostFormValue("mode") == store.TOFU, Credential: v.typed("credential"),
 	}
 	form := web.Page{Title: "New target", Section: "targets", Data: &typed}
 	if v.pressed("scan") {
@@ -72,6 +73,13 @@ func (s *Server) addTargetForm(v *visit) error {
 		return nil
 	}
 	n := NewTarget{Name: typed.Name, Address: typed.Address, Accounts: listOf(typed.Accounts), Note: typed.Note, HostKeyMode: store.Pinned}
+	switch n.Credential = typed.Credential; n.Credential {
+	case "", store.CredentialKey, store.CredentialOwnKey, store.CredentialCertificate:
+	case store.CredentialPassword:
+		n.Password = v.r.PostFormValue("password")
+	default:
+		return invalid("choose one of those that the form shows", "%q is not a credential", audit.Escape(n.Credential))
+	}
 	if typed.TOFU {
 		n.HostKeyMode = store.TOFU
 	} else {
@@ -122,6 +130,7 @@ type targetData struct {
 	Check       *Check // nil: not tried just now
 	Recent      []sessionView
 	OnboardWhy  string // why there is no onboarding
+	Waiting     []WaitingHostKey
 	HasAccounts bool
 }
 
@@ -146,6 +155,9 @@ func (s *Server) targetData(v *visit, name, account string) (targetData, error) 
 		d.OnboardWhy = web.Sentence(v.problem(err).Detail)
 	} else {
 		d.Onboarding = &o
+	}
+	if d.Waiting, err = s.waitingHostKeys(v.ctx(), name, nil); err != nil {
+		return d, err
 	}
 	recent, err := s.sessionList(v.ctx(), store.SessionFilter{Target: t.Name, Limit: 5})
 	d.Recent = s.viewSessions(recent)
@@ -180,6 +192,42 @@ func (s *Server) checkTargetForm(v *visit) error {
 	d.Check = &c
 	v.show("target", web.Page{Title: d.Name, Section: "targets", Data: d})
 	return nil
+}
+
+// confirmHostKeyPage asks before a key that was refused becomes the key of its target.
+func (s *Server) confirmHostKeyPage(v *visit) error {
+	t, err := s.target(v.ctx(), v.path("name"))
+	if err != nil {
+		return err
+	}
+	w, err := s.cfg.Store.HostKeys.ByID(v.ctx(), v.path("id"))
+	if err := ifNotFound(err, seeHostKeys, "this host key does not wait any more"); err != nil {
+		return err
+	}
+	kind, _, _ := strings.Cut(w.Key, " ")
+	path := within("targets", t.Name)
+	return v.confirm("targets", "Approve a host key", confirmation{
+		Question:    "Is " + fingerprintOf(w.Key) + " the host key of " + w.Target + "?",
+		Consequence: "Compare it on the host itself: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. This " + kind + " key takes the place of every key known so far. If it is somebody else's, they can read and alter all sessions to this target.",
+		Action:      path + "/hostkeys/" + w.ID, Button: "Approve the key", Cancel: path,
+	})
+}
+
+// hostKeyForm approves a key that waits, or with the button "reject" never takes it.
+func (s *Server) hostKeyForm(v *visit) error {
+	path := within("targets", v.path("name"))
+	if v.pressed("reject") {
+		w, err := s.rejectHostKey(v.ctx(), v.by, v.path("id"))
+		if err != nil {
+			return err
+		}
+		return v.done(path, "%s is never taken for %s.", fingerprintOf(w.Key), w.Target)
+	}
+	w, err := s.approveHostKey(v.ctx(), v.by, v.path("id"), false)
+	if err != nil {
+		return err
+	}
+	return v.done(path, "%s is the host key of %s now.", fingerprintOf(w.Key), w.Target)
 }
 
 func (s *Server) confirmDeleteTargetPage(v *visit) error {

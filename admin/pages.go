@@ -133,6 +133,8 @@ func (s *Server) pageList() []page {
 		{"GET /targets/new", needAdmin, s.newTargetPage},
 		{"GET /targets/{name}", needAuditor, s.targetPage},
 		{"POST /targets/{name}/check", needAdmin, s.checkTargetForm},
+		{"GET /targets/{name}/hostkeys/{id}", needAdmin, s.confirmHostKeyPage},
+		{"POST /targets/{name}/hostkeys/{id}", needAdmin, s.hostKeyForm},
 		{"GET /targets/{name}/delete", needAdmin, s.confirmDeleteTargetPage},
 		{"POST /targets/{name}/delete", needAdmin, s.deleteTargetForm},
 

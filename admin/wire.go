@@ -161,8 +161,11 @@ type Target struct {
 	Address     string            `json:"address" doc:"host:port"`
 	Accounts    []string          `json:"accounts" nullable:"false" doc:"the first is the default"`
 	Labels      map[string]string `json:"labels"`
-	HostKeyMode string            `json:"host_key_mode" enum:"pinned,tofu"`
+	HostKeyMode string            `json:"host_key_mode" enum:"pinned,tofu,ca"`
 	HostKeys    []HostKey         `json:"host_keys" nullable:"false"`
+	HostCAs     []HostKey         `json:"host_cas" nullable:"false" doc:"keys that sign host certificates, for mode ca"`
+	RevokedKeys []HostKey         `json:"revoked_keys" nullable:"false" doc:"never taken, under no mode"`
+	Credential  string            `json:"credential" enum:"key,own-key,certificate,password" doc:"how the bastion logs in"`
 	Lockout     int               `json:"lockout" doc:"failures until a lock at this target; 0: the general setting"`
 	Note        string            `json:"note"`
 	Created     *time.Time        `json:"created"`
@@ -174,10 +177,65 @@ type NewTarget struct {
 	Address     string            `json:"address" minLength:"1" maxLength:"300" doc:"host:port; port 22 when absent"`
 	Accounts    []string          `json:"accounts,omitempty" nullable:"false" maxItems:"200" doc:"the first is the default"`
 	Labels      map[string]string `json:"labels,omitempty"`
-	HostKeyMode string            `json:"host_key_mode,omitempty" enum:"pinned,tofu" default:"pinned" doc:"tofu: the key seen first is trusted from then on"`
+	HostKeyMode string            `json:"host_key_mode,omitempty" enum:"pinned,tofu,ca" default:"pinned" doc:"tofu: the key seen first is trusted from then on; ca: only with a certificate of host_cas"`
 	HostKeys    []string          `json:"host_keys,omitempty" nullable:"false" maxItems:"20" doc:"lines as in known_hosts without the host, or authorized_keys"`
+	HostCAs     []string          `json:"host_cas,omitempty" nullable:"false" maxItems:"20" doc:"keys that sign host certificates"`
+	Credential  string            `json:"credential,omitempty" enum:"key,own-key,certificate,password" default:"key" doc:"how the bastion logs in; own-key makes a key for this target"`
+	Password    string            `json:"password,omitempty" maxLength:"1024" doc:"for credential password"`
 	Lockout     int               `json:"lockout,omitempty" minimum:"0" maximum:"1000"`
 	Note        string            `json:"note,omitempty" maxLength:"2000"`
+}
+
+// TargetChange changes a target: what is absent or empty stays as it is.
+type TargetChange struct {
+	Address     string            `json:"address,omitempty" maxLength:"300" doc:"host:port; port 22 when absent"`
+	Accounts    []string          `json:"accounts,omitempty" nullable:"false" maxItems:"200" doc:"in the place of those before"`
+	Labels      map[string]string `json:"labels,omitempty" doc:"in the place of those before"`
+	HostKeyMode string            `json:"host_key_mode,omitempty" enum:"pinned,tofu,ca"`
+	HostKeys    []string          `json:"host_keys,omitempty" nullable:"false" maxItems:"20" doc:"in the place of those before"`
+	HostCAs     []string          `json:"host_cas,omitempty" nullable:"false" maxItems:"20" doc:"in the place of those before"`
+	Credential  string            `json:"credential,omitempty" enum:"key,own-key,certificate,password"`
+	Password    string            `json:"password,omitempty" maxLength:"1024" doc:"for credential password"`
+	Note        string            `json:"note,omitempty" maxLength:"2000"`
+}
+
+// WaitingHostKey is a host key that a target showed and that was refused.
+type WaitingHostKey struct {
+	ID          string     `json:"id"`
+	Target      string     `json:"target"`
+	Address     string     `json:"address" doc:"where it was seen"`
+	Key         string     `json:"key" doc:"type and base64, as in authorized_keys"`
+	Fingerprint string     `json:"fingerprint"`
+	Known       []HostKey  `json:"known" nullable:"false" doc:"what the target is known by"`
+	Seen        int        `json:"seen" doc:"how many times"`
+	First       *time.Time `json:"first"`
+	Last        *time.Time `json:"last"`
+}
+
+// NewApproval approves a host key that waits.
+type NewApproval struct {
+	Add bool `json:"add,omitempty" doc:"keep the keys known so far beside it; absent: it replaces them"`
+}
+
+// NewImport brings host keys in.
+type NewImport struct {
+	Text string `json:"text" minLength:"1" maxLength:"1000000" doc:"lines of known_hosts"`
+}
+
+// ImportedKey is what became of one line of known_hosts, for one target.
+type ImportedKey struct {
+	Line        int    `json:"line"`
+	Target      string `json:"target" doc:"empty: the line speaks of no target"`
+	Fingerprint string `json:"fingerprint"`
+	Result      string `json:"result" enum:"pinned,known,waiting,ca,revoked,unused,invalid"`
+	Detail      string `json:"detail"`
+}
+
+// UserCA is the key by whose certificates the bastion logs in to targets.
+type UserCA struct {
+	PublicKey   string   `json:"public_key" doc:"a line for the file that TrustedUserCAKeys names"`
+	Fingerprint string   `json:"fingerprint"`
+	Config      []string `json:"config" nullable:"false" doc:"lines of sshd_config"`
 }
 
 // NewScan asks for the host keys that an address shows.
@@ -197,7 +255,9 @@ type Onboarding struct {
 	Target         string          `json:"target"`
 	Address        string          `json:"address"`
 	Kinds          []string        `json:"kinds" nullable:"false" doc:"channel kinds that the rules can grant here"`
-	AuthorizedKeys []AuthorizedKey `json:"authorized_keys" nullable:"false"`
+	Credential     string          `json:"credential" enum:"key,own-key,certificate,password"`
+	AuthorizedKeys []AuthorizedKey `json:"authorized_keys" nullable:"false" doc:"empty for certificate and password"`
+	UserCA         *UserCA         `json:"user_ca,omitempty" doc:"for credential certificate"`
 	Warning        string          `json:"warning" doc:"what is not as it should be, in words"`
 }
 

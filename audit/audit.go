@@ -42,6 +42,7 @@ const (
 	ChannelStarted = "channel.started"
 	ChannelEnded   = "channel.ended"
 	ChannelRefused = "channel.refused" // a channel or request that is not allowed or not understood
+	MenuOpened     = "menu.opened"     // a person was shown what they may reach
 	RecordLimit    = "recording.limit" // from here on bytes are counted and hashed, not kept
 	RecordFailed   = "recording.failed"
 	RecordSealed   = "recording.sealed" // what a dead node left behind was completed

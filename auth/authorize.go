@@ -19,6 +19,7 @@ type Request struct {
 	Target  string
 	Account string // "": the first account of the target that the rules allow
 	Channel string // a channel word of the rules; "": may the person reach the target at all
+	To      string // of a forward: host:port as asked for, IPv6 in brackets
 	Source  netip.Addr
 }
 
@@ -34,6 +35,7 @@ type Decision struct {
 // ExplainRequest is a question about anybody at any time.
 type ExplainRequest struct {
 	User, Target, Account, Channel string
+	To                             string // of a forward, as in [Request]
 	Source                         netip.Addr
 	At                             time.Time
 }
@@ -83,27 +85,51 @@ func (e *Engine) Rules(ctx context.Context) (*policy.Document, int64, error) {
 func (e *Engine) Authorize(ctx context.Context, id Identity, r Request) (Decision, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.Budget)
 	defer cancel()
+	d, err := e.Preview(ctx, id, r)
+	if err != nil {
+		return Decision{}, err
+	}
+	return d, e.reportDecision(ctx, id, r, d)
+}
+
+// Preview answers as [Engine.Authorize] would and leaves no event: for people who ask what they may. It
+// opens nothing.
+func (e *Engine) Preview(ctx context.Context, id Identity, r Request) (Decision, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Budget)
+	defer cancel()
 	now := e.cfg.Now()
+	who, locked, err := e.standing(ctx, id, now)
+	if err != nil {
+		return Decision{}, err
+	}
+	d, err := e.decide(ctx, who, r, now)
+	if err != nil {
+		return Decision{}, err
+	}
+	switch {
+	case locked:
+		d.Allow, d.Refusal = false, publicLocked
+	case d.Allow:
+		e.demandCode(&d, id, now)
+	}
+	return d, nil
+}
+
+// publicLocked is what a person reads whose row was locked or removed after the verdict.
+const publicLocked = "Your account is locked. Ask an operator."
+
+// standing reads the person's row afresh: locked tells that they may do nothing any more.
+func (e *Engine) standing(ctx context.Context, id Identity, now time.Time) (who person, locked bool, err error) {
 	u, err := e.cfg.Store.Users.ByID(ctx, id.UserID)
 	gone := errors.Is(err, store.ErrNotFound)
 	if err != nil && !gone {
-		return Decision{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return person{}, false, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	groups := id.Groups
 	if u.Source == store.Local {
 		groups = u.Groups
 	}
-	d, err := e.decide(ctx, person{login: id.Login, groups: groups}, r, now)
-	if err != nil {
-		return Decision{}, err
-	}
-	switch {
-	case gone || u.LockedNow(now):
-		d.Allow, d.Refusal = false, "Your account is locked. Ask an operator."
-	case d.Allow:
-		e.demandCode(&d, id, now)
-	}
-	return d, e.reportDecision(ctx, id, r, d)
+	return person{login: id.Login, groups: groups}, gone || u.LockedNow(now), nil
 }
 
 // demandCode turns an allowing decision round when this connection has not proved what the rule asks.
@@ -126,6 +152,9 @@ func (e *Engine) reportDecision(ctx context.Context, id Identity, r Request, d D
 	}
 	if r.Channel != "" {
 		ev.Detail["channel"] = r.Channel
+	}
+	if r.To != "" {
+		ev.Detail["to"] = r.To
 	}
 	if !d.Allow {
 		ev.Result, ev.Reason = audit.Refused, d.Refusal
@@ -150,7 +179,7 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (Decision, error
 		at = e.cfg.Now()
 	}
 	d, err := e.decide(ctx, person{login: s.login, groups: s.groups()},
-		Request{Target: r.Target, Account: r.Account, Channel: r.Channel, Source: r.Source}, at)
+		Request{Target: r.Target, Account: r.Account, Channel: r.Channel, To: r.To, Source: r.Source}, at)
 	if err != nil {
 		return d, err
 	}
@@ -178,11 +207,17 @@ func (e *Engine) decide(ctx context.Context, who person, r Request, at time.Time
 	case err != nil:
 		return d, fmt.Errorf("%w: reading target: %w", ErrUnavailable, err)
 	}
+	judge(&d, doc, who, t, r, at)
+	return d, nil
+}
+
+// judge asks doc for the account named, or for the target's accounts in order until one is allowed.
+func judge(d *Decision, doc *policy.Document, who person, t store.Target, r Request, at time.Time) {
 	d.Target = t
 	for i, account := range candidates(t, who, r.Account) {
 		got := doc.Decide(policy.Request{
 			User: who.login, Groups: who.groups, Target: policy.Target{Name: t.Name, Labels: t.Labels},
-			Account: account, Source: r.Source, Channel: r.Channel, At: at,
+			Account: account, Source: r.Source, Channel: r.Channel, To: r.To, At: at,
 		})
 		if i == 0 || got.Allow {
 			d.Decision, d.Account = got, account
@@ -192,9 +227,8 @@ func (e *Engine) decide(ctx context.Context, who person, r Request, at time.Time
 		}
 	}
 	if !d.Allow {
-		d.Refusal = refusal(who, r, d)
+		d.Refusal = refusal(who, r, *d)
 	}
-	return d, nil
 }
 
 // candidates are the accounts to ask the rules for: the one named if the target has it, else the
@@ -221,6 +255,10 @@ func candidates(t store.Target, who person, named string) []string {
 func refusal(who person, r Request, d Decision) string {
 	if d.Message != "" {
 		return fmt.Sprintf("Access to %s is refused: %s (rule %s).", d.Target.Name, printable(d.Message), d.Rule)
+	}
+	if r.To != "" {
+		return fmt.Sprintf("%s to %s is not allowed through %s here. Ask an operator, who can run: sallyport explain --user %s --target %s --channel %s --to %s",
+			r.Channel, printable(r.To), d.Target.Name, who.login, d.Target.Name, r.Channel, printable(r.To))
 	}
 	if r.Channel != "" {
 		return fmt.Sprintf("%s is not allowed to %s here. Ask an operator, who can run: sallyport explain --user %s --target %s --channel %s",

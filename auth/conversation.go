@@ -9,6 +9,7 @@ import (
 	"sallyport/audit"
 	"sallyport/identity"
 	"sallyport/policy"
+	"sallyport/store"
 )
 
 // Conversation collects a person's answers and comes to a verdict once. A door begins a new one for
@@ -20,6 +21,15 @@ type Conversation struct {
 	password     identity.Password
 	havePassword bool
 	key          string // fingerprint of a public key whose possession was proved; "": none
+
+	known *known // what an earlier Run found out that could not ask for the code; nil: nothing
+}
+
+// known is what a conversation knows before it asks for a code.
+type known struct {
+	subject  subject
+	needCode bool
+	target   *store.Target // nil: not looked up
 }
 
 // Begin starts a conversation for one attempt.
@@ -42,11 +52,13 @@ func (c *Conversation) WithKey(fingerprint string) *Conversation {
 }
 
 // Run asks for what is missing and evaluates it. The error is a *[Refused] when the person was
-// refused, or whatever the Asker returned when the person went away.
+// refused, or whatever the Asker returned when the person went away. After an error of the Asker Run
+// may be called once more, with another one: it goes on with what it knows of the person.
 func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 	found := make(chan subject, 1)
-	go func() { found <- c.e.lookup(context.WithoutCancel(ctx), c.a.Login) }()
-
+	if c.known == nil {
+		go func() { found <- c.e.lookup(context.WithoutCancel(ctx), c.a.Login) }()
+	}
 	if !c.havePassword && c.key == "" {
 		answer, err := askOne(ctx, ask, Prompt{Text: PromptPassword})
 		if err != nil {
@@ -55,12 +67,16 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 		c.password, c.havePassword = identity.Password(answer), true
 	}
 	answered := c.e.cfg.Now()
-	s := <-found
-	needCode := c.needsCode(ctx, s)
+	k := c.known
+	if c.known = nil; k == nil {
+		k = &known{subject: <-found}
+		k.needCode, k.target = c.needsCode(ctx, k.subject)
+	}
+	s, needCode := k.subject, k.needCode
 	var settled error // not nil: the verdict has fallen, and only the person's prompts go on
 	if needCode && c.e.cfg.EnrolAtLogin && c.havePassword {
 		if c.mayEnrol(s) {
-			id, err := c.enrol(ctx, ask, s)
+			id, err := c.enrol(ctx, ask, k)
 			if !errors.Is(err, errAskCode) {
 				return id, err
 			}
@@ -74,6 +90,9 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 	if needCode {
 		var err error
 		if code, err = askOne(ctx, ask, Prompt{Text: PromptCode}); err != nil {
+			if settled == nil {
+				c.known = k
+			}
 			return nil, err
 		}
 	}
@@ -81,36 +100,37 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 		c.e.waitForGrid(c.e.cfg.Now(), c.e.cfg.Grid)
 		return nil, refused(settled)
 	}
-	return c.conclude(ctx, s, needCode, code)
+	return c.conclude(ctx, k, code)
 }
 
 // conclude evaluates the answers, answers failures on the time grid and writes the audit event.
-func (c *Conversation) conclude(ctx context.Context, s subject, needCode bool, code string) (*Identity, error) {
+func (c *Conversation) conclude(ctx context.Context, k *known, code string) (*Identity, error) {
 	started := c.e.cfg.Now()
 	// From here on nothing that the client does may stop the evaluation half-way: a guess that was
 	// looked at is a guess that counts.
 	ctx = context.WithoutCancel(ctx)
-	id, err := c.evaluate(ctx, s, needCode, code)
-	if err == nil {
-		err = c.e.accept(ctx, c.a, id)
-	}
+	id, err := c.evaluate(ctx, k, code, c.accepted)
 	if err != nil {
-		c.e.reportRefusal(ctx, c.a, s, err)
+		c.e.reportRefusal(ctx, c.a, k.subject, err)
 		c.e.waitForGrid(started, c.e.cfg.Grid)
 		return nil, refused(err)
 	}
 	return id, nil
 }
 
-// needsCode asks the rules what this person must prove for the target they named. Without a target,
-// at every door but SSH, and when anything is unclear, a code is needed.
-func (c *Conversation) needsCode(ctx context.Context, s subject) bool {
+// needsCode asks the rules what this person must prove for the target they named, and returns the
+// target if it has looked at it. Without a target, at every door but SSH, and when anything is unclear,
+// a code is needed.
+func (c *Conversation) needsCode(ctx context.Context, s subject) (bool, *store.Target) {
 	if c.a.Door != audit.DoorSSH || c.a.Target == "" || s.err != nil {
-		return true
+		return true, nil
 	}
 	d, err := c.e.decide(ctx, person{login: s.login, groups: s.groups()},
 		Request{Target: c.a.Target, Account: c.a.Account, Source: c.a.Source}, c.e.cfg.Now())
-	return err != nil || !d.Allow || d.Code.Kind != policy.CodeNone
+	if err != nil {
+		return true, nil
+	}
+	return !d.Allow || d.Code.Kind != policy.CodeNone, &d.Target
 }
 
 func askOne(ctx context.Context, ask Asker, p Prompt) (string, error) {
@@ -134,16 +154,12 @@ func (e *Engine) waitForGrid(started time.Time, grid time.Duration) {
 	time.Sleep(grid - elapsed%grid)
 }
 
-// accept writes the event without which nobody gets in.
-func (e *Engine) accept(ctx context.Context, a Attempt, id *Identity) error {
-	err := e.cfg.Audit.Emit(ctx, audit.Event{
-		Type: audit.LoginAccepted, Result: audit.OK, Door: a.Door, User: id.Login, Source: a.Source.String(),
-		Target: a.Target, Account: a.Account, Detail: map[string]string{"factors": join(id.Factors), "client": a.Client},
-	})
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+// accepted is the event without which nobody gets in.
+func (c *Conversation) accepted(id *Identity) audit.Event {
+	return audit.Event{
+		Type: audit.LoginAccepted, Result: audit.OK, Door: c.a.Door, User: id.Login, Source: c.a.Source.String(),
+		Target: c.a.Target, Account: c.a.Account, Detail: map[string]string{"factors": join(id.Factors), "client": c.a.Client},
 	}
-	return nil
 }
 
 func (e *Engine) reportRefusal(ctx context.Context, a Attempt, s subject, cause error) {

@@ -66,14 +66,14 @@ func (e *Engine) proveEnrolment(en Enrolment, code string) (step int64, err erro
 
 // mayEnrol tells whether s is a person who has nothing to type as a code yet.
 func (c *Conversation) mayEnrol(s subject) bool {
-	return s.err == nil && len(s.tokens) == 0 && (s.user == nil || s.user.Tokens == 0)
+	return s.err == nil && (s.user == nil || s.user.Tokens == 0)
 }
 
 // enrol checks the password first, because a secret is shown only to the person, then shows the
 // secret and asks a code back. errAskCode: the password was wrong.
-func (c *Conversation) enrol(ctx context.Context, ask Asker, s subject) (*Identity, error) {
-	hard := context.WithoutCancel(ctx)
-	id, err := c.evaluate(hard, s, false, "")
+func (c *Conversation) enrol(ctx context.Context, ask Asker, k *known) (*Identity, error) {
+	hard, s := context.WithoutCancel(ctx), k.subject
+	id, err := c.evaluate(hard, &known{subject: s, target: k.target}, "", nil)
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		c.e.reportRefusal(hard, c.a, s, err)
@@ -126,7 +126,10 @@ func (c *Conversation) reportEnrolment(ctx context.Context, id *Identity) error 
 	if err != nil {
 		return err
 	}
-	return c.e.accept(ctx, c.a, id)
+	if err := c.e.cfg.Audit.Emit(ctx, c.accepted(id)); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
 }
 
 // enrolmentText is what the person sees once: the QR code, and the secret for those who cannot scan.

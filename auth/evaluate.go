@@ -26,49 +26,79 @@ const (
 const knownFor = 30 * 24 * time.Hour
 
 // evaluate looks at the collected answers: lock, then code, then first factor. It counts a failure
-// before it says no, and counts nothing when a service was away.
-func (c *Conversation) evaluate(ctx context.Context, s subject, needCode bool, code string) (*Identity, error) {
+// before it says no, and counts nothing when a service was away. What event makes, if it is not nil, is
+// in the audit log before evaluate says yes.
+func (c *Conversation) evaluate(ctx context.Context, k *known, code string, event func(*Identity) audit.Event) (*Identity, error) {
+	s := k.subject
 	if errors.Is(s.err, ErrUnavailable) {
 		return nil, s.err
 	}
-	r, err := c.reserve(ctx, s)
+	r, err := c.reserve(ctx, k)
 	if err != nil {
 		return nil, err
 	}
 	// The budget begins after the wait for a turn, so that honest parallel logins do not eat it.
-	ctx, cancel := context.WithTimeout(ctx, c.e.cfg.Budget)
+	judging, cancel := context.WithTimeout(ctx, c.e.cfg.Budget)
 	defer cancel()
-	id, err := c.judge(ctx, s, needCode, code)
-	return c.settle(ctx, r, s, id, err)
+	v := verdict{Acceptance: store.Acceptance{Reservation: r, Reset: []string{kindPair, kindTarget, kindUser}, Source: c.a.Source.Unmap()}}
+	err = c.judge(judging, s, k.needCode, code, &v)
+	if err == nil {
+		err = c.accept(ctx, &v, event)
+	}
+	if err != nil {
+		return nil, c.settle(ctx, r, s, err)
+	}
+	return v.id, nil
 }
 
-// settle ends the reservation as the judgement demands.
-func (c *Conversation) settle(ctx context.Context, r store.Reservation, s subject, id *Identity, judged error) (*Identity, error) {
-	ctx = context.WithoutCancel(ctx)
+// verdict grows while an attempt is judged.
+type verdict struct {
+	store.Acceptance
+	id *Identity
+}
+
+// accept makes a right guess count: the code's step, the end of the reservation, the traces of the login
+// and its event are written together or not at all.
+func (c *Conversation) accept(ctx context.Context, v *verdict, event func(*Identity) audit.Event) error {
+	if event != nil {
+		e, err := c.e.cfg.Audit.Complete(event(v.id))
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		v.Event = &e
+	}
+	switch err := c.e.cfg.Store.Attempts.Accept(ctx, v.Acceptance); {
+	case errors.Is(err, store.ErrStepUsed):
+		return ErrReplay
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if v.Event != nil {
+		c.e.cfg.Audit.Print(ctx, *v.Event)
+	}
+	return nil
+}
+
+// settle ends the reservation of an attempt that was not accepted, and returns why it was not.
+func (c *Conversation) settle(ctx context.Context, r store.Reservation, s subject, judged error) error {
 	attempts := c.e.cfg.Store.Attempts
-	switch {
-	case errors.Is(judged, ErrUnavailable):
+	if errors.Is(judged, ErrUnavailable) {
 		if err := attempts.Cancel(ctx, r); err != nil {
-			return nil, errors.Join(judged, err) // stays in flight; becomes a failure after a minute
+			return errors.Join(judged, err) // stays in flight; becomes a failure after a minute
 		}
-		return nil, judged
-	case judged != nil:
-		locks, err := attempts.Fail(ctx, r)
-		for _, l := range locks {
-			c.reportLock(ctx, s, l)
-		}
-		return nil, errors.Join(judged, err)
+		return judged
 	}
-	if err := attempts.Succeed(ctx, r, kindPair, kindTarget, kindUser); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	locks, err := attempts.Fail(ctx, r)
+	for _, l := range locks {
+		c.reportLock(ctx, s, l)
 	}
-	return id, nil
+	return errors.Join(judged, err)
 }
 
 // reserve takes a place under every limit before anything is evaluated. When the limit is reached
 // only by attempts that are still being evaluated, it waits for its turn.
-func (c *Conversation) reserve(ctx context.Context, s subject) (store.Reservation, error) {
-	counters, err := c.counters(ctx, s)
+func (c *Conversation) reserve(ctx context.Context, k *known) (store.Reservation, error) {
+	counters, err := c.counters(ctx, k.subject, k.target)
 	if err != nil {
 		return store.Reservation{}, err
 	}
@@ -91,7 +121,8 @@ func (c *Conversation) reserve(ctx context.Context, s subject) (store.Reservatio
 
 // counters lists the limits of this attempt (C4): by user and source, stricter for one target if it
 // says so, by source, and by user in a row. The last does not hurt a source the person is known from.
-func (c *Conversation) counters(ctx context.Context, s subject) ([]store.Counter, error) {
+// target is the one named, nil if it was not looked up yet.
+func (c *Conversation) counters(ctx context.Context, s subject, target *store.Target) ([]store.Counter, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.e.cfg.Budget)
 	defer cancel()
 	src, lockout := counterSource(c.a.Source), c.e.cfg.Lockout
@@ -99,15 +130,17 @@ func (c *Conversation) counters(ctx context.Context, s subject) ([]store.Counter
 		return store.Counter{Kind: kind, Key: key, Limit: l.Failures, Window: l.Window, Lock: l.Lock}
 	}
 	out := []store.Counter{limit(kindPair, s.key+"|"+src, lockout.Pair)}
-	if c.a.Target != "" {
-		switch t, err := c.e.cfg.Store.Targets.ByName(ctx, c.a.Target); {
-		case err == nil && t.Lockout > 0:
-			strict := lockout.Pair
-			strict.Failures = t.Lockout
-			out = append(out, limit(kindTarget, s.key+"|"+src+"|"+t.Name, strict))
-		case err != nil && !errors.Is(err, store.ErrNotFound):
+	if target == nil && c.a.Target != "" {
+		t, err := c.e.cfg.Store.Targets.ByName(ctx, c.a.Target)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
+		target = &t
+	}
+	if target != nil && target.Lockout > 0 {
+		strict := lockout.Pair
+		strict.Failures = target.Lockout
+		out = append(out, limit(kindTarget, s.key+"|"+src+"|"+target.Name, strict))
 	}
 	out = append(out, limit(kindSource, src, lockout.Source))
 	known := false
@@ -120,43 +153,44 @@ func (c *Conversation) counters(ctx context.Context, s subject) ([]store.Counter
 	return append(out, store.Counter{Kind: kindUser, Key: s.key, Limit: lockout.User, Exempt: known}), nil
 }
 
-// judge comes to the verdict. Every error but ErrUnavailable counts as a failure.
-func (c *Conversation) judge(ctx context.Context, s subject, needCode bool, code string) (*Identity, error) {
+// judge comes to the verdict. Every error but ErrUnavailable counts as a failure. Without an error v is
+// complete, and counts once it is accepted.
+func (c *Conversation) judge(ctx context.Context, s subject, needCode bool, code string, v *verdict) error {
 	if s.user != nil { // operators may have locked the person while they were typing
 		u, err := c.e.cfg.Store.Users.ByID(ctx, s.user.ID)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
-			return nil, ErrUnknownUser
+			return ErrUnknownUser
 		case err != nil:
-			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		case u.LockedNow(c.e.cfg.Now()):
-			return nil, fmt.Errorf("%w: user locked by an operator: %s", ErrLocked, u.LockReason)
+			return fmt.Errorf("%w: user locked by an operator: %s", ErrLocked, u.LockReason)
 		}
 		s.user = &u
-		if needCode && s.err == nil { // and tokens may have come or gone
+		if needCode && s.err == nil {
 			if err := c.e.loadTokens(ctx, &s); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	id := &Identity{Login: s.login, Name: s.name(), Groups: s.groups(), Door: c.a.Door, Source: c.a.Source}
+	v.id = &Identity{Login: s.login, Name: s.name(), Groups: s.groups(), Door: c.a.Door, Source: c.a.Source}
 	if needCode {
-		if err := c.judgeCode(ctx, s, code); err != nil {
-			return nil, err
+		if err := c.judgeCode(ctx, s, code, v); err != nil {
+			return err
 		}
 	}
-	if err := c.judgeFirst(ctx, s, id); err != nil {
-		return nil, err
+	if err := c.judgeFirst(ctx, s, v); err != nil {
+		return err
 	}
 	if needCode {
-		id.Factors, id.CodeAt = append(id.Factors, "code"), c.e.cfg.Now()
+		v.id.Factors, v.id.CodeAt = append(v.id.Factors, "code"), c.e.cfg.Now()
 	}
-	return id, c.remember(ctx, s, id)
+	return c.remember(ctx, s, v)
 }
 
-// judgeCode accepts a code of any of the person's tokens and consumes its time step. All tokens are
-// looked at whatever the first one says.
-func (c *Conversation) judgeCode(ctx context.Context, s subject, code string) error {
+// judgeCode looks for a code among the person's tokens, at all of them whatever the first one says, and
+// consumes its time step: before a password is looked at, else with the acceptance.
+func (c *Conversation) judgeCode(ctx context.Context, s subject, code string, v *verdict) error {
 	if s.err != nil {
 		return s.err
 	}
@@ -190,7 +224,20 @@ func (c *Conversation) judgeCode(ctx context.Context, s subject, code string) er
 	case hit == nil:
 		return ErrCode
 	}
-	ok, err := c.e.cfg.Store.Tokens.ConsumeStep(ctx, hit.ID, hitStep)
+	v.TokenID, v.Step = hit.ID, hitStep
+	if c.key != "" {
+		return nil
+	}
+	return c.consume(ctx, v)
+}
+
+// consume makes the code that was found used now, whatever becomes of the attempt.
+func (c *Conversation) consume(ctx context.Context, v *verdict) error {
+	if v.TokenID == "" {
+		return nil
+	}
+	ok, err := c.e.cfg.Store.Tokens.ConsumeStep(ctx, v.TokenID, v.Step)
+	v.TokenID = ""
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -201,18 +248,21 @@ func (c *Conversation) judgeCode(ctx context.Context, s subject, code string) er
 }
 
 // judgeFirst checks the first factor: a key that the door has verified, or the password.
-func (c *Conversation) judgeFirst(ctx context.Context, s subject, id *Identity) error {
+func (c *Conversation) judgeFirst(ctx context.Context, s subject, v *verdict) error {
 	if c.key != "" {
-		return c.judgeKey(ctx, s, id)
+		if err := c.judgeKey(ctx, s, v); err != nil {
+			return errors.Join(err, c.consume(ctx, v))
+		}
+		return nil
 	}
 	if err := c.judgePassword(ctx, s); err != nil {
 		return err
 	}
-	id.Factors = append(id.Factors, "password")
+	v.id.Factors = append(v.id.Factors, "password")
 	return nil
 }
 
-func (c *Conversation) judgeKey(ctx context.Context, s subject, id *Identity) error {
+func (c *Conversation) judgeKey(ctx context.Context, s subject, v *verdict) error {
 	if s.err != nil {
 		return s.err
 	}
@@ -226,10 +276,8 @@ func (c *Conversation) judgeKey(ctx context.Context, s subject, id *Identity) er
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if err := c.e.cfg.Store.UserKeys.Touch(ctx, k.ID); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	id.Factors, id.KeyFingerprint = append(id.Factors, "key"), c.key
+	v.KeyID = k.ID
+	v.id.Factors, v.id.KeyFingerprint = append(v.id.Factors, "key"), c.key
 	return nil
 }
 
@@ -264,27 +312,20 @@ func (c *Conversation) judgePassword(ctx context.Context, s subject) error {
 	return nil
 }
 
-// remember writes what a success leaves behind: the row of a directory user, the place, the time.
-func (c *Conversation) remember(ctx context.Context, s subject, id *Identity) error {
-	st := c.e.cfg.Store
-	if s.person != nil {
-		u, err := st.Users.SeenInDirectory(ctx, s.person.ID, s.person.Login, s.person.Name, s.person.Email, s.person.Groups)
-		switch {
-		case errors.Is(err, store.ErrNameTaken):
-			return fmt.Errorf("%w: another user has this login; delete or rename that one", ErrDisabled)
-		case err != nil:
-			return fmt.Errorf("%w: %w", ErrUnavailable, err)
-		}
-		id.UserID = u.ID
-	} else {
-		id.UserID = s.user.ID
+// remember finds the row of the person, and writes that of a directory user.
+func (c *Conversation) remember(ctx context.Context, s subject, v *verdict) error {
+	if s.person == nil {
+		v.UserID, v.id.UserID = s.user.ID, s.user.ID
+		return nil
 	}
-	if err := st.Places.Seen(ctx, id.UserID, c.a.Source.Unmap()); err != nil {
+	u, err := c.e.cfg.Store.Users.SeenInDirectory(ctx, s.person.ID, s.person.Login, s.person.Name, s.person.Email, s.person.Groups)
+	switch {
+	case errors.Is(err, store.ErrNameTaken):
+		return fmt.Errorf("%w: another user has this login; delete or rename that one", ErrDisabled)
+	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if err := st.Users.Touch(ctx, id.UserID); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
+	v.UserID, v.id.UserID = u.ID, u.ID
 	return nil
 }
 

@@ -15,12 +15,12 @@ import (
 // subject is the person that an attempt names, as far as store and directory know. It is looked up
 // before anything is asked and tells the person nothing.
 type subject struct {
-	key    string           // canonical key of the failure counters: one per person, whatever was typed
-	login  string           // canonical login, or an escaped form of what was typed
-	user   *store.User      // nil: no row yet
-	person *identity.Person // nil: not in the directory
-	tokens []store.TokenSecret
-	err    error // why this person cannot sign in whatever they answer; nil: they may try
+	key    string              // canonical key of the failure counters: one per person, whatever was typed
+	login  string              // canonical login, or an escaped form of what was typed
+	user   *store.User         // nil: no row yet
+	person *identity.Person    // nil: not in the directory
+	tokens []store.TokenSecret // read when they are judged
+	err    error               // why this person cannot sign in whatever they answer; nil: they may try
 }
 
 // lookup finds the person behind a typed login. It never fails: what went wrong is in subject.err.
@@ -54,12 +54,6 @@ func (e *Engine) lookup(ctx context.Context, typed string) subject {
 		s.key = "directory:" + s.person.ID
 	default:
 		s.key = "user:" + s.user.ID
-	}
-	if s.user != nil {
-		// The directory may have used the whole budget without an answer that was needed.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.Budget)
-		defer cancel()
-		s.err = e.loadTokens(ctx, &s) // to know whether there are any; they are read again to be judged
 	}
 	return s
 }

@@ -150,8 +150,16 @@ func (c *connection) keyVerified(m ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.P
 	case !errors.Is(err, errMustAsk):
 		return nil, errRefused
 	}
+	first := conv // goes on with what it has found out; later tries begin anew
+	again := c.keyboardInteractive(func(conv *auth.Conversation) { conv.WithKey(fingerprint) })
 	return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{
-		KeyboardInteractiveCallback: c.keyboardInteractive(func(conv *auth.Conversation) { conv.WithKey(fingerprint) }),
+		KeyboardInteractiveCallback: func(m ssh.ConnMetadata, challenge ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+			if first == nil {
+				return again(m, challenge)
+			}
+			conv, first = first, nil
+			return c.run(conv, login, &asker{c: c, challenge: challenge}) // the library lets no client change its name in between
+		},
 	}}
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/audit"
@@ -42,37 +43,43 @@ type connection struct {
 	id   auth.Identity
 	to   Login
 
-	channels atomic.Int64 // open now
-	menus    atomic.Int64 // of them, those without a target
-	refused  atomic.Int64 // turned away so far
+	channels   atomic.Int64 // open now
+	receptions atomic.Int64 // of them, those without a target
+	refused    atomic.Int64 // turned away so far
+
+	barrier      chan chan struct{} // see inOrder
+	requestsOver chan struct{}      // closed when the client can ask for nothing more
 
 	mu      sync.Mutex // guards the fields below, and is held while the target is dialled
 	session *session.Session
+	over    bool // no session may be opened any more
 }
 
 // serve runs the connection after authentication.
 func (c *connection) serve(sc *ssh.ServerConn, v verdict, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
 	c.conn, c.id, c.to = sc, v.id, v.login
+	c.barrier, c.requestsOver = make(chan chan struct{}), make(chan struct{})
 	go c.globalRequests(reqs)
 	alive := c.keepAlive()
 	defer alive.Stop()
 	var open sync.WaitGroup
 	for nc := range chans {
 		switch {
-		case nc.ChannelType() != "session":
+		case nc.ChannelType() != "session" && !isForward(nc.ChannelType()):
 			c.refuseChannel(nc)
-		case c.channels.Add(1) > maxChannels:
-			c.channels.Add(-1)
+		case !c.place():
 			_ = nc.Reject(ssh.ResourceShortage, fmt.Sprintf("no more than %d channels at once in one connection", maxChannels))
 		default:
 			open.Go(func() {
 				defer c.channels.Add(-1)
+				c.inOrder()
 				c.channel(nc)
 			})
 		}
 	}
 	c.mu.Lock()
 	s := c.session
+	c.over = true
 	c.mu.Unlock()
 	if s != nil {
 		s.Close("the client closed the connection")
@@ -80,8 +87,21 @@ func (c *connection) serve(sc *ssh.ServerConn, v verdict, chans <-chan ssh.NewCh
 	open.Wait()
 }
 
+// place takes a place among the channels that may be open at once, whoever opens them.
+func (c *connection) place() bool {
+	if c.channels.Add(1) > maxChannels {
+		c.channels.Add(-1)
+		return false
+	}
+	return true
+}
+
 // channel opens the session if this is the connection's first channel, and relays.
 func (c *connection) channel(nc ssh.NewChannel) {
+	if isForward(nc.ChannelType()) {
+		c.forward(nc)
+		return
+	}
 	if c.to.Target == "" {
 		c.reception(nc)
 		return
@@ -101,6 +121,13 @@ func (c *connection) open() (s *session.Session, refusal string) {
 	defer c.mu.Unlock()
 	if c.session != nil {
 		return c.session, ""
+	}
+	if c.over {
+		return nil, "the connection is gone"
+	}
+	if c.to.Target == "" {
+		c.reportRefused("no target was named", "request", "forward")
+		return nil, "no target was named: a forward needs one, as in ssh -L ... user@target@bastion"
 	}
 	s, refusal = c.openAt(context.Background(), c.to, c.conn)
 	c.session = s
@@ -124,7 +151,12 @@ func (c *connection) openAt(ctx context.Context, to Login, client ssh.Conn) (s *
 			return nil, refusal
 		}
 	}
-	up, err := c.s.cfg.Dialer.Dial(ctx, d.Target, d.Account)
+	id, err := uuid.NewV7() // of the session, which a certificate for the target names before it is open
+	if err != nil {
+		c.s.cfg.Log.Error("making an id", "error", err)
+		return nil, "the session could not be opened; try again in a minute."
+	}
+	up, err := c.s.cfg.Dialer.Dial(ctx, d.Target, d.Account, upstream.Who{User: c.id.Login, Session: id.String()})
 	if err != nil {
 		c.reportUnreachable(ctx, d, err)
 		var e *upstream.Error
@@ -133,7 +165,9 @@ func (c *connection) openAt(ctx context.Context, to Login, client ssh.Conn) (s *
 		}
 		return nil, "cannot reach " + d.Target.Name
 	}
-	opened, err := c.s.cfg.Sessions.Open(ctx, c.params(d, up, client))
+	params := c.params(d, up, client)
+	params.Row.ID = id.String()
+	opened, err := c.s.cfg.Sessions.Open(ctx, params)
 	if err != nil {
 		_ = up.Close()
 		c.s.cfg.Log.Error("opening a session", "user", c.id.Login, "target", d.Target.Name, "error", err)
@@ -151,9 +185,15 @@ func (c *connection) params(d auth.Decision, up *upstream.Upstream, client ssh.C
 		},
 		Client: client, Upstream: up,
 		Limits: session.Limits{Idle: d.Limits.Idle, Max: d.Limits.Max},
-		Authorize: func(ctx context.Context, kind string) (session.Grant, error) {
-			return c.authorize(ctx, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, Source: c.source})
+		Authorize: func(ctx context.Context, kind, to string) (session.Grant, error) {
+			g, err := c.authorize(ctx, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Source: c.source})
+			if err != nil {
+				return g, err
+			}
+			return c.authorizeForward(ctx, d.Target.Name, kind, to, g), nil
 		},
+		Place:  c.place,
+		Vacate: func() { c.channels.Add(-1) },
 	}
 }
 
@@ -202,19 +242,6 @@ func (c *connection) refuseChannel(nc ssh.NewChannel) {
 	kind := audit.Escape(nc.ChannelType())
 	_ = nc.Reject(ssh.Prohibited, kind+" is not allowed through this bastion")
 	c.reportRefused("channels of this kind do not pass", "channel-type", kind)
-}
-
-// globalRequests answers here what clients ask of the connection as a whole, in order (RFC 4254,
-// section 4): nothing of it concerns the target, and forwards do not pass.
-func (c *connection) globalRequests(reqs <-chan *ssh.Request) {
-	for r := range reqs {
-		if r.WantReply {
-			_ = r.Reply(false, nil) // for a keepalive, any answer is a sign of life
-		}
-		if r.Type == "tcpip-forward" || r.Type == "streamlocal-forward@openssh.com" {
-			c.reportRefused("forwards do not pass", "request", r.Type)
-		}
-	}
 }
 
 func (c *connection) reportRefused(reason, what, value string) {

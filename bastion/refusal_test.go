@@ -101,11 +101,11 @@ rules:
 	if _, err := os.Stat(dir + "/g"); err == nil {
 		t.Error("a file arrived")
 	}
-	// Forwards have no rule word yet: refused, with a reason, and audited.
+	// So are forwards, and it is audited.
 	c, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
 	check(t, err)
 	defer c.Close()
-	if _, err := c.Dial("tcp", s.SSHD.Addr); err == nil || !strings.Contains(err.Error(), "not allowed through this bastion") {
+	if _, err := c.Dial("tcp", s.SSHD.Addr); err == nil || !strings.Contains(err.Error(), "local-forward to "+s.SSHD.Addr+" is not allowed") {
 		t.Errorf("direct-tcpip: %v", err)
 	}
 	if _, err := c.Listen("tcp", "127.0.0.1:0"); err == nil {

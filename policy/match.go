@@ -1,6 +1,9 @@
 package policy
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // matcher is a rule made ready: words parsed, networks resolved.
 type matcher struct {
@@ -56,6 +59,10 @@ func (m *matcher) match(q *query, open kindSet) (kinds, settled kindSet) {
 		} else {
 			q.why = reason{q.says.channel, m.inChannels}
 		}
+		return 0, 0
+	}
+	if m.allow && q.dest != nil && kinds&forwardsOut != 0 && MustBeListed(q.dest.addr) && !m.listsExactly(kinds, q.dest) {
+		q.why = reason{"a link-local or metadata address must be listed by itself in channels ", m.inChannels}
 		return 0, 0
 	}
 	limited := m.limited() & kinds
@@ -184,4 +191,43 @@ func (m *matcher) reaches(kind kindSet, to *destinationAsked) answer {
 		}
 	}
 	return result
+}
+
+// listsExactly reports whether the rule lists this one address for kind, not merely a prefix around it.
+func (m *matcher) listsExactly(kind kindSet, to *destinationAsked) bool {
+	for _, d := range m.to[kind] {
+		if d.prefix.IsSingleIP() && d.prefix.Addr() == to.addr && d.first <= to.port && to.port <= d.last {
+			return true
+		}
+	}
+	return false
+}
+
+// metadata are addresses at which clouds give out credentials beside the link-local ones.
+var metadata = []netip.Addr{
+	netip.MustParseAddr("fd00:ec2::254"),
+	netip.MustParseAddr("fd20:ce::254"),
+	netip.MustParseAddr("100.100.100.200"),
+	netip.MustParseAddr("168.63.129.16"),
+}
+
+// nat64 is the prefix of RFC 6052, section 2.1: the last four bytes are an IPv4 address.
+var nat64 = netip.MustParsePrefix("64:ff9b::/96")
+
+// MustBeListed reports whether local-forward and dynamic reach addr only by a rule that lists exactly this
+// address: it is link-local, or one at which a cloud gives out credentials.
+func MustBeListed(addr netip.Addr) bool {
+	addr = Embedded(addr)
+	return addr.IsLinkLocalUnicast() || slices.Contains(metadata, addr)
+}
+
+// Embedded gives the IPv4 address for which an IPv6 address stands (mapped, or behind NAT64); any other
+// address as it is.
+func Embedded(addr netip.Addr) netip.Addr {
+	addr = addr.Unmap()
+	if addr.Is6() && nat64.Contains(addr) {
+		b := addr.As16()
+		return netip.AddrFrom4([4]byte(b[12:]))
+	}
+	return addr
 }

@@ -34,6 +34,8 @@ type channel struct {
 	grant   Grant
 	started chan struct{} // closed when shell, exec or subsystem runs
 	running bool          // started is closed; only the goroutine of the client's requests looks
+	replay  bool          // the request at hand was answered to the client before; only that goroutine looks
+	refusal string        // why nothing was started; read when that goroutine has ended
 
 	starting sync.Mutex     // held from asking the target to run something until the client has the answer
 	fromUp   sync.WaitGroup // stdout and stderr of the target
@@ -112,6 +114,7 @@ func rejectAs(nc ssh.NewChannel, err error) {
 func (c *channel) start() {
 	c.running = true
 	close(c.started)
+	c.s.tellNotices(c)
 	c.fromUp.Go(func() { c.toClient(c.down, c.up, recordOutput) })
 	c.fromUp.Go(func() { c.toClient(c.down.Stderr(), c.up.Stderr(), recordStderr) })
 	go c.toTarget()

@@ -52,6 +52,10 @@ func (c *channel) clientRequest(r *ssh.Request) bool {
 		return c.startRequest(r)
 	case "window-change":
 		return c.windowChange(r)
+	case "auth-agent-req@openssh.com":
+		return c.carryRequest(r, kindAgent, &c.s.agent)
+	case "x11-req":
+		return c.carryRequest(r, kindX11, &c.s.x11)
 	case "signal", "break":
 		return c.running && c.pass(r)
 	}
@@ -61,10 +65,12 @@ func (c *channel) clientRequest(r *ssh.Request) bool {
 	return false
 }
 
-// pass sends r on as it is and returns the target's answer.
+// pass sends r on as it is and returns the target's answer. Of a request that the client has its answer
+// to already, the target's is wanted all the same.
 func (c *channel) pass(r *ssh.Request) bool {
-	ok, err := c.up.SendRequest(r.Type, r.WantReply, r.Payload)
-	return err == nil && (ok || !r.WantReply)
+	want := r.WantReply || c.replay
+	ok, err := c.up.SendRequest(r.Type, want, r.Payload)
+	return err == nil && (ok || !want)
 }
 
 func (c *channel) ptyRequest(r *ssh.Request) bool {
@@ -191,13 +197,13 @@ func (c *channel) authorize(kind, command string) (Grant, string, error) {
 	ctx := context.Background()
 	if kind == kindExec {
 		if name := shortcut(command); name != "" {
-			g, err := c.s.p.Authorize(ctx, name)
+			g, err := c.s.p.Authorize(ctx, name, "")
 			if err != nil || g.Allowed || g.Denied {
 				return g, name, err
 			}
 		}
 	}
-	g, err := c.s.p.Authorize(ctx, kind)
+	g, err := c.s.p.Authorize(ctx, kind, "")
 	return g, kind, err
 }
 
@@ -205,6 +211,7 @@ func (c *channel) authorize(kind, command string) (Grant, string, error) {
 // accepts the request for that alone.
 func (c *channel) refuseStart(r *ssh.Request, text string) bool {
 	c.answer(r, true)
+	c.refusal = text
 	say(c.down, c.term != nil, text)
 	_, _ = c.down.SendRequest("exit-status", false, ssh.Marshal(exitStatus{255}))
 	_ = c.down.CloseWrite()

@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,8 +24,10 @@ import (
 
 // Upstream is an open connection to a target; *upstream.Upstream is the real one.
 type Upstream interface {
-	OpenChannel(name string, data []byte) (ssh.Channel, <-chan *ssh.Request, error)
-	Close() error
+	ssh.Conn
+	// OnChannel sets who takes the channels that the target opens; those that take says no to are refused.
+	// take must not wait for anything but the target.
+	OnChannel(take func(ssh.NewChannel) bool)
 	Done() <-chan struct{}
 }
 
@@ -35,6 +39,7 @@ type Grant struct {
 	Record      bool   // keep a recording
 	Required    bool   // and end the session when that fails
 	RecordLimit int64  // bytes kept of a channel without a terminal
+	To          string // of a forward: where it goes instead of the name that was asked for; "": there
 }
 
 // Limits of one session; zero fields set none.
@@ -44,11 +49,15 @@ type Limits struct {
 
 // Params of a session to open.
 type Params struct {
-	Row       store.Session // UserID, User, Target, Address, Account, Source, Client, Rule, Recording, KeyFingerprint
-	Client    ssh.Conn      // the person's connection, closed when the session is ended from here
-	Upstream  Upstream
-	Limits    Limits
-	Authorize func(ctx context.Context, kind string) (Grant, error) // asked for every channel; an error refuses
+	Row      store.Session // UserID, User, Target, Address, Account, Source, Client, Rule, Recording, KeyFingerprint
+	Client   ssh.Conn      // the person's connection, closed when the session is ended from here
+	Upstream Upstream
+	Limits   Limits
+
+	// Authorize is asked for every channel; to is the destination of a forward. An error refuses.
+	Authorize func(ctx context.Context, kind, to string) (Grant, error)
+	Place     func() bool // takes a place among the connection's channels for one that the target opens
+	Vacate    func()      // gives it back
 }
 
 // maxSessionChannels bounds the session channels that are open at once in one connection, as
@@ -65,12 +74,21 @@ type Session struct {
 	refused atomic.Int64 // channels and requests that were turned away
 	closing chan struct{}
 
+	agent, x11 atomic.Bool  // granted to the target
+	listens    atomic.Int64 // how many listeners there are
+
+	listening sync.Mutex          // guards listeners; held while the target is asked to listen
+	listeners map[listener]string // what the target may open channels for, with its kind
+
 	mu       sync.Mutex       // guards the fields below
 	channels map[int]*channel // both sides are open
-	taken    int              // channels that count against the limit
-	open     int              // channels that are not done, attached or not
-	next     int              // id of the next channel
+	forwards map[int]*forward
+	notices  []string // for the next channel on which something runs
+	taken    int      // channels that count against the limit
+	open     int      // channels that are not done, attached or not
+	next     int      // id of the next channel
 	ended    bool
+	closed   bool // Close was called
 	reason   string
 	timers   []*time.Timer
 	gone     *sync.Cond // a channel has ended
@@ -83,7 +101,7 @@ func (m *Manager) Open(ctx context.Context, p Params) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writing the session: %w", err)
 	}
-	s := &Session{m: m, p: p, row: row, channels: map[int]*channel{}, closing: make(chan struct{}), next: 1}
+	s := &Session{m: m, p: p, row: row, channels: map[int]*channel{}, forwards: map[int]*forward{}, listeners: map[listener]string{}, closing: make(chan struct{}), next: 1}
 	s.gone = sync.NewCond(&s.mu)
 	s.touch()
 	if !m.add(s) {
@@ -96,6 +114,7 @@ func (m *Manager) Open(ctx context.Context, p Params) (*Session, error) {
 		return nil, err
 	}
 	s.startTimers()
+	p.Upstream.OnChannel(s.fromTarget)
 	go func() {
 		select {
 		case <-p.Upstream.Done():
@@ -158,12 +177,16 @@ func (s *Session) End(reason string) {
 	for _, c := range s.channels {
 		channels = append(channels, c)
 	}
+	forwards := slices.Collect(maps.Values(s.forwards))
 	s.mu.Unlock()
 	close(s.closing)
 
 	var wg sync.WaitGroup
 	for _, c := range channels {
 		wg.Go(func() { c.end(reason) })
+	}
+	for _, f := range forwards {
+		wg.Go(f.end)
 	}
 	done := make(chan struct{})
 	go func() { wg.Wait(); close(done) }()
@@ -175,10 +198,16 @@ func (s *Session) End(reason string) {
 	_ = s.p.Client.Close()
 }
 
-// Close waits until every channel is done and writes the end of the session. The door calls it once,
-// when the person's connection has ended; reason is used unless the session was ended before.
+// Close waits until every channel is done and writes the end of the session. The door calls it when the
+// person's connection has ended; reason is used unless the session was ended before. A second call does
+// nothing.
 func (s *Session) Close(reason string) {
 	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
+	s.closed = true
 	if !s.ended {
 		s.ended, s.reason = true, reason
 		for _, t := range s.timers {
@@ -303,6 +332,8 @@ func (s *Session) info() Info {
 	for id := 1; id < s.next; id++ {
 		if c, ok := s.channels[id]; ok {
 			i.Channels = append(i.Channels, c.snapshot())
+		} else if f, ok := s.forwards[id]; ok {
+			i.Channels = append(i.Channels, f.snapshot())
 		}
 	}
 	return i

@@ -235,15 +235,19 @@ func end(ctx context.Context, tx querier, id string) (counters []Counter, open b
 // took so long that it was counted as a failure, and the guess must not be accepted.
 func (s Attempts) Succeed(ctx context.Context, r Reservation, reset ...string) error {
 	return s.db.changing(ctx, "ending a successful attempt", func(ctx context.Context, tx querier) error {
-		counters, open, err := end(ctx, tx, r.ID)
-		if err != nil {
-			return err
-		}
-		if !open {
-			return ErrNotFound
-		}
-		return land(ctx, tx, counters, reset, ms(s.db.now()))
+		return succeed(ctx, tx, r, reset, ms(s.db.now()))
 	})
+}
+
+func succeed(ctx context.Context, tx querier, r Reservation, reset []string, now int64) error {
+	counters, open, err := end(ctx, tx, r.ID)
+	if err != nil {
+		return err
+	}
+	if !open {
+		return ErrNotFound
+	}
+	return land(ctx, tx, counters, reset, now)
 }
 
 // Cancel ends a reservation whose guess could not be evaluated, through no fault of the person.

@@ -42,11 +42,22 @@ func auditFields(e *audit.Event) []any {
 // there already was written before, and nothing is done.
 func (s Audit) Append(ctx context.Context, e audit.Event) error {
 	what := "writing audit event " + e.Type
+	values, err := s.values(e)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return s.db.writing(ctx, what, func(ctx context.Context, q querier) error {
+		return appendEvent(ctx, q, values)
+	})
+}
+
+// values returns the columns of an event, escaped and completed.
+func (s Audit) values(e audit.Event) ([]any, error) {
 	e = e.Escaped()
 	if e.ID == "" {
 		id, err := newID()
 		if err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+			return nil, err
 		}
 		e.ID = id
 	}
@@ -57,16 +68,16 @@ func (s Audit) Append(ctx context.Context, e audit.Event) error {
 		e.Detail = map[string]string{}
 	}
 	detail, err := toJSON(e.Detail)
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return s.db.writing(ctx, what, func(ctx context.Context, q querier) error {
-		_, err := exec(ctx, q, "INSERT INTO audit_events ("+auditColumns+`)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
-			e.ID, ms(e.Time), e.Type, string(e.Result), e.Door, e.User, e.Actor, e.Source, e.Target, e.Account,
-			e.Session, e.Rule, e.Reason, e.Node, detail)
-		return err
-	})
+	return []any{
+		e.ID, ms(e.Time), e.Type, string(e.Result), e.Door, e.User, e.Actor, e.Source, e.Target, e.Account,
+		e.Session, e.Rule, e.Reason, e.Node, detail,
+	}, err
+}
+
+func appendEvent(ctx context.Context, q querier, values []any) error {
+	_, err := exec(ctx, q, "INSERT INTO audit_events ("+auditColumns+`)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`, values...)
+	return err
 }
 
 // List returns the events that f chooses, newest first. With After and more events than Limit it

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -54,13 +55,14 @@ func connectSQLite(ctx context.Context, c Config, path string) (*db, error) {
 			return nil, err
 		}
 	}
-	write, err := openSQLite(path, 1)
+	write, keepWrite, err := openSQLite(path, 1)
 	if err != nil {
 		return nil, err
 	}
+	keepRead := keepWrite
 	d := &db{write: write, read: write, gate: make(chan struct{}, maxReserving), ring: c.Ring, clock: c.Now}
 	if path != memory {
-		if d.read, err = openSQLite(path, 4); err != nil {
+		if d.read, keepRead, err = openSQLite(path, 4); err != nil {
 			write.Close()
 			return nil, err
 		}
@@ -70,6 +72,8 @@ func connectSQLite(ctx context.Context, c Config, path string) (*db, error) {
 		d.close()
 		return nil, err
 	}
+	keepWrite.Store(true)
+	keepRead.Store(true)
 	return d, nil
 }
 
@@ -83,9 +87,10 @@ func createFile(path string) error {
 	return f.Close()
 }
 
-// openSQLite returns a pool of at most n connections. What security rests on must survive a power
+// openSQLite returns a pool of at most n connections, and the switch by which they begin to keep the
+// statements they have compiled. What security rests on must survive a power
 // cut, hence synchronous=FULL: with NORMAL a committed code could be forgotten and used again.
-func openSQLite(path string, n int) (*sqlx.DB, error) {
+func openSQLite(path string, n int) (*sqlx.DB, *atomic.Bool, error) {
 	settings := url.Values{
 		"_pragma": {"busy_timeout(2500)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"},
 		"_txlock": {"immediate"},
@@ -95,18 +100,19 @@ func openSQLite(path string, n int) (*sqlx.DB, error) {
 	if path != memory {
 		absolute, err := filepath.Abs(path)
 		if err != nil {
-			return nil, fmt.Errorf("finding %s: %w", path, err)
+			return nil, nil, fmt.Errorf("finding %s: %w", path, err)
 		}
 		name = (&url.URL{Scheme: "file", Path: absolute}).String()
 	}
-	connector, err := sqlite.NewConnector(name + "?" + settings.Encode())
+	inner, err := sqlite.NewConnector(name + "?" + settings.Encode())
 	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", path, err)
+		return nil, nil, fmt.Errorf("opening %s: %w", path, err)
 	}
+	connector := &sqliteConnector{Connector: inner}
 	pool := sqlx.NewDb(sql.OpenDB(connector), questionMarks)
 	pool.SetMaxOpenConns(n)
 	pool.SetMaxIdleConns(n) // with ":memory:" the connection is the database: it is never given up
-	return pool, nil
+	return pool, &connector.keep, nil
 }
 
 func connectPostgres(ctx context.Context, c Config) (*db, error) {

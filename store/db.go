@@ -6,7 +6,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -108,7 +107,7 @@ func (d *db) acquire(ctx context.Context, pool *sqlx.DB) (*sqlx.Conn, error) {
 		if d.postgres() {
 			err = conn.Raw(func(c any) error { return d.pg.arm(c.(driver.Conn), deadline) })
 		} else {
-			err = waitForLocks(ctx, conn, time.Until(deadline))
+			err = conn.Raw(func(c any) error { return c.(*sqliteConn).arm(ctx, time.Until(deadline)) })
 		}
 		if err == nil {
 			return conn, nil
@@ -118,13 +117,6 @@ func (d *db) acquire(ctx context.Context, pool *sqlx.DB) (*sqlx.Conn, error) {
 			return nil, err
 		}
 	}
-}
-
-// waitForLocks bounds how long SQLite waits for another process's lock, during which it does not
-// look at the context.
-func waitForLocks(ctx context.Context, conn *sqlx.Conn, d time.Duration) error {
-	_, err := conn.ExecContext(ctx, "PRAGMA busy_timeout = "+strconv.FormatInt(max(1, d.Milliseconds()), 10))
-	return err
 }
 
 // lock makes transactions that decide on several rows of one subject wait for each other.
@@ -162,7 +154,8 @@ func execOne(ctx context.Context, q querier, query string, args ...any) error {
 	return err
 }
 
-// all returns the rows of a query; fields gives the places to scan a row into.
+// all returns the rows of a query; fields gives the places to scan a row into, and runs no statement
+// of its own: the compiled form of query is in use until all returns.
 func all[T any](ctx context.Context, q querier, fields func(*T) []any, query string, args ...any) ([]T, error) {
 	rows, err := q.QueryxContext(ctx, q.Rebind(query), clean(args)...)
 	if err != nil {
@@ -209,7 +202,7 @@ func (d *db) explain(ctx context.Context, what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	for _, known := range []error{ErrNotFound, ErrExists, ErrNameTaken, ErrConflict, ErrLastAdmin} {
+	for _, known := range []error{ErrNotFound, ErrExists, ErrNameTaken, ErrConflict, ErrLastAdmin, ErrStepUsed} {
 		if errors.Is(err, known) {
 			return fmt.Errorf("%s: %w", what, err)
 		}

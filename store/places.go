@@ -39,13 +39,17 @@ func (s Places) Seen(ctx context.Context, userID string, source netip.Addr) erro
 	}
 	source = canonicalAddr(source)
 	return s.db.writing(ctx, what, func(ctx context.Context, q querier) error {
-		now := ms(s.db.now())
-		_, err := exec(ctx, q, `INSERT INTO places (user_id, source, network, first_seen, last_seen, times)
-			VALUES (?, ?, ?, ?, ?, 1)
-			ON CONFLICT (user_id, source) DO UPDATE SET last_seen = excluded.last_seen, times = places.times + 1`,
-			userID, source.String(), network(source), now, now)
-		return err
+		return see(ctx, q, userID, source, ms(s.db.now()))
 	})
+}
+
+// see notes an address of canonicalAddr.
+func see(ctx context.Context, q querier, userID string, source netip.Addr, now int64) error {
+	_, err := exec(ctx, q, `INSERT INTO places (user_id, source, network, first_seen, last_seen, times)
+		VALUES (?, ?, ?, ?, ?, 1)
+		ON CONFLICT (user_id, source) DO UPDATE SET last_seen = excluded.last_seen, times = places.times + 1`,
+		userID, source.String(), network(source), now, now)
+	return err
 }
 
 // Known tells whether a user was authenticated since a time from an address, or for IPv6 from

@@ -146,3 +146,38 @@ func TestNewerDatabaseIsRefused(t *testing.T) {
 		}
 	})
 }
+
+// A target of the first schema is still there, with the bastion's key, after the second.
+func TestTargetsSurviveMigration(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		dsn   string
+		files fs.FS
+	}{
+		"sqlite":   {"sqlite:" + filepath.Join(t.TempDir(), "store.db"), migrations.SQLite()},
+		"postgres": {testenv.Postgres(t), migrations.PostgreSQL()},
+	} {
+		db := raw(t, c.dsn)
+		for _, step := range []string{
+			"0001_start.sql",
+			`INSERT INTO targets (id, name, address, accounts, labels, host_key_mode, host_keys, lockout, note, created)
+				VALUES ('1', 'web1', '10.0.0.5:22', '["root"]', '{"env":"prod"}', 'tofu', '["ssh-ed25519 AAAA"]', 3, 'x', 5)`,
+			"0002_target_credentials.sql",
+		} {
+			if strings.HasSuffix(step, ".sql") {
+				text, err := fs.ReadFile(c.files, step)
+				check(t, err)
+				step = string(text)
+			}
+			if _, err := db.ExecContext(t.Context(), step); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		var mode, keys, credential, cas string
+		check(t, db.QueryRowContext(t.Context(), "SELECT host_key_mode, host_keys, credential, host_cas FROM targets WHERE id = '1' AND lockout = 3 AND created = 5").
+			Scan(&mode, &keys, &credential, &cas))
+		if mode != "tofu" || keys != `["ssh-ed25519 AAAA"]` || credential != "key" || cas != "[]" {
+			t.Errorf("%s: mode %s, keys %s, credential %s, CAs %s", name, mode, keys, credential, cas)
+		}
+	}
+}

@@ -54,6 +54,7 @@ type Store struct {
 	UserKeys    UserKeys
 	Tokens      Tokens
 	Targets     Targets
+	HostKeys    HostKeys
 	Rules       Rules
 	Attempts    Attempts
 	Places      Places
@@ -90,7 +91,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("opening the database: %w", err)
 	}
 	return &Store{
-		Users: Users{d}, UserKeys: UserKeys{d}, Tokens: Tokens{d}, Targets: Targets{d}, Rules: Rules{d},
+		Users: Users{d}, UserKeys: UserKeys{d}, Tokens: Tokens{d}, Targets: Targets{d}, HostKeys: HostKeys{d}, Rules: Rules{d},
 		Attempts: Attempts{d}, Places: Places{d}, Sessions: Sessions{d}, Audit: Audit{d}, Admins: Admins{d},
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d},
 		Settings: Settings{d}, Bus: bus, db: d,

@@ -13,7 +13,31 @@ import (
 const (
 	Pinned = "pinned" // an operator gave it
 	TOFU   = "tofu"   // the first one seen is trusted from then on
+	HostCA = "ca"     // it comes with a certificate from one of Target.HostCAs
 )
+
+// How the bastion logs in to a target.
+const (
+	CredentialKey         = "key"         // with the bastion's one key
+	CredentialOwnKey      = "own-key"     // with a key made for this target
+	CredentialCertificate = "certificate" // with a certificate from the bastion's CA, made for the connection
+	CredentialPassword    = "password"    // with a password
+)
+
+// CredentialSecret is what a target's own key or password is kept as; it never prints itself.
+type CredentialSecret []byte
+
+// String hides the secret.
+func (CredentialSecret) String() string { return "[secret]" }
+
+// GoString hides the secret.
+func (CredentialSecret) GoString() string { return "[secret]" }
+
+// Format hides the secret from every verb of package fmt.
+func (CredentialSecret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[secret]")) }
+
+// MarshalJSON hides the secret.
+func (CredentialSecret) MarshalJSON() ([]byte, error) { return []byte(`"[secret]"`), nil }
 
 // Target is a host that sessions go to.
 type Target struct {
@@ -22,8 +46,11 @@ type Target struct {
 	Address     string // host:port
 	Accounts    []string
 	Labels      map[string]string
-	HostKeyMode string   // Pinned (the default) or TOFU
+	HostKeyMode string   // Pinned (the default), TOFU or HostCA
 	HostKeys    []string // form of authorized_keys without comment
+	HostCAs     []string // keys that sign host certificates, in the same form
+	RevokedKeys []string // never taken, neither as host key nor as CA, in the same form
+	Credential  string   // CredentialKey (the default) or another of them
 	Lockout     int      // stricter limit of failures, 0: none
 	Note        string
 	Created     time.Time
@@ -32,16 +59,16 @@ type Target struct {
 // Targets is the table of targets.
 type Targets struct{ db *db }
 
-const targetColumns = "id, name, address, accounts, labels, host_key_mode, host_keys, lockout, note, created"
+const targetColumns = "id, name, address, accounts, labels, host_key_mode, host_keys, lockout, note, host_cas, revoked_keys, credential, created"
 
 func targetFields(t *Target) []any {
 	return []any{
 		&t.ID, &t.Name, &t.Address, jsonColumn{&t.Accounts}, jsonColumn{&t.Labels}, &t.HostKeyMode,
-		jsonColumn{&t.HostKeys}, &t.Lockout, &t.Note, timeColumn{&t.Created},
+		jsonColumn{&t.HostKeys}, &t.Lockout, &t.Note, jsonColumn{&t.HostCAs}, jsonColumn{&t.RevokedKeys}, &t.Credential, timeColumn{&t.Created},
 	}
 }
 
-// targetValues returns the columns of t from name to note.
+// targetValues returns the columns of t from name to credential.
 func targetValues(t Target) ([]any, error) {
 	if t.Name == "" || t.Address == "" {
 		return nil, errors.New("name or address is missing")
@@ -49,17 +76,28 @@ func targetValues(t Target) ([]any, error) {
 	if t.HostKeyMode == "" {
 		t.HostKeyMode = Pinned
 	}
+	if t.Credential == "" {
+		t.Credential = CredentialKey
+	}
 	if t.Labels == nil {
 		t.Labels = map[string]string{}
 	}
 	accounts, err1 := toJSON(list(t.Accounts))
 	labels, err2 := toJSON(t.Labels)
 	hostKeys, err3 := toJSON(list(t.HostKeys))
-	return []any{t.Name, t.Address, accounts, labels, t.HostKeyMode, hostKeys, t.Lockout, t.Note}, errors.Join(err1, err2, err3)
+	cas, err4 := toJSON(list(t.HostCAs))
+	revoked, err5 := toJSON(list(t.RevokedKeys))
+	return []any{t.Name, t.Address, accounts, labels, t.HostKeyMode, hostKeys, t.Lockout, t.Note, cas, revoked, t.Credential},
+		errors.Join(err1, err2, err3, err4, err5)
 }
 
 // Add makes a target. The error is [ErrExists] if there is one of this name.
 func (s Targets) Add(ctx context.Context, t Target) (Target, error) {
+	return s.AddWithSecret(ctx, t, nil)
+}
+
+// AddWithSecret makes a target whose credential needs a secret: a private key or a password.
+func (s Targets) AddWithSecret(ctx context.Context, t Target, secret CredentialSecret) (Target, error) {
 	what := "adding target " + t.Name
 	values, err := targetValues(t)
 	if err != nil {
@@ -69,10 +107,14 @@ func (s Targets) Add(ctx context.Context, t Target) (Target, error) {
 	if err != nil {
 		return Target{}, fmt.Errorf("%s: %w", what, err)
 	}
+	sealed, err := s.seal(id, t.Credential, secret)
+	if err != nil {
+		return Target{}, fmt.Errorf("%s: %w", what, err)
+	}
 	err = s.db.writing(ctx, what, func(ctx context.Context, q querier) (err error) {
 		t, err = one(ctx, q, targetFields, `INSERT INTO targets
-			(name, address, accounts, labels, host_key_mode, host_keys, lockout, note, id, created)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING `+targetColumns, append(values, id, ms(s.db.now()))...)
+			(name, address, accounts, labels, host_key_mode, host_keys, lockout, note, host_cas, revoked_keys, credential, id, created, secret)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING `+targetColumns, append(values, id, ms(s.db.now()), sealed)...)
 		return err
 	})
 	if err != nil {
@@ -81,17 +123,99 @@ func (s Targets) Add(ctx context.Context, t Target) (Target, error) {
 	return t, nil
 }
 
-// Update replaces everything of the target with t's id, except the time of creation.
+// needsSecret tells whether a credential is nothing without a secret.
+func needsSecret(credential string) bool {
+	return credential == CredentialOwnKey || credential == CredentialPassword
+}
+
+// seal binds the secret of a credential to its target.
+func (s Targets) seal(id, credential string, secret CredentialSecret) (string, error) {
+	switch {
+	case needsSecret(credential) && len(secret) == 0:
+		return "", fmt.Errorf("the secret of credential %s is missing", credential)
+	case !needsSecret(credential) && len(secret) > 0:
+		return "", errors.New("this credential has no secret")
+	case len(secret) == 0:
+		return "", nil
+	}
+	return s.db.ring.Seal("targets", "secret", id, secret)
+}
+
+// Secret returns the secret of a target's credential, or [ErrNotFound] if it has none.
+func (s Targets) Secret(ctx context.Context, id string) (CredentialSecret, error) {
+	what := "reading the credential of target " + id
+	var sealed string
+	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+		sealed, err = scalar[string](ctx, q, "SELECT secret FROM targets WHERE id = ?", id)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if sealed == "" {
+		return nil, fmt.Errorf("%s: %w", what, ErrNotFound)
+	}
+	secret, err := s.db.ring.Open("targets", "secret", id, sealed)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return secret, nil
+}
+
+// Update replaces everything of the target with t's id, except the time of creation and the secret.
 func (s Targets) Update(ctx context.Context, t Target) error {
 	what := "changing target " + t.Name
+	return s.db.writing(ctx, what, func(ctx context.Context, q querier) error { return updateTarget(ctx, q, t) })
+}
+
+func updateTarget(ctx context.Context, q querier, t Target) error {
 	values, err := targetValues(t)
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		return err
 	}
-	return s.db.writing(ctx, what, func(ctx context.Context, q querier) error {
-		return execOne(ctx, q, `UPDATE targets SET name = ?, address = ?, accounts = ?, labels = ?, host_key_mode = ?,
-			host_keys = ?, lockout = ?, note = ? WHERE id = ?`, append(values, t.ID)...)
+	return execOne(ctx, q, `UPDATE targets SET name = ?, address = ?, accounts = ?, labels = ?, host_key_mode = ?,
+		host_keys = ?, lockout = ?, note = ?, host_cas = ?, revoked_keys = ?, credential = ? WHERE id = ?`, append(values, t.ID)...)
+}
+
+// Change lets change alter the target of a name while nobody else can, and returns what it has
+// become. A secret that change returns takes the place of the one before; nil keeps that, as long as
+// the credential needs one. If change returns an error, nothing happens and Change returns it. change
+// must not use the store.
+func (s Targets) Change(ctx context.Context, name string, change func(*Target) (CredentialSecret, error)) (Target, error) {
+	var t Target
+	err := s.db.changing(ctx, "changing target "+name, func(ctx context.Context, q querier) (err error) {
+		if t, err = s.hold(ctx, q, "name = ?", name); err != nil {
+			return err
+		}
+		id, before := t.ID, t.Credential
+		secret, err := change(&t)
+		if err != nil {
+			return err
+		}
+		t.ID = id
+		if err := updateTarget(ctx, q, t); err != nil {
+			return err
+		}
+		if secret == nil && needsSecret(t.Credential) && t.Credential == before {
+			return nil
+		}
+		sealed, err := s.seal(id, t.Credential, secret)
+		if err != nil {
+			return err
+		}
+		return execOne(ctx, q, "UPDATE targets SET secret = ? WHERE id = ?", sealed, id)
 	})
+	return t, err
+}
+
+// hold reads a target and keeps others from changing it until the transaction ends. SQLite has one
+// writer at a time anyway.
+func (s Targets) hold(ctx context.Context, tx querier, condition, value string) (Target, error) {
+	query := "SELECT " + targetColumns + " FROM targets WHERE " + condition
+	if s.db.postgres() {
+		query += " FOR UPDATE"
+	}
+	return one(ctx, tx, targetFields, query, value)
 }
 
 // TrustHostKey makes key the host key of a target, only if none is known and the target trusts on

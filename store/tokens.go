@@ -213,11 +213,15 @@ func (s Tokens) Usable(ctx context.Context, userID string) ([]TokenSecret, error
 // one gets true. A token that is disabled or gone gets false.
 func (s Tokens) ConsumeStep(ctx context.Context, tokenID string, step int64) (bool, error) {
 	consumed := false
-	err := s.db.writing(ctx, "consuming a step of token "+tokenID, func(ctx context.Context, q querier) error {
-		n, err := exec(ctx, q, "UPDATE tokens SET last_step = ?, last_used = ? WHERE id = ? AND enabled AND last_step < ?",
-			step, ms(s.db.now()), tokenID, step)
-		consumed = n == 1
+	err := s.db.writing(ctx, "consuming a step of token "+tokenID, func(ctx context.Context, q querier) (err error) {
+		consumed, err = consumeStep(ctx, q, tokenID, step, ms(s.db.now()))
 		return err
 	})
 	return consumed && err == nil, err
+}
+
+func consumeStep(ctx context.Context, q querier, tokenID string, step, now int64) (bool, error) {
+	n, err := exec(ctx, q, "UPDATE tokens SET last_step = ?, last_used = ? WHERE id = ? AND enabled AND last_step < ?",
+		step, now, tokenID, step)
+	return n == 1, err
 }

@@ -85,6 +85,8 @@ func (s UserKeys) Delete(ctx context.Context, userID, id string) error {
 // Touch notes that a key was used now.
 func (s UserKeys) Touch(ctx context.Context, id string) error {
 	return s.db.writing(ctx, "noting the use of key "+id, func(ctx context.Context, q querier) error {
-		return execOne(ctx, q, "UPDATE user_keys SET last_used = ? WHERE id = ?", ms(s.db.now()), id)
+		return execOne(ctx, q, touchKey, ms(s.db.now()), id)
 	})
 }
+
+const touchKey = "UPDATE user_keys SET last_used = ? WHERE id = ?"

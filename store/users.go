@@ -288,8 +288,12 @@ func (s Users) Unlock(ctx context.Context, id string) error {
 
 // Touch notes that a user logged in now.
 func (s Users) Touch(ctx context.Context, id string) error {
-	return s.update(ctx, "noting the login of user "+id, "last_login = ? WHERE id = ?", ms(s.db.now()), id)
+	return s.db.writing(ctx, "noting the login of user "+id, func(ctx context.Context, q querier) error {
+		return execOne(ctx, q, touchUser, ms(s.db.now()), id)
+	})
 }
+
+const touchUser = "UPDATE users SET last_login = ? WHERE id = ?"
 
 func (s Users) update(ctx context.Context, what, assignments string, args ...any) error {
 	return s.db.writing(ctx, what, func(ctx context.Context, q querier) error {

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,43 +21,65 @@ type Step struct {
 }
 
 // Check proves that t works for account: it can be reached, shows a known host key, takes the
-// bastion's key, and tells which address it sees the bastion come from. It stops at the first
-// failure.
+// credential that is kept for it, and tells which address it sees the bastion come from. It stops at
+// the first failure.
 func (d *Dialer) Check(ctx context.Context, t store.Target, account string) []Step {
-	keys, err := d.Scan(ctx, t.Address)
+	scan := d.Scan
+	if t.HostKeyMode == store.HostCA {
+		scan = d.scanCertificate
+	}
+	keys, err := scan(ctx, t.Address)
+	if err != nil && noCertificate(t, err) {
+		return []Step{{Name: "reach", OK: true, Detail: t.Address + " answers as an SSH server"},
+			{Name: "host key", Detail: "it shows no host certificate", Fix: "have its CA sign its host key, and name the certificate with HostCertificate in its sshd_config"}}
+	}
 	if err != nil {
 		return []Step{{Name: "reach", Detail: err.Error(), Fix: "see that an SSH server listens at " + t.Address + " and that no firewall is in between"}}
 	}
-	steps := []Step{{Name: "reach", OK: true, Detail: t.Address + " answers as an SSH server"}, hostKeyStep(t, keys)}
+	steps := []Step{{Name: "reach", OK: true, Detail: t.Address + " answers as an SSH server"}, d.hostKeyStep(ctx, t, keys)}
 	if !steps[1].OK {
 		return steps
 	}
-	u, err := d.Dial(ctx, t, account)
+	proof, fix := login(t, account)
+	u, err := d.Dial(ctx, t, account, Who{User: "sallyport", Session: "check"})
 	if err != nil {
-		var e *Error
-		errors.As(err, &e)
-		return append(steps, Step{Name: "login", Detail: fmt.Sprint(err), Fix: "put the line that 'sallyport target onboard " + t.Name + "' prints into ~" + account + "/.ssh/authorized_keys on the target"})
+		return append(steps, Step{Name: "login", Detail: fmt.Sprint(err), Fix: fix})
 	}
 	defer u.Close()
-	steps = append(steps, Step{Name: "login", OK: true, Detail: "the bastion's key opens account " + account})
+	steps = append(steps, Step{Name: "login", OK: true, Detail: proof + " opens account " + account})
 	return append(steps, sourceStep(u))
 }
 
-func hostKeyStep(t store.Target, shown []ssh.PublicKey) Step {
+func (d *Dialer) hostKeyStep(ctx context.Context, t store.Target, shown []ssh.PublicKey) Step {
+	if t.HostKeyMode == store.HostCA {
+		return certificateStep(t, shown[0], d.cfg.Now())
+	}
 	var prints []string
 	for _, k := range shown {
 		prints = append(prints, k.Type()+" "+ssh.FingerprintSHA256(k))
-		for _, line := range t.HostKeys {
-			if known, err := parseKey(line); err == nil && bytes.Equal(known.Marshal(), k.Marshal()) {
-				return Step{Name: "host key", OK: true, Detail: k.Type() + " " + ssh.FingerprintSHA256(k) + " is the one that is known"}
-			}
+		if listed(t.HostKeys, k) && !revoked(t, k) {
+			return Step{Name: "host key", OK: true, Detail: k.Type() + " " + ssh.FingerprintSHA256(k) + " is the one that is known"}
 		}
 	}
 	if len(t.HostKeys) == 0 && t.HostKeyMode == store.TOFU {
 		return Step{Name: "host key", OK: true, Detail: "none known yet; the first connection will trust one of " + strings.Join(prints, ", ")}
 	}
+	if !revoked(t, shown[0]) {
+		d.wait(ctx, t, shown[0])
+	}
 	return Step{Name: "host key", Detail: "the target shows " + strings.Join(prints, ", ") + ", none of which is known",
-		Fix: "compare the fingerprint on the target's console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub); if it is right, delete the target and add it with --host-key"}
+		Fix: "compare the fingerprint on the target's console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub); if it is right: sallyport hostkey approve " + t.Name}
+}
+
+func certificateStep(t store.Target, shown ssh.PublicKey, now time.Time) Step {
+	if revoked(t, shown) {
+		return Step{Name: "host key", Detail: "its key or its CA was revoked: " + fingerprint(shown), Fix: "give the host a new key and certificate"}
+	}
+	if err := checkCertificate(t, shown, now); err != nil {
+		return Step{Name: "host key", Detail: err.Error(),
+			Fix: "have its CA sign its host key for the host in its address (ssh-keygen -s CA -I " + t.Name + " -h -n HOST -V +52w ssh_host_ed25519_key.pub), or give the right CA: sallyport target update " + t.Name + " --host-ca"}
+	}
+	return Step{Name: "host key", OK: true, Detail: "the certificate of " + fingerprint(shown) + " is signed by its CA, for this host, and valid"}
 }
 
 // sourceStep asks the target for SSH_CONNECTION, which names the address that it sees.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -26,6 +27,10 @@ type hostKeyCheck struct {
 
 func (d *Dialer) hostKeyCheck(ctx context.Context, t store.Target) *hostKeyCheck {
 	c := &hostKeyCheck{d: d, ctx: ctx, target: t}
+	if t.HostKeyMode == store.HostCA {
+		c.algorithms = certificateAlgorithms
+		return c
+	}
 	for _, line := range t.HostKeys {
 		if k, err := parseKey(line); err == nil {
 			c.algorithms = append(c.algorithms, keyAlgorithms(k.Type())...)
@@ -43,18 +48,31 @@ var firstUseAlgorithms = []string{
 	ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256,
 }
 
-// verify accepts a pinned key, or the first key seen of a target that trusts on first use. An empty
-// list of a pinned target refuses: it must never mean "any".
+// verify accepts a pinned key, the first key seen of a target that trusts on first use, or a
+// certificate of the target's CA: only what the target's mode says. An empty list of a pinned target
+// refuses: it must never mean "any". A revoked key is refused under every mode.
 func (c *hostKeyCheck) verify(_ string, _ net.Addr, key ssh.PublicKey) error {
-	for _, line := range c.target.HostKeys {
-		if k, err := parseKey(line); err == nil && bytes.Equal(k.Marshal(), key.Marshal()) {
-			return nil
-		}
+	if revoked(c.target, key) {
+		return c.refuseRevoked(key)
+	}
+	if c.target.HostKeyMode == store.HostCA {
+		return c.verifyCertificate(key)
+	}
+	if listed(c.target.HostKeys, key) {
+		return nil
 	}
 	if len(c.target.HostKeys) == 0 && c.target.HostKeyMode == store.TOFU {
 		return c.trust(key)
 	}
 	return c.refuse(key)
+}
+
+// listed tells whether key is among lines of authorized_keys.
+func listed(lines []string, key ssh.PublicKey) bool {
+	return slices.ContainsFunc(lines, func(line string) bool {
+		k, err := parseKey(line)
+		return err == nil && bytes.Equal(k.Marshal(), key.Marshal())
+	})
 }
 
 // trust keeps key as the target's own unless another connection was first with another one.
@@ -79,6 +97,7 @@ func (c *hostKeyCheck) trust(key ssh.PublicKey) error {
 	})
 }
 
+// refuse turns an unknown or changed key away, and lets it wait for an operator.
 func (c *hostKeyCheck) refuse(key ssh.PublicKey) error {
 	shown := ssh.FingerprintSHA256(key)
 	var known []string
@@ -87,18 +106,36 @@ func (c *hostKeyCheck) refuse(key ssh.PublicKey) error {
 			known = append(known, k.Type()+" "+ssh.FingerprintSHA256(k))
 		}
 	}
-	text := fmt.Sprintf("host key of %s (%s) is not known: it shows %s %s. Operators: compare it on the target, then sallyport target add with --host-key",
-		c.target.Name, c.target.Address, key.Type(), shown)
+	text := fmt.Sprintf("host key of %s (%s) is not known: it shows %s %s. Operators: compare it on the target, then sallyport hostkey approve %s",
+		c.target.Name, c.target.Address, key.Type(), shown, c.target.Name)
 	if len(known) > 0 {
-		text = fmt.Sprintf("HOST KEY OF %s (%s) HAS CHANGED. Known: %s. Shown now: %s %s. Somebody may be in between; the connection was refused. Operators: if the host was rebuilt, delete and add the target with its new key",
-			c.target.Name, c.target.Address, strings.Join(known, ", "), key.Type(), shown)
+		text = fmt.Sprintf("HOST KEY OF %s (%s) HAS CHANGED. Known: %s. Shown now: %s %s. Somebody may be in between; the connection was refused. Operators: if the host was rebuilt, compare the key on it, then sallyport hostkey approve %s",
+			c.target.Name, c.target.Address, strings.Join(known, ", "), key.Type(), shown, c.target.Name)
 	}
+	c.d.wait(c.ctx, c.target, key)
+	return c.deny(key, text, "host key is unknown or has changed", strings.Join(known, ", "))
+}
+
+func (c *hostKeyCheck) refuseRevoked(key ssh.PublicKey) error {
+	return c.deny(key, fmt.Sprintf("%s (%s) shows a host key that was revoked: %s %s. Somebody may be in between; the connection was refused. Operators: give the host a new key",
+		c.target.Name, c.target.Address, key.Type(), fingerprint(key)), "host key is revoked", "")
+}
+
+// deny keeps the refusal for the person and emits the event.
+func (c *hostKeyCheck) deny(key ssh.PublicKey, text, why, known string) error {
 	_ = c.d.cfg.Audit.Emit(c.ctx, audit.Event{
-		Type: audit.HostKeyRefused, Result: audit.Refused, Target: c.target.Name, Reason: "host key is unknown or has changed",
-		Detail: map[string]string{"known": strings.Join(known, ", "), "shown": key.Type() + " " + shown},
+		Type: audit.HostKeyRefused, Result: audit.Refused, Target: c.target.Name, Reason: why,
+		Detail: map[string]string{"known": known, "shown": key.Type() + " " + fingerprint(key)},
 	})
 	c.err = &Error{Public: text, Err: errors.New("host key refused")}
 	return c.err
+}
+
+// wait puts key among those that an operator may approve. The refusal does not depend on it.
+func (d *Dialer) wait(ctx context.Context, t store.Target, key ssh.PublicKey) {
+	if err := d.cfg.Store.HostKeys.Wait(context.WithoutCancel(ctx), t.ID, keyLine(key), t.Address); err != nil {
+		d.cfg.Log.Error("noting a refused host key", "target", t.Name, "error", err)
+	}
 }
 
 func parseKey(line string) (ssh.PublicKey, error) {
@@ -136,11 +173,19 @@ func (d *Dialer) Scan(ctx context.Context, address string) ([]ssh.PublicKey, err
 	return keys, nil
 }
 
+// scanCertificate returns the host certificate that the SSH server at address shows.
+func (d *Dialer) scanCertificate(ctx context.Context, address string) ([]ssh.PublicKey, error) {
+	k, err := d.scanOne(ctx, address, certificateAlgorithms)
+	if err != nil {
+		return nil, fmt.Errorf("reading the host certificate of %s: %w", address, err)
+	}
+	return []ssh.PublicKey{k}, nil
+}
+
 func (d *Dialer) scanOne(ctx context.Context, address string, algos []string) (ssh.PublicKey, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
 	defer cancel()
-	var dialer net.Dialer
-	tcp, err := dialer.DialContext(ctx, "tcp", address)
+	tcp, err := d.dial(ctx, address)
 	if err != nil {
 		return nil, err
 	}

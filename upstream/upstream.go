@@ -1,5 +1,6 @@
 // Package upstream opens the SSH connection to a target: it checks the address and the host key, and
-// logs in with the bastion's own key, so that a target has to trust nobody but the bastion.
+// logs in with the credential of the target (the bastion's key, one of the target's own, a certificate
+// or a password), so that a target has to trust nobody but the bastion.
 package upstream
 
 import (
@@ -8,7 +9,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,6 +30,12 @@ type Config struct {
 	Signer  ssh.Signer    // the bastion's own key
 	Timeout time.Duration // for address, key exchange and login together; 0: 10 s
 	Log     *slog.Logger  // nil: slog.Default()
+
+	CA        ssh.Signer                                                   // signs certificates for targets that take them; nil: none do
+	Addresses []string                                                     // the bastion's, as targets see them, for source-address in certificates; none: any
+	Listeners func() []net.Addr                                            // where the bastion itself listens, which is never dialled; nil: unknown
+	Resolve   func(ctx context.Context, host string) ([]netip.Addr, error) // nil: the system's resolver
+	Now       func() time.Time                                             // nil: time.Now
 }
 
 // Dialer opens connections to targets. It is safe for concurrent use.
@@ -40,6 +49,12 @@ func New(cfg Config) *Dialer {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	if cfg.Resolve == nil {
+		cfg.Resolve = lookup
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	return &Dialer{cfg: cfg}
 }
 
@@ -48,14 +63,19 @@ func (d *Dialer) PublicKey() ssh.PublicKey { return d.cfg.Signer.PublicKey() }
 
 // AuthorizedKey returns the bastion's key as a line of authorized_keys without options.
 func (d *Dialer) AuthorizedKey() string {
-	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(d.PublicKey()))) + " sallyport"
+	return keyLine(d.PublicKey()) + " sallyport"
 }
 
 // Upstream is an open connection to a target, logged in.
 type Upstream struct {
 	ssh.Conn
 	closed chan struct{}
+	take   atomic.Pointer[func(ssh.NewChannel) bool]
 }
+
+// OnChannel sets who takes the channels that the target opens; until then, and when take says no, they
+// are refused. take must not wait for anything but the target.
+func (u *Upstream) OnChannel(take func(ssh.NewChannel) bool) { u.take.Store(&take) }
 
 // Done is closed when the connection has ended.
 func (u *Upstream) Done() <-chan struct{} { return u.closed }
@@ -71,14 +91,19 @@ func (e *Error) Error() string { return e.Public }
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Dial connects to t, verifies its host key and logs in as account. Every error is an *[Error].
-func (d *Dialer) Dial(ctx context.Context, t store.Target, account string) (*Upstream, error) {
-	conn, chans, reqs, err := d.connect(ctx, t, account, []ssh.AuthMethod{ssh.PublicKeys(d.cfg.Signer)})
+// Dial connects to t, verifies its host key and logs in as account, for who. Every error is an
+// *[Error].
+func (d *Dialer) Dial(ctx context.Context, t store.Target, account string, who Who) (*Upstream, error) {
+	credential, err := d.credential(ctx, t, account, who)
+	if err != nil {
+		return nil, &Error{Public: fmt.Sprintf("cannot log in to %s (%s): %s", t.Name, t.Address, credentialReason(err)), Err: err}
+	}
+	conn, chans, reqs, err := d.connect(ctx, t, account, credential)
 	if err != nil {
 		return nil, err
 	}
 	u := &Upstream{Conn: conn, closed: make(chan struct{})}
-	go d.refuseChannels(t, chans)
+	go d.channels(u, t, chans)
 	go answerRequests(reqs)
 	go func() {
 		_ = conn.Wait()
@@ -93,8 +118,7 @@ func (d *Dialer) connect(ctx context.Context, t store.Target, account string, au
 	fail := func(err error) error {
 		return &Error{Public: fmt.Sprintf("cannot reach %s (%s): %s", t.Name, t.Address, reason(err)), Err: err}
 	}
-	dialer := net.Dialer{KeepAlive: 15 * time.Second}
-	tcp, err := dialer.DialContext(ctx, "tcp", t.Address)
+	tcp, err := d.dial(ctx, t.Address)
 	if err != nil {
 		return nil, nil, nil, fail(err)
 	}
@@ -120,9 +144,16 @@ func (d *Dialer) connect(ctx context.Context, t store.Target, account string, au
 		if check.err != nil {
 			return nil, nil, nil, check.err
 		}
-		if strings.Contains(err.Error(), "unable to authenticate") {
+		if noCertificate(t, err) {
 			return nil, nil, nil, &Error{
-				Public: fmt.Sprintf("%s (%s) refuses the bastion's key for account %s. Operators: sallyport target onboard %s", t.Name, t.Address, account, t.Name),
+				Public: fmt.Sprintf("%s (%s) shows no host certificate, and only those of its CA are taken. Operators: HostCertificate in its sshd_config, or sallyport target update %s --host-key", t.Name, t.Address, t.Name),
+				Err:    err,
+			}
+		}
+		if strings.Contains(err.Error(), "unable to authenticate") {
+			proof, _ := login(t, account)
+			return nil, nil, nil, &Error{
+				Public: fmt.Sprintf("%s (%s) refuses %s for account %s. Operators: sallyport target onboard %s", t.Name, t.Address, proof, account, t.Name),
 				Err:    err,
 			}
 		}
@@ -145,6 +176,10 @@ func reason(err error) string {
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return "timed out"
 	}
+	var deny *errDenied
+	if errors.As(err, &deny) {
+		return deny.Error()
+	}
 	var dns *net.DNSError
 	if errors.As(err, &dns) {
 		return "its name is not known here"
@@ -152,10 +187,28 @@ func reason(err error) string {
 	return audit.Escape(strings.TrimPrefix(err.Error(), "ssh: "))
 }
 
-// refuseChannels turns away every channel that a target opens: nobody asked for one.
-func (d *Dialer) refuseChannels(t store.Target, chans <-chan ssh.NewChannel) {
+// credentialReason says why the bastion has nothing to log in with, and nothing of secrets.
+func credentialReason(err error) string {
+	if errors.Is(err, store.ErrUnavailable) {
+		return "its credential cannot be read just now; try again in a minute"
+	}
+	return audit.Escape(err.Error())
+}
+
+// maxRefusedEvents bounds the audit events that a target can cause in one connection.
+const maxRefusedEvents = 100
+
+// channels hands on the channels that a target opens, and turns away those that nobody asked for.
+func (d *Dialer) channels(u *Upstream, t store.Target, chans <-chan ssh.NewChannel) {
+	refused := 0
 	for c := range chans {
+		if take := u.take.Load(); take != nil && (*take)(c) {
+			continue
+		}
 		_ = c.Reject(ssh.Prohibited, "not requested")
+		if refused++; refused > maxRefusedEvents {
+			continue
+		}
 		_ = d.cfg.Audit.Emit(context.Background(), audit.Event{
 			Type: audit.ChannelRefused, Result: audit.Refused, Target: t.Name,
 			Reason: "the target opened a channel that nobody asked for", Detail: map[string]string{"type": c.ChannelType()},

@@ -385,14 +385,13 @@ func (c *checker) targets(ctx context.Context, st *store.Store) {
 		c.ok("targets", "none yet")
 		return
 	}
-	own, err := sharedSigner(ctx, st, upstreamKeyName)
+	quiet := slog.New(slog.DiscardHandler) // the rows are written all the same
+	log := auditlog.New(auditlog.Config{Sink: st.Audit, Logger: quiet, Node: string(c.cfg.Node)})
+	dialer, err := newDialer(ctx, c.cfg, upstream.Config{Store: st, Audit: log, Log: quiet})
 	if err != nil {
 		c.fail("targets", "bring back the key ring that this database was made with", "%v", err)
 		return
 	}
-	quiet := slog.New(slog.DiscardHandler) // the rows are written all the same
-	log := auditlog.New(auditlog.Config{Sink: st.Audit, Logger: quiet, Node: string(c.cfg.Node)})
-	dialer := upstream.New(upstream.Config{Store: st, Audit: log, Signer: own, Log: quiet})
 	for _, t := range list {
 		account := "root"
 		if len(t.Accounts) > 0 {

@@ -139,13 +139,13 @@ func exportCommand(g *globals) *cobra.Command {
 }
 
 func explainCommand(g *globals) *cobra.Command {
-	var who, target, account, from, channel, at string
+	var who, target, account, from, channel, to, at string
 	c := action(g, "explain --user LOGIN --target NAME", "Tell what the rules decide, and why", cobra.NoArgs, func(c *cobra.Command, api *client, _ []string) error {
 		if who == "" || target == "" {
-			return usage("Usage: "+c.UseLine()+" [--account NAME] [--from ADDRESS] [--channel WORD] [--at TIME]", "say who wants to go where: --user and --target")
+			return usage("Usage: "+c.UseLine()+" [--account NAME] [--from ADDRESS] [--channel WORD [--to HOST:PORT]] [--at TIME]", "say who wants to go where: --user and --target")
 		}
 		q := url.Values{"user": {who}, "target": {target}}
-		for name, value := range map[string]string{"account": account, "from": from, "channel": channel} {
+		for name, value := range map[string]string{"account": account, "from": from, "channel": channel, "to": to} {
 			if value != "" {
 				q.Set(name, value)
 			}
@@ -175,6 +175,7 @@ func explainCommand(g *globals) *cobra.Command {
 	f.StringVar(&account, "account", "", "account on the target (default: the first that is allowed)")
 	f.StringVar(&from, "from", "", "address that the person comes from (default: unknown)")
 	f.StringVar(&channel, "channel", "", "channel word, such as shell or sftp (default: any)")
+	f.StringVar(&to, "to", "", "where a forward goes, such as db.example:5432")
 	f.StringVar(&at, "at", "", "time (default: now)")
 	return c
 }

@@ -15,17 +15,19 @@ import (
 
 	"sallyport/admin"
 	"sallyport/audit"
+	"sallyport/store"
 )
 
 func targetCommand(g *globals) *cobra.Command {
 	return group("target", "Hosts behind the bastion",
-		targetAddCommand(g), targetListCommand(g), targetShowCommand(g), targetDeleteCommand(g),
+		targetAddCommand(g), targetListCommand(g), targetShowCommand(g), targetUpdateCommand(g), targetDeleteCommand(g),
 		targetOnboardCommand(g), targetCheckCommand(g), targetSSHConfigCommand(g))
 }
 
 func targetAddCommand(g *globals) *cobra.Command {
 	var in admin.NewTarget
 	var labels []string
+	var password string
 	var tofu, yes bool
 	c := action(g, "add NAME", "Put a host behind the bastion", cobra.ExactArgs(1), func(c *cobra.Command, api *client, args []string) error {
 		in.Name = args[0]
@@ -33,7 +35,15 @@ func targetAddCommand(g *globals) *cobra.Command {
 		if in.Labels, err = parseLabels(labels); err != nil {
 			return err
 		}
+		if in.Password, err = g.targetPassword(password, &in.Credential); err != nil {
+			return err
+		}
+		if len(in.HostCAs) > 0 {
+			in.HostKeyMode = store.HostCA
+		}
 		switch {
+		case len(in.HostCAs) > 0 && (tofu || len(in.HostKeys) > 0):
+			return usage("Give one of them.", "--host-ca excludes --tofu and --host-key")
 		case in.Address == "":
 			return usage("Give it: --address 10.0.0.5:22", "the address of %s is missing", audit.Escape(in.Name))
 		case tofu && len(in.HostKeys) > 0:
@@ -53,6 +63,8 @@ func targetAddCommand(g *globals) *cobra.Command {
 	f.StringVar(&in.Address, "address", "", "host:port (port 22 when absent)")
 	f.StringArrayVar(&in.Accounts, "account", nil, "account on the target, may be repeated; the first is the default")
 	f.StringArrayVar(&in.HostKeys, "host-key", nil, "host key, such as 'ssh-ed25519 AAAA…', may be repeated")
+	f.StringArrayVar(&in.HostCAs, "host-ca", nil, "key that signs the host's certificate, such as 'ssh-ed25519 AAAA…', may be repeated; nothing else is taken then")
+	credentialFlags(c, &in.Credential, &password)
 	f.BoolVar(&tofu, "tofu", false, "ask the host for its key now, show the fingerprint, and trust it after a yes")
 	f.BoolVar(&yes, "yes", false, "with --tofu: trust the key without asking")
 	f.StringArrayVar(&labels, "label", nil, "key=value that rules can speak of, may be repeated")
@@ -111,7 +123,10 @@ func targetListCommand(g *globals) *cobra.Command {
 }
 
 func hostKeyState(t admin.Target) string {
-	if len(t.HostKeys) == 0 {
+	switch {
+	case t.HostKeyMode == store.HostCA:
+		return "certificate"
+	case len(t.HostKeys) == 0:
 		return "not seen yet"
 	}
 	return t.HostKeys[0].Fingerprint
@@ -138,6 +153,13 @@ func targetShowCommand(g *globals) *cobra.Command {
 			kind, _, _ := strings.Cut(k.Key, " ")
 			pairs = append(pairs, "host key", kind+" "+k.Fingerprint)
 		}
+		for _, k := range t.HostCAs {
+			pairs = append(pairs, "host CA", k.Fingerprint)
+		}
+		for _, k := range t.RevokedKeys {
+			pairs = append(pairs, "revoked key", k.Fingerprint)
+		}
+		pairs = append(pairs, "credential", t.Credential)
 		lockout := "the general setting"
 		if t.Lockout > 0 {
 			lockout = itoa(t.Lockout) + " failures"
@@ -164,7 +186,7 @@ func targetDeleteCommand(g *globals) *cobra.Command {
 
 func targetOnboardCommand(g *globals) *cobra.Command {
 	var account string
-	c := action(g, "onboard NAME", "Print the authorized_keys line that lets the bastion in", cobra.ExactArgs(1),
+	c := action(g, "onboard NAME", "Print what lets the bastion in: a line of authorized_keys, or the CA of its certificates", cobra.ExactArgs(1),
 		func(c *cobra.Command, api *client, args []string) error {
 			q := url.Values{}
 			if account != "" {
@@ -186,7 +208,18 @@ func targetOnboardCommand(g *globals) *cobra.Command {
 // showOnboarding prints the line, which is the same for all accounts, as data, and how to install it
 // for people.
 func (g *globals) showOnboarding(o admin.Onboarding) error {
-	if len(o.AuthorizedKeys) == 0 {
+	if o.Warning != "" {
+		defer g.say("\nWarning: %s", audit.Escape(o.Warning))
+	}
+	switch {
+	case o.UserCA != nil:
+		g.say("On %s (%s), put this line into /etc/ssh/sallyport-user-ca.pub, these into sshd_config, and reload sshd:\n\n%s\n\nThen see that it works: sallyport target check %s",
+			o.Target, o.Address, indented(o.UserCA.Config), o.Target)
+		return printLine(g.Out, o.UserCA.PublicKey)
+	case o.Credential == store.CredentialPassword:
+		g.say("The bastion logs in to %s (%s) with a password: nothing has to be put there. See that it works: sallyport target check %s", o.Target, o.Address, o.Target)
+		return nil
+	case len(o.AuthorizedKeys) == 0:
 		return failed("Name one: --account NAME", "target %s has no accounts", audit.Escape(o.Target))
 	}
 	line := o.AuthorizedKeys[0].Line
@@ -194,9 +227,6 @@ func (g *globals) showOnboarding(o admin.Onboarding) error {
 		g.say("On %s (%s), as %s, paste this:\n\n  %s\n", o.Target, o.Address, k.Account, installCommand(k.Line))
 	}
 	g.say("It adds this line to ~/.ssh/authorized_keys. Then see that it works: sallyport target check %s", o.Target)
-	if o.Warning != "" {
-		g.say("\nWarning: %s", audit.Escape(o.Warning))
-	}
 	return printLine(g.Out, audit.Escape(line))
 }
 

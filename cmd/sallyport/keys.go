@@ -22,6 +22,7 @@ import (
 const (
 	hostKeyName     = "host-key/ed25519"
 	upstreamKeyName = "upstream-key/ed25519"
+	userCAName      = "user-ca/ed25519" // signs certificates with which the bastion logs in to targets
 )
 
 // sharedSigner returns the SSH key of a name. Whichever node asks first makes it; all get the same.

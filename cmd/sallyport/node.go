@@ -212,12 +212,41 @@ func (n *node) openEngines(ctx context.Context) error {
 	if n.HostKey, err = sharedSigner(ctx, n.Store, hostKeyName); err != nil {
 		return err
 	}
-	own, err := sharedSigner(ctx, n.Store, upstreamKeyName)
-	if err != nil {
-		return err
+	n.Dialer, err = newDialer(ctx, n.cfg, upstream.Config{Store: n.Store, Audit: n.Audit, Log: n.log, Listeners: n.listeners})
+	return err
+}
+
+// newDialer completes c with the keys that all nodes share, and the bastion's addresses.
+func newDialer(ctx context.Context, cfg *config.Config, c upstream.Config) (*upstream.Dialer, error) {
+	var err error
+	if c.Signer, err = sharedSigner(ctx, c.Store, upstreamKeyName); err != nil {
+		return nil, err
 	}
-	n.Dialer = upstream.New(upstream.Config{Store: n.Store, Audit: n.Audit, Signer: own, Log: n.log})
-	return nil
+	if c.CA, err = sharedSigner(ctx, c.Store, userCAName); err != nil {
+		return nil, err
+	}
+	c.Addresses = addressList(cfg)
+	return upstream.New(c), nil
+}
+
+// addressList is the bastion's addresses as targets see them.
+func addressList(cfg *config.Config) []string {
+	var list []string
+	for _, a := range cfg.SSH.Addresses {
+		list = append(list, a.String())
+	}
+	return list
+}
+
+// listeners are the addresses at which this node itself answers.
+func (n *node) listeners() []net.Addr {
+	var list []net.Addr
+	for _, l := range []net.Listener{n.ssh, n.web} {
+		if l != nil {
+			list = append(list, l.Addr())
+		}
+	}
+	return list
 }
 
 func lockout(l config.Lockout) policy.Lockout {
@@ -229,12 +258,9 @@ func lockout(l config.Lockout) policy.Lockout {
 
 func (n *node) openDoors() (err error) {
 	g := n.cfg.Guard
-	var suffixes, addresses []string
+	var suffixes []string
 	for _, s := range n.cfg.SSH.LoginSuffixes {
 		suffixes = append(suffixes, string(s))
-	}
-	for _, a := range n.cfg.SSH.Addresses {
-		addresses = append(addresses, a.String())
 	}
 	n.bastion, err = bastion.New(bastion.Config{
 		Engine: n.Engine, Store: n.Store, Sessions: n.Sessions, Dialer: n.Dialer, Audit: n.Audit, HostKeys: []ssh.Signer{n.HostKey},
@@ -249,7 +275,7 @@ func (n *node) openDoors() (err error) {
 	}
 	n.admin, err = admin.New(admin.Config{
 		Store: n.Store, Engine: n.Engine, Sessions: n.Sessions, Dialer: n.Dialer, Recorder: n.Recorder, Audit: n.Audit,
-		Keys: n.otherKeys, Addresses: addresses, SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
+		Keys: n.otherKeys, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
 		Proxies: config.Prefixes(n.cfg.Web.Proxies), Demo: n.opts.Demo, Version: version, Node: string(n.cfg.Node), Log: n.log,
 	})
 	return err

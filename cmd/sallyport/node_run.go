@@ -213,12 +213,14 @@ func (n *node) housekeeping(ctx context.Context) {
 	defer often.Stop()
 	defer seldom.Stop()
 	failing := false
+	var memory memoryWatch
 	for {
 		var err error
 		select {
 		case <-ctx.Done():
 			return
 		case <-often.C:
+			memory.look()
 			err = n.Engine.Housekeeping(ctx)
 		case <-seldom.C:
 			err = n.Store.Purge(ctx)

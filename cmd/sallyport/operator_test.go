@@ -29,8 +29,14 @@ type operated struct {
 // startOperated starts a server as serve does, on ports of its own.
 func startOperated(t *testing.T) *operated {
 	t.Helper()
+	return startOperatedAt(t, "192.0.2.10")
+}
+
+// startOperatedAt starts a server that targets see come from address.
+func startOperatedAt(t *testing.T, address string) *operated {
+	t.Helper()
 	dir := t.TempDir()
-	text := "node: n1\ndata: " + dir + "\nssh: {listen: \"127.0.0.1:0\", addresses: [192.0.2.10]}\nweb: {listen: \"127.0.0.1:0\"}\nrecordings: {reserve: 1KiB}\n"
+	text := "node: n1\ndata: " + dir + "\nssh: {listen: \"127.0.0.1:0\", addresses: [" + address + "]}\nweb: {listen: \"127.0.0.1:0\"}\nrecordings: {reserve: 1KiB}\n"
 	cfg, err := config.Parse(filepath.Join(dir, "sallyport.yaml"), []byte(text))
 	noError(t, err)
 	_, err = seal.LoadOrCreate(string(cfg.Keys.Ring))

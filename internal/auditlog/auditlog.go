@@ -54,23 +54,37 @@ func New(cfg Config) *Log {
 // could not be written yet: a caller that is about to let somebody in must refuse; the event itself
 // is kept in memory and written by [Log.Flush] when the database is back.
 func (l *Log) Emit(ctx context.Context, e audit.Event) error {
-	id, err := uuid.NewV7()
+	e, err := l.Complete(e)
 	if err != nil {
-		return fmt.Errorf("making an id for audit event %s: %w", e.Type, err)
+		return err
 	}
-	e.ID = id.String()
-	e.Time = l.cfg.Now().UTC().Truncate(time.Millisecond)
-	if e.Node == "" {
-		e.Node = l.cfg.Node
-	}
-	e = e.Escaped()
-	l.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "audit", slog.Any("event", e))
+	l.Print(ctx, e)
 	// The event must be kept even if whoever caused it has hung up meanwhile.
 	if err := l.cfg.Sink.Append(context.WithoutCancel(ctx), e); err != nil {
 		l.keep(e)
 		return fmt.Errorf("writing audit event %s: %w", e.Type, err)
 	}
 	return nil
+}
+
+// Complete returns e with id, time and node, escaped: for who writes the row in a transaction of their
+// own, and after it calls [Log.Print]. Everybody else calls [Log.Emit].
+func (l *Log) Complete(e audit.Event) (audit.Event, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return e, fmt.Errorf("making an id for audit event %s: %w", e.Type, err)
+	}
+	e.ID = id.String()
+	e.Time = l.cfg.Now().UTC().Truncate(time.Millisecond)
+	if e.Node == "" {
+		e.Node = l.cfg.Node
+	}
+	return e.Escaped(), nil
+}
+
+// Print writes the JSON line of a complete event.
+func (l *Log) Print(ctx context.Context, e audit.Event) {
+	l.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "audit", slog.Any("event", e))
 }
 
 func (l *Log) keep(e audit.Event) {

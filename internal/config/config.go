@@ -55,7 +55,7 @@ type SSH struct {
 	Listen Listen `yaml:"listen"`
 	// Peers that speak for clients by the PROXY protocol, such as a load balancer. Nobody else may.
 	ProxyProtocolFrom []Network `yaml:"proxy-protocol-from"`
-	// Addresses of this bastion as targets see them; they go into from="…" of authorized_keys on the targets.
+	// Addresses of this bastion as targets see them; they go into from="…" of authorized_keys on the targets, and into certificates.
 	Addresses []Address `yaml:"addresses"`
 	// Suffixes that are cut off login names, so that alice@example.org@web1 is alice on web1.
 	LoginSuffixes []Name `yaml:"login-suffixes"`

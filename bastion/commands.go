@@ -1,0 +1,238 @@
+package bastion
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/auth"
+	"sallyport/policy"
+)
+
+// commandHelp is what help prints.
+const commandHelp = `ssh USER@BASTION                       a menu of what you may reach (on a terminal)
+ssh USER@TARGET@BASTION                straight to a target
+ssh USER@ACCOUNT@TARGET@BASTION        as a certain account
+ssh USER@BASTION targets [--json]      what you may reach
+ssh USER@BASTION whoami [--json]       who you are here, and how you proved it
+ssh USER@BASTION explain TARGET [ACCOUNT] [--json]
+                                       whether you may reach a target, and under which conditions
+ssh USER@BASTION help                  this text
+
+Exit status: 0 yes, 1 no or not now, 2 wrong usage.
+`
+
+// command answers a command of somebody who named no target. Data goes to stdout, words to people to
+// stderr.
+func (r *reception) command(line string) uint32 {
+	words := strings.Fields(line)
+	asJSON := slices.Contains(words, "--json")
+	words = slices.DeleteFunc(words, func(w string) bool { return w == "--json" })
+	if len(words) == 0 {
+		words = []string{""}
+	}
+	name, args := words[0], words[1:]
+	run, least, most := r.helpCommand, 0, 0
+	switch name {
+	case "targets":
+		run = r.targetsCommand
+	case "whoami":
+		run = r.whoamiCommand
+	case "explain":
+		run, least, most = r.explainCommand, 1, 2
+	case "help":
+	default:
+		user := audit.Escape(r.c.id.Login)
+		return r.fail(statusUsage, "no target was named, and %s is no command of the bastion. Type: ssh %s@TARGET@bastion COMMAND, or: ssh %s@bastion help",
+			shorten(name), user, user)
+	}
+	if len(args) < least || len(args) > most || (asJSON && name == "help") {
+		return r.fail(statusUsage, "usage of %s: ssh %s@bastion help", name, audit.Escape(r.c.id.Login))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := r.c.s.cfg.Audit.Emit(ctx, r.opened(name)); err != nil {
+		return r.fail(statusNo, "the audit log cannot be written; try again in a minute.")
+	}
+	return run(ctx, args, asJSON)
+}
+
+// shorten keeps what a stranger typed on one short line.
+func shorten(s string) string {
+	if s = audit.Escape(s); len([]rune(s)) > 40 {
+		s = string([]rune(s)[:40]) + "..."
+	}
+	return s
+}
+
+func (r *reception) helpCommand(context.Context, []string, bool) uint32 {
+	r.print(commandHelp)
+	return statusOK
+}
+
+// print writes data; a terminal wants its lines ended by CR LF.
+func (r *reception) print(text string) {
+	if r.term {
+		text = strings.ReplaceAll(text, "\n", "\r\n")
+	}
+	_, _ = r.ch.Write([]byte(text))
+}
+
+func (r *reception) printJSON(v any) uint32 {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return r.fail(statusNo, "the answer cannot be written.")
+	}
+	r.print(string(b) + "\n")
+	return statusOK
+}
+
+// table prints rows in columns; empty cells are "-".
+func (r *reception) table(rows ...[]string) {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
+	for _, row := range rows {
+		for i, cell := range row {
+			if row[i] = audit.Escape(cell); cell == "" {
+				row[i] = "-"
+			}
+		}
+		_, _ = fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	_ = w.Flush()
+	r.print(b.String())
+}
+
+// reachable is a line of targets.
+type reachable struct {
+	Login    string            `json:"login"` // what to put before @bastion
+	Target   string            `json:"target"`
+	Account  string            `json:"account"`
+	Channels []string          `json:"channels"`
+	Labels   map[string]string `json:"labels"`
+}
+
+func (r *reception) targetsCommand(ctx context.Context, _ []string, asJSON bool) uint32 {
+	reach, err := r.c.s.cfg.Engine.Reach(ctx, r.c.id, r.c.source)
+	if err != nil {
+		return r.failed("listing what a person may reach", err)
+	}
+	list, rows := []reachable{}, [][]string{{"TARGET", "ACCOUNT", "CHANNELS", "LABELS"}}
+	for _, d := range reach {
+		list = append(list, reachable{
+			Login:  Login{User: r.c.id.Login, Account: d.Account, Target: d.Target.Name}.String(),
+			Target: d.Target.Name, Account: d.Account, Channels: d.Channels, Labels: d.Target.Labels,
+		})
+		rows = append(rows, []string{d.Target.Name, d.Account, strings.Join(d.Channels, ","), labels(d.Target.Labels)})
+	}
+	switch {
+	case asJSON:
+		return r.printJSON(list)
+	case len(list) == 0:
+		return r.fail(statusOK, "no target is open to you from here. Ask an operator, who can see why with: sallyport explain --user %s --target NAME",
+			audit.Escape(r.c.id.Login))
+	}
+	r.table(rows...)
+	return statusOK
+}
+
+// failed notes what did not work and tells the person so.
+func (r *reception) failed(what string, err error) uint32 {
+	var refused *auth.Refused
+	if errors.As(err, &refused) {
+		return r.fail(statusNo, "%s", refused.Public)
+	}
+	r.c.s.cfg.Log.Error(what, "user", r.c.id.Login, "error", err)
+	return r.fail(statusNo, "the rules cannot be read just now; try again in a minute.")
+}
+
+// whoami is the answer to whoami.
+type whoami struct {
+	User    string     `json:"user"`
+	Name    string     `json:"name,omitempty"`
+	Groups  []string   `json:"groups"`
+	Source  string     `json:"source"`
+	Factors []string   `json:"factors"`
+	CodeAt  *time.Time `json:"code_at"` // null: no code was asked for
+}
+
+func (r *reception) whoamiCommand(_ context.Context, _ []string, asJSON bool) uint32 {
+	id := r.c.id
+	me := whoami{User: id.Login, Name: id.Name, Groups: append([]string{}, id.Groups...), Source: r.c.source.String(), Factors: append([]string{}, id.Factors...)}
+	code := ""
+	if !id.CodeAt.IsZero() {
+		at := id.CodeAt.UTC().Truncate(time.Second)
+		me.CodeAt, code = &at, at.Format(time.RFC3339)
+	}
+	if asJSON {
+		return r.printJSON(me)
+	}
+	r.table([]string{"user", me.User}, []string{"name", me.Name}, []string{"groups", strings.Join(me.Groups, " ")},
+		[]string{"source", me.Source}, []string{"proved", strings.Join(me.Factors, " ")}, []string{"code at", code})
+	return statusOK
+}
+
+// explanation is the answer to explain.
+type explanation struct {
+	Allow     bool     `json:"allow"`
+	Reason    string   `json:"reason,omitempty"` // why not
+	Target    string   `json:"target"`
+	Account   string   `json:"account,omitempty"`
+	Rule      string   `json:"rule,omitempty"`
+	Channels  []string `json:"channels,omitempty"`
+	Code      string   `json:"code,omitempty"`
+	Recording string   `json:"recording,omitempty"`
+	Limits    string   `json:"limits,omitempty"`
+}
+
+func (r *reception) explainCommand(ctx context.Context, args []string, asJSON bool) uint32 {
+	q := auth.Request{Target: args[0], Source: r.c.source}
+	if len(args) > 1 {
+		q.Account = args[1]
+	}
+	d, err := r.c.s.cfg.Engine.Preview(ctx, r.c.id, q)
+	if err != nil {
+		return r.failed("asking the rules", err)
+	}
+	// Of a refusal nothing is told but its text: it does not show which targets there are.
+	x, status := explanation{Target: q.Target, Account: q.Account, Reason: d.Refusal}, uint32(statusNo)
+	if d.Allow {
+		x = explanation{Allow: true, Target: d.Target.Name, Account: d.Account, Rule: d.Rule, Channels: d.Channels,
+			Code: d.Code.String(), Recording: d.Recording.String(), Limits: limits(d.Limits)}
+		status = statusOK
+	}
+	switch {
+	case asJSON:
+		if failed := r.printJSON(x); failed != statusOK {
+			return failed
+		}
+	case !x.Allow:
+		r.table([]string{"allowed", "no"}, []string{"reason", x.Reason})
+	default:
+		r.table([]string{"allowed", "yes"}, []string{"target", x.Target}, []string{"account", x.Account}, []string{"rule", x.Rule},
+			[]string{"channels", strings.Join(x.Channels, " ")}, []string{"code", x.Code}, []string{"recording", x.Recording},
+			[]string{"limits", x.Limits})
+	}
+	return status
+}
+
+// limits gives those that are set in words.
+func limits(l policy.Limits) string {
+	var list []string
+	if l.Idle > 0 {
+		list = append(list, "idle "+l.Idle.String())
+	}
+	if l.Max > 0 {
+		list = append(list, "max "+l.Max.String())
+	}
+	if l.Sessions > 0 {
+		list = append(list, fmt.Sprintf("sessions %d", l.Sessions))
+	}
+	return strings.Join(list, ", ")
+}

@@ -1,0 +1,203 @@
+package bastion
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/policy"
+	"sallyport/session"
+)
+
+// directTCPIP is the payload of a direct-tcpip open (RFC 4254, section 7.2).
+type directTCPIP struct {
+	Host       string
+	Port       uint32
+	OriginHost string
+	OriginPort uint32
+}
+
+// directStreamLocal is the payload of a direct-streamlocal@openssh.com open (OpenSSH PROTOCOL, 2.4).
+type directStreamLocal struct {
+	Path      string
+	Reserved  string
+	Reserved2 uint32
+}
+
+// forward opens the session if this is the connection's first channel, and carries a connection that the
+// client wants through the target.
+func (c *connection) forward(nc ssh.NewChannel) {
+	asked, err := parseForward(nc)
+	if err != nil {
+		_ = nc.Reject(ssh.ConnectionFailed, err.Error())
+		c.reportRefused(err.Error(), "channel-type", nc.ChannelType())
+		return
+	}
+	s, refusal := c.open()
+	if s == nil {
+		_ = nc.Reject(ssh.Prohibited, refusal)
+		return
+	}
+	s.Forward(nc, asked)
+}
+
+func parseForward(nc ssh.NewChannel) (session.Asked, error) {
+	if nc.ChannelType() == "direct-streamlocal@openssh.com" {
+		var p directStreamLocal
+		if ssh.Unmarshal(nc.ExtraData(), &p) != nil || !strings.HasPrefix(p.Path, "/") || len(p.Path) > 255 || strings.ContainsRune(p.Path, 0) {
+			return session.Asked{}, errors.New("the socket must be named by its whole path")
+		}
+		if clean := strings.TrimPrefix(path.Clean(p.Path), "/var"); strings.HasPrefix(clean, "/run/ssh-unix-local/") { // of systemd-ssh-generator(8)
+			return session.Asked{}, errors.New(p.Path + " is the SSH server of the target, which is never forwarded to: use ssh user@target@bastion instead")
+		}
+		return session.Asked{Kinds: []string{policy.UnixForward}, To: p.Path, Payload: func(string) []byte { return ssh.Marshal(p) }}, nil
+	}
+	var p directTCPIP
+	if ssh.Unmarshal(nc.ExtraData(), &p) != nil || p.Port == 0 || p.Port > 65535 {
+		return session.Asked{}, errors.New("the request for a forward is malformed")
+	}
+	host, err := normalHost(p.Host)
+	if err != nil {
+		return session.Asked{}, err
+	}
+	return session.Asked{
+		// The channel says the same for ssh -L and ssh -D, so either word of a rule allows it.
+		Kinds: []string{policy.LocalForward, policy.Dynamic},
+		To:    net.JoinHostPort(host, strconv.Itoa(int(p.Port))),
+		Payload: func(to string) []byte {
+			p.Host, _, _ = net.SplitHostPort(to)
+			return ssh.Marshal(p)
+		},
+	}, nil
+}
+
+// normalHost gives a name without the last dot, or an address in the form that everybody reads alike.
+// The target would take 127.1, 0x7f000001 and ::ffff:127.0.0.1 for one address; so must the rules.
+func normalHost(host string) (string, error) {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		if addr.Zone() != "" {
+			return "", errors.New("an address with a zone cannot be forwarded to")
+		}
+		return addr.Unmap().String(), nil
+	}
+	if addr, ok := numericAddr(host); ok {
+		return addr.String(), nil
+	}
+	host = strings.TrimSuffix(host, ".")
+	other := func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_' || r == '.')
+	}
+	if host == "" || len(host) > 253 || strings.ContainsFunc(host, other) {
+		return "", errors.New("the host to forward to is neither a name nor an address")
+	}
+	return host, nil
+}
+
+// numericAddr reads the forms of IPv4 addresses that inet_aton(3) knows: one to four numbers, each
+// decimal, octal or hexadecimal, the last of which fills what is left.
+func numericAddr(host string) (netip.Addr, bool) {
+	parts := strings.Split(host, ".")
+	if len(parts) > 4 {
+		return netip.Addr{}, false
+	}
+	var v uint64
+	for i, part := range parts {
+		if part == "" || strings.ContainsAny(part, "_obOB") && !strings.HasPrefix(strings.ToLower(part), "0x") || strings.Contains(part, "_") {
+			return netip.Addr{}, false
+		}
+		n, err := strconv.ParseUint(part, 0, 32)
+		if err != nil {
+			return netip.Addr{}, false
+		}
+		if i == len(parts)-1 {
+			if n >= 1<<(8*(5-len(parts))) {
+				return netip.Addr{}, false
+			}
+			v |= n
+		} else if n > 255 {
+			return netip.Addr{}, false
+		} else {
+			v |= n << (8 * (3 - i))
+		}
+	}
+	return netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)}), true
+}
+
+// authorizeForward asks the rules for one channel. A destination that they allow is then held against
+// what no rule can allow: to is where the forward goes instead of the name that was asked for.
+func (c *connection) authorizeForward(ctx context.Context, target, kind, to string, g session.Grant) session.Grant {
+	if !g.Allowed || kind != policy.LocalForward && kind != policy.Dynamic {
+		return g
+	}
+	host, port, err := net.SplitHostPort(to)
+	n, err2 := strconv.ParseUint(port, 10, 16)
+	if err != nil || err2 != nil {
+		return session.Grant{Denied: true, Refusal: "the destination cannot be read"}
+	}
+	instead, refusal := c.s.destination(ctx, target, host, uint16(n))
+	if refusal != "" {
+		return session.Grant{Denied: true, Refusal: refusal}
+	}
+	if instead != host {
+		g.To = net.JoinHostPort(instead, port)
+	}
+	return g
+}
+
+// isForward tells the types of channels by which a client asks for a forward.
+func isForward(kind string) bool {
+	return kind == "direct-tcpip" || kind == "direct-streamlocal@openssh.com"
+}
+
+// globalRequests answers what clients ask of the connection as a whole, in order (RFC 4254, section 4).
+// Requests and channels come by two ways; a channel that waits in [connection.inOrder] goes on when the
+// requests that came before it are done.
+func (c *connection) globalRequests(reqs <-chan *ssh.Request) {
+	defer close(c.requestsOver)
+	for {
+		select {
+		case r, ok := <-reqs:
+			if !ok {
+				return
+			}
+			c.globalRequest(r)
+		case passed := <-c.barrier:
+			for n := len(reqs); n > 0; n-- {
+				if r, ok := <-reqs; ok {
+					c.globalRequest(r)
+				}
+			}
+			close(passed)
+		}
+	}
+}
+
+// inOrder returns when the global requests that came before are done.
+func (c *connection) inOrder() {
+	passed := make(chan struct{})
+	select {
+	case c.barrier <- passed:
+		<-passed
+	case <-c.requestsOver:
+	}
+}
+
+func (c *connection) globalRequest(r *ssh.Request) {
+	switch r.Type {
+	case "tcpip-forward", "streamlocal-forward@openssh.com", "cancel-tcpip-forward", "cancel-streamlocal-forward@openssh.com":
+		if s, _ := c.open(); s != nil {
+			s.ListenRequest(r)
+			return
+		}
+		c.reportRefused("no session could be opened for a remote forward", "request", r.Type)
+	}
+	if r.WantReply {
+		_ = r.Reply(false, nil) // for a keepalive, any answer is a sign of life
+	}
+}

@@ -1,0 +1,131 @@
+package bastion
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"sallyport/auth"
+	"sallyport/store"
+)
+
+func reach(names ...string) []auth.Decision {
+	var list []auth.Decision
+	for _, n := range names {
+		d := auth.Decision{Target: store.Target{Name: n, Labels: map[string]string{"env": "prod"}}, Account: "root"}
+		d.Allow, d.Channels = true, []string{"shell"}
+		list = append(list, d)
+	}
+	return list
+}
+
+// Ensure what was used last comes first and the rest keeps its order, and that what has no shell is left out.
+func TestChoicesLastUsedFirst(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	list := reach("web1", "web2", "web10", "files")
+	list[3].Channels = []string{"sftp"}
+	got := choices("alice", list, []store.Session{
+		{Target: "web10", Account: "root", Started: now}, {Target: "web2", Account: "other", Started: now}, {Target: "web2", Account: "root", Started: now.Add(-time.Hour)},
+		{Target: "web10", Account: "root", Started: now.Add(-2 * time.Hour)}, {Target: "gone", Account: "root", Started: now},
+	})
+	var names []string
+	for _, c := range got {
+		names = append(names, c.target)
+	}
+	if fmt.Sprint(names) != "[web10 web2 web1]" {
+		t.Errorf("got %v", names)
+	}
+}
+
+var sequence = regexp.MustCompile("\x1b\\[[0-9;?]*[a-zA-Z]")
+
+// Ensure that at any size the screen fills the window exactly and never a line more, and that the cursor's
+// line is on it.
+func TestPickerFitsWindow(t *testing.T) {
+	t.Parallel()
+	var names []string
+	for i := range 60 {
+		names = append(names, fmt.Sprintf("host%d%s", i, strings.Repeat("-long", i%8)), "名前"+strings.Repeat("長", i%20))
+	}
+	long := strings.Repeat("There is no target web1, or no rule lets you in from here. ", 3) + strings.Repeat("x", 300)
+	for _, size := range [][2]int{{80, 24}, {40, 10}, {20, 6}, {200, 60}, {81, 13}, {81, 14}} {
+		for _, message := range []string{"", "short", long} {
+			for _, filter := range []string{"", "host1", strings.Repeat("名", maxFilter), "nothing"} {
+				p := picker{user: "alice", cols: size[0], rows: size[1], now: time.Now(), colour: true}
+				p.fill(choices("alice", reach(names...), nil))
+				p.setFilter([]rune(filter))
+				p.message = message
+				for range 3 {
+					p.key(key{name: keyPageDown})
+				}
+				screen := p.screen()
+				lines := strings.Split(screen, "\r\n")
+				if len(lines) != size[1] {
+					t.Errorf("%v, filter %.10q, message %.10q: %d lines", size, filter, message, len(lines))
+				}
+				marked := 0
+				for _, l := range lines {
+					plain := sequence.ReplaceAllString(l, "")
+					if w := textWidth(plain); w >= size[0] {
+						t.Errorf("%v: %d columns in %q", size, w, plain)
+					}
+					if strings.HasPrefix(plain, "> ") {
+						marked++
+					}
+				}
+				if want := min(1, len(p.shown)); marked != want {
+					t.Errorf("%v: %d lines are marked, want %d", size, marked, want)
+				}
+			}
+		}
+	}
+}
+
+// Ensure keys are told apart however they arrive: one byte at a time, several at once, cut in the middle.
+func TestNextKey(t *testing.T) {
+	t.Parallel()
+	for _, x := range []struct {
+		in   string
+		want key
+		n    int
+	}{
+		{"a", key{char: 'a'}, 1}, {"éx", key{char: 'é'}, 2}, {"\xc3", key{}, 0}, {"\xff", key{}, 1}, {"\r", key{name: keyEnter}, 1},
+		{"\x7f", key{name: keyBackspace}, 1}, {"\x03", key{name: keyInterrupt}, 1}, {"\x1b", key{}, 0}, {"\x1b[", key{}, 0},
+		{"\x1b[A", key{name: keyUp}, 3}, {"\x1bOB", key{name: keyDown}, 3}, {"\x1bO", key{}, 0}, {"\x1b[1;5B", key{name: keyDown}, 6},
+		{"\x1b[5~", key{name: keyPageUp}, 4}, {"\x1b[200~x", key{}, 6}, {"\x1bx", key{name: keyEscape}, 1}, {"\x1b\x1b", key{name: keyEscape}, 1},
+		{"\x1b[" + strings.Repeat("1", 200), key{}, maxSequence}, {"\u202e", key{}, 3}, {"\u0085", key{}, 2},
+	} {
+		if got, n := nextKey([]byte(x.in), false); got != x.want || n != x.n {
+			t.Errorf("%q: got %+v, %d; want %+v, %d", x.in, got, n, x.want, x.n)
+		}
+	}
+	if got, n := nextKey([]byte("\x1b"), true); got.name != keyEscape || n != 1 {
+		t.Errorf("ESC alone: %+v, %d", got, n)
+	}
+}
+
+// Ensure nothing that can be typed is stuck or brings the list out of its bounds.
+func FuzzPicker(f *testing.F) {
+	f.Add([]byte("web\x7f\x1b[A\x1b[B\x1b[6~\x17\x15"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		p := picker{user: "alice", cols: 40, rows: 10}
+		p.fill(choices("alice", reach("web1", "web2", "web10"), nil))
+		for len(in) > 0 {
+			k, n := nextKey(in, true)
+			if n <= 0 || n > len(in) {
+				t.Fatalf("%q: %d bytes", in, n)
+			}
+			in = in[n:]
+			if p.key(k) == wishOpen {
+				_ = p.shown[p.cursor]
+			}
+			if s := p.screen(); !utf8.ValidString(s) || strings.Count(s, "\r\n") != 9 {
+				t.Fatalf("screen: %q", s)
+			}
+		}
+	})
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/admin"
+	"sallyport/internal/testenv"
+)
+
+// person adds alice, who comes with a key and needs no code from here, and returns her ssh.
+func (o *operated) person(target string) *testenv.OpenSSH {
+	o.t.Helper()
+	key := filepath.Join(o.dir, "alice")
+	testenv.Run(o.t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key)
+	o.ok("user", "add", "alice", "--group", "ops", "--password-file", o.file("password", "correct horse battery\n"))
+	pub, err := os.ReadFile(key + ".pub")
+	noError(o.t, err)
+	o.ok("user", "key", "add", "alice", strings.TrimSpace(string(pub)))
+	o.ok("token", "add", "alice")
+	o.ok("apply", "-f", o.file("rules.yaml", "version: 1\nrules:\n  - {name: ops, users: ['group:ops'], targets: ['*'], from: [127.0.0.1], code: none}\n"))
+	return &testenv.OpenSSH{Addr: o.node.ssh.Addr().String(), Login: "alice@" + target, KeyFile: key}
+}
+
+// A person goes through the bastion to a target that trusts its CA, by what onboard prints, and the
+// target's log tells who it was.
+func TestCertificateTarget(t *testing.T) {
+	t.Parallel()
+	o := startOperatedAt(t, "127.0.0.1")
+	ca := strings.TrimSpace(o.ok("ca", "show"))
+	file := filepath.Join(t.TempDir(), "ca.pub")
+	noError(t, os.WriteFile(file, []byte(ca+"\n"), 0o600))
+	sshd := testenv.StartSSHD(t, "TrustedUserCAKeys "+file)
+	o.ok("target", "add", "web1", "--address", sshd.Addr, "--account", sshd.Account, "--host-key", sshd.HostKey, "--credential", "certificate")
+	c := o.person("web1")
+	r := o.run("target", "onboard", "web1")
+	if r.code != 0 || strings.TrimSpace(r.out) != ca || !strings.Contains(r.err, "TrustedUserCAKeys") {
+		t.Errorf("onboard: %+v", r)
+	}
+	if out := o.ok("target", "check", "web1"); !strings.Contains(out, "the bastion's certificate opens account") {
+		t.Errorf("check: %q", out)
+	}
+	out, errs, status := c.Output(t, "echo through; exit 7")
+	if out != "through\n" || status != 7 {
+		t.Fatalf("ssh: %q %q %d", out, errs, status)
+	}
+	sessions := object[[]admin.Session](o, "session", "list")
+	if len(sessions) != 1 || !strings.Contains(sshd.Log(), "ID alice/"+sessions[0].ID) {
+		t.Errorf("sessions %+v, the target's log:\n%s", sessions, sshd.Log())
+	}
+}
+
+// A rebuilt host: refused with the reason, approved from the inbox, reachable again.
+func TestRebuiltTarget(t *testing.T) {
+	t.Parallel()
+	o := startOperatedAt(t, "127.0.0.1")
+	sshd := testenv.StartSSHD(t)
+	o.ok("target", "add", "web1", "--address", sshd.Addr, "--account", sshd.Account, "--host-key", testHostKey, "--label", "env=prod", "--credential", "own-key")
+	c := o.person("web1")
+	line := strings.TrimSpace(o.ok("target", "onboard", "web1"))
+	if !strings.Contains(line, `from="127.0.0.1",restrict,pty ssh-ed25519 `) || !strings.HasSuffix(line, " sallyport-web1") {
+		t.Errorf("onboard prints %q", line)
+	}
+	sshd.Authorize(line)
+	if out, errs, status := c.Output(t, "echo in"); out != "" || status != 255 || !strings.Contains(errs, "HAS CHANGED") || !strings.Contains(errs, "sallyport hostkey approve web1") {
+		t.Errorf("ssh to a changed host: %q %q %d", out, errs, status)
+	}
+	if out := o.ok("hostkey", "list", "--label", "env=prod"); !strings.Contains(out, "web1") {
+		t.Errorf("hostkey list: %q", out)
+	}
+	if out := o.ok("hostkey", "list", "--label", "env=test"); strings.Contains(out, "web1") {
+		t.Errorf("hostkey list of another label: %q", out)
+	}
+	o.fails(2, "hostkey", "approve")
+	o.fails(1, "hostkey", "approve", "db1", "--yes")
+	o.fails(1, "hostkey", "approve", "web1") // nobody at a terminal says yes
+	o.ok("hostkey", "approve", "--label", "env=prod", "--yes")
+	if out, errs, status := c.Output(t, "echo in"); out != "in\n" || status != 0 {
+		t.Errorf("ssh after the approval: %q %q %d", out, errs, status)
+	}
+	o.ok("target", "check", "web1")
+	x := object[admin.Target](o, "target", "update", "web1", "--host-key", testHostKey, "--account", sshd.Account, "--label", "env=test")
+	if len(x.HostKeys) != 1 || x.Labels["env"] != "test" || x.Credential != "own-key" {
+		t.Errorf("target update: %+v", x)
+	}
+	o.fails(2, "target", "update", "web1")
+	o.fails(1, "target", "check", "web1")
+	waiting := object[[]admin.WaitingHostKey](o, "hostkey", "list")
+	if len(waiting) != 1 {
+		t.Fatalf("waiting: %+v", waiting)
+	}
+	o.ok("hostkey", "reject", waiting[0].Fingerprint, "--yes")
+	if _, errs, status := c.Output(t, "echo in"); status != 255 || !strings.Contains(errs, "revoked") && !strings.Contains(errs, "HAS CHANGED") {
+		t.Errorf("ssh after the rejection: %q %d", errs, status)
+	}
+	if left := object[[]admin.WaitingHostKey](o, "hostkey", "list"); len(left) != 0 {
+		t.Errorf("a rejected key waits again: %+v", left)
+	}
+	report := object[[]admin.ImportedKey](o, "hostkey", "import", o.file("known_hosts", knownHost(t, sshd.Addr)+" "+testHostKey+"\n"))
+	if len(report) != 1 || report[0].Result != "known" || report[0].Target != "web1" {
+		t.Errorf("hostkey import: %+v", report)
+	}
+}
+
+// knownHost is addr as ssh writes it into known_hosts.
+func knownHost(t *testing.T, addr string) string {
+	t.Helper()
+	host, port, err := net.SplitHostPort(addr)
+	noError(t, err)
+	return fmt.Sprintf("[%s]:%s", host, port)
+}
+
+// A device that knows only passwords: the bastion has it, people do not.
+func TestPasswordTarget(t *testing.T) {
+	t.Parallel()
+	o := startOperatedAt(t, "127.0.0.1")
+	const secret = "bench-of-oak"
+	addr, hostKey := device(t, secret)
+	args := []string{"target", "add", "switch1", "--address", addr, "--account", "admin", "--host-key", hostKey}
+	o.fails(2, append(args, "--credential", "password")...)
+	o.fails(2, append(args, "--credential", "key", "--password-file", o.file("p", secret+"\n"))...)
+	o.ok(append(args, "--password-file", o.file("p", secret+"\n"))...)
+	if x := object[admin.Target](o, "target", "show", "switch1"); x.Credential != "password" {
+		t.Errorf("target show: %+v", x)
+	}
+	if out := o.ok("target", "check", "switch1"); !strings.Contains(out, "the target's password opens account admin") {
+		t.Errorf("check: %q", out)
+	}
+	r := o.run("target", "onboard", "switch1")
+	if r.code != 0 || r.out != "" || !strings.Contains(r.err, "nothing has to be put there") {
+		t.Errorf("onboard: %+v", r)
+	}
+	o.ok("target", "update", "switch1", "--password-file", o.file("p2", "wrong\n"))
+	if text := o.fails(1, "target", "check", "switch1"); strings.Contains(text, "wrong\n") {
+		t.Errorf("check with a wrong password: %q", text)
+	}
+	all := o.ok("-o", "json", "audit", "list") + o.ok("-o", "json", "target", "list")
+	if strings.Contains(all, secret) {
+		t.Error("the password is in what operators read")
+	}
+}
+
+// device is an SSH server that takes a password by one prompt, as network devices do.
+func device(t *testing.T, password string) (addr, hostKey string) {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	noError(t, err)
+	key, err := ssh.NewSignerFromKey(private)
+	noError(t, err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	noError(t, err)
+	t.Cleanup(func() { l.Close() })
+	cfg := &ssh.ServerConfig{KeyboardInteractiveCallback: func(_ ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+		answers, err := ask("", "", []string{"Password: "}, []bool{false})
+		if err != nil || len(answers) != 1 || answers[0] != password {
+			return nil, errors.Join(err, errors.New("wrong"))
+		}
+		return nil, nil
+	}}
+	cfg.AddHostKey(key)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, chans, reqs, err := ssh.NewServerConn(c, cfg)
+				if err != nil {
+					return
+				}
+				go ssh.DiscardRequests(reqs)
+				for nc := range chans {
+					_ = nc.Reject(ssh.Prohibited, "no shell here")
+				}
+			}()
+		}
+	}()
+	return l.Addr().String(), strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey())))
+}

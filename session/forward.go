@@ -1,0 +1,221 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"sallyport/audit"
+	"sallyport/store"
+)
+
+// Kinds of forwards, as rules call them.
+const (
+	kindRemoteForward = "remote-forward"
+	kindUnixForward   = "unix-forward"
+	kindAgent         = "agent"
+	kindX11           = "x11"
+)
+
+// Asked is a forward that the client wants through the target.
+type Asked struct {
+	Kinds   []string               // asked of the rules in this order until one is allowed or denied
+	To      string                 // host:port, IPv6 in brackets, or the path of a socket
+	Payload func(to string) []byte // of the channel open for the target
+}
+
+// forward is a channel that carries a forwarded connection between the person (down) and the target
+// (up). Its bytes are counted, not recorded and not understood.
+type forward struct {
+	s        *Session
+	row      store.Channel // does not change but for the counters
+	down, up ssh.Channel   // both nil until both are open; guarded by s.mu until then
+
+	in, out atomic.Int64 // bytes delivered to the target, and to the person
+}
+
+// Forward carries one connection that the client opened through the target, and returns when it is over.
+func (s *Session) Forward(nc ssh.NewChannel, a Asked) {
+	kind, grant := s.allow(a)
+	if !grant.Allowed {
+		_ = nc.Reject(ssh.Prohibited, grant.Refusal)
+		s.Refused(nc.ChannelType(), grant.Refusal)
+		return
+	}
+	to := a.To
+	if grant.To != "" {
+		to = grant.To
+	}
+	f, err := s.begin(kind, a.To)
+	if err != nil {
+		_ = nc.Reject(ssh.ConnectionFailed, err.Error())
+		return
+	}
+	up, upReqs, err := s.p.Upstream.OpenChannel(nc.ChannelType(), a.Payload(to))
+	if err != nil {
+		rejectAs(nc, err)
+		f.finish(audit.Error, err.Error())
+		return
+	}
+	// The client hears of the channel only now: what it sends must have somewhere to go.
+	down, downReqs, err := nc.Accept()
+	if err != nil {
+		_ = up.Close()
+		f.finish(audit.Error, "the client is gone")
+		return
+	}
+	f.relay(down, up, downReqs, upReqs)
+}
+
+// allow asks the rules for the kinds in turn. A rule that denies one is final.
+func (s *Session) allow(a Asked) (kind string, g Grant) {
+	for _, k := range a.Kinds {
+		got, err := s.p.Authorize(context.Background(), k, a.To)
+		if err != nil {
+			return k, Grant{Refusal: "the rules could not be read; try again in a minute"}
+		}
+		if kind == "" || got.Allowed || got.Denied {
+			kind, g = k, got
+		}
+		if got.Allowed || got.Denied {
+			break
+		}
+	}
+	return kind, g
+}
+
+// begin gives a forward its number, its row and its audit event: the other side hears of it only when
+// these are written.
+func (s *Session) begin(kind, to string) (*forward, error) {
+	f := &forward{s: s}
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return nil, errors.New("the session has ended")
+	}
+	f.row = store.Channel{ID: s.next, Kind: kind, Command: audit.Escape(to), Started: time.Now()}
+	s.next++
+	s.open++
+	s.forwards[f.row.ID] = f
+	s.mu.Unlock()
+	if err := s.m.cfg.Store.Sessions.OpenChannel(context.Background(), s.row.ID, f.row); err != nil {
+		f.drop()
+		return nil, errors.New("the database is not available; try again in a minute")
+	}
+	if err := s.m.emit(context.Background(), f.event(audit.ChannelStarted, audit.OK, "")); err != nil {
+		f.finish(audit.Error, "the audit log could not be written")
+		return nil, errors.New("the audit log cannot be written; try again in a minute")
+	}
+	s.touch()
+	return f, nil
+}
+
+// relay moves bytes both ways until both sides are closed.
+func (f *forward) relay(down, up ssh.Channel, downReqs, upReqs <-chan *ssh.Request) {
+	f.s.mu.Lock()
+	f.down, f.up = down, up
+	ended := f.s.ended
+	f.s.mu.Unlock()
+	if ended {
+		f.end()
+	}
+	var both sync.WaitGroup
+	both.Go(func() { f.carry(up, down, downReqs, &f.in) })
+	f.carry(down, up, upReqs, &f.out)
+	both.Wait()
+	f.finish(audit.OK, "")
+}
+
+// carry moves bytes from src to dst. When src sends no more, so does dst; when src is closed, dst is
+// closed too, after all that came before.
+func (f *forward) carry(dst, src ssh.Channel, reqs <-chan *ssh.Request, n *atomic.Int64) {
+	moved := make(chan struct{})
+	go func() {
+		defer close(moved)
+		f.move(dst, src, n)
+		_ = dst.CloseWrite()
+	}()
+	for r := range reqs { // none has a meaning on these channels
+		if r.WantReply {
+			_ = r.Reply(false, nil)
+		}
+	}
+	<-moved
+	_ = dst.Close()
+}
+
+// move copies until src ends. A dst that takes no more does not keep src from ending.
+func (f *forward) move(dst io.Writer, src io.Reader, n *atomic.Int64) {
+	b := newBuffer()
+	defer b.release()
+	for {
+		got, err := b.read(src)
+		if got > 0 {
+			f.s.touch()
+			wrote, werr := dst.Write(b.bytes(got))
+			n.Add(int64(wrote))
+			if werr != nil {
+				_, _ = io.Copy(io.Discard, src)
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// end closes both sides, if they are open.
+func (f *forward) end() {
+	f.s.mu.Lock()
+	down, up := f.down, f.up
+	f.s.mu.Unlock()
+	if down != nil {
+		_ = down.Close()
+		_ = up.Close()
+	}
+}
+
+// finish writes the end of the forward.
+func (f *forward) finish(result audit.Result, reason string) {
+	row := f.snapshot()
+	row.Ended = time.Now()
+	f.s.m.later(func(ctx context.Context) error {
+		return f.s.m.cfg.Store.Sessions.CloseChannel(ctx, f.s.row.ID, row)
+	})
+	e := f.event(audit.ChannelEnded, result, reason)
+	e.Detail["bytes-in"], e.Detail["bytes-out"] = fmt.Sprint(row.BytesIn), fmt.Sprint(row.BytesOut)
+	e.Detail["duration"] = row.Ended.Sub(row.Started).Round(time.Millisecond).String()
+	_ = f.s.m.emit(context.Background(), e)
+	f.drop()
+}
+
+func (f *forward) drop() {
+	f.s.mu.Lock()
+	delete(f.s.forwards, f.row.ID)
+	f.s.open--
+	f.s.mu.Unlock()
+	f.s.gone.Broadcast()
+}
+
+// snapshot is the forward's row with the counters as of now.
+func (f *forward) snapshot() store.Channel {
+	row := f.row
+	row.BytesIn, row.BytesOut = f.in.Load(), f.out.Load()
+	return row
+}
+
+func (f *forward) event(kind string, result audit.Result, reason string) audit.Event {
+	e := f.s.event(kind, result, reason)
+	e.Detail = map[string]string{"channel": fmt.Sprint(f.row.ID), "kind": f.row.Kind}
+	if f.row.Command != "" {
+		e.Detail["destination"] = f.row.Command
+	}
+	return e
+}

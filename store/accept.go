@@ -1,0 +1,76 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"sallyport/audit"
+)
+
+// ErrStepUsed is why [Attempts.Accept] did not accept: the code was used meanwhile, or its token was
+// disabled or deleted.
+var ErrStepUsed = errors.New("the time step of the code is used")
+
+// Acceptance is what a right guess leaves behind.
+type Acceptance struct {
+	Reservation Reservation
+	Reset       []string // kinds of counters whose failures are forgotten, see [Attempts.Succeed]
+	UserID      string
+	Source      netip.Addr
+	TokenID     string // "": there was no code, or [Tokens.ConsumeStep] has consumed it
+	Step        int64
+	KeyID       string       // public key that was used; "": none
+	Event       *audit.Event // nil: none
+}
+
+// Accept does in one transaction, all or nothing, what a login needs: [Tokens.ConsumeStep],
+// [UserKeys.Touch], [Places.Seen], [Users.Touch], [Attempts.Succeed] and [Audit.Append]. Only after
+// it may the guess be accepted. The error is [ErrStepUsed] if the step was not consumed, and
+// [ErrNotFound] if user or key are gone or the reservation had ended; then the reservation is as it was.
+func (s Attempts) Accept(ctx context.Context, a Acceptance) error {
+	const what = "accepting an attempt"
+	if !a.Source.IsValid() {
+		return fmt.Errorf("%s: %w", what, errors.New("the address is missing"))
+	}
+	var event []any
+	if a.Event != nil {
+		var err error
+		if event, err = (Audit{s.db}).values(*a.Event); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	return s.db.changing(ctx, what, func(ctx context.Context, tx querier) error {
+		if err := s.accept(ctx, tx, a, ms(s.db.now())); err != nil || event == nil {
+			return err
+		}
+		return appendEvent(ctx, tx, event)
+	})
+}
+
+// accept locks the user first, as everything does that changes tokens, and counters last, as all ends of
+// reservations do: no two transactions wait for each other crosswise.
+func (s Attempts) accept(ctx context.Context, tx querier, a Acceptance, now int64) error {
+	if err := execOne(ctx, tx, touchUser, now, a.UserID); err != nil {
+		return err
+	}
+	if a.TokenID != "" {
+		consumed, err := consumeStep(ctx, tx, a.TokenID, a.Step, now)
+		if err != nil {
+			return err
+		}
+		if !consumed {
+			return ErrStepUsed
+		}
+	}
+	if a.KeyID != "" {
+		if err := execOne(ctx, tx, touchKey, now, a.KeyID); err != nil {
+			return err
+		}
+	}
+	if err := see(ctx, tx, a.UserID, canonicalAddr(a.Source), now); err != nil {
+		return err
+	}
+	return succeed(ctx, tx, a.Reservation, a.Reset, now)
+}
