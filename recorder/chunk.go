@@ -1,6 +1,9 @@
 package recorder
 
-import "unicode/utf8"
+import (
+	"bytes"
+	"unicode/utf8"
+)
 
 // Codes of events as they stand in the file. That of exact bytes never leaves the package.
 const (
@@ -18,6 +21,34 @@ const (
 
 // maxPiece is how many bytes of a chunk go into one event.
 const maxPiece = 32 << 10
+
+// minBinary is the length from which a chunk can be binary, and binaryHead how much of it is looked
+// at for control characters.
+const (
+	minBinary  = 64
+	binaryHead = 512
+)
+
+// isBinary tells whether p is data that nobody could read, such as an archive: an eighth of it are
+// NULs or, at its beginning, control characters, or it holds NULs and is not UTF-8. Names ended by
+// NULs (find -print0) are text.
+func isBinary(p []byte) bool {
+	if len(p) < minBinary {
+		return false
+	}
+	nuls := bytes.Count(p, []byte{0})
+	if nuls > len(p)/8 || nuls > 0 && !utf8.Valid(p) {
+		return true
+	}
+	head := p[:min(len(p), binaryHead)]
+	controls := 0
+	for _, c := range head {
+		if c < ' ' && (c < '\a' || c > '\r') && c != 0x1b {
+			controls++
+		}
+	}
+	return controls > len(head)/8
+}
 
 // tail holds the first bytes of a rune of which the rest has not come yet. The bytes themselves are
 // in the file already; they are remembered so that the player is shown the rune when it is whole.
@@ -80,6 +111,12 @@ func appendChunk(dst []byte, micros int64, code byte, t tail, p []byte) ([]byte,
 		t.n = copy(t.b[:], begun)
 	}
 	return dst, t
+}
+
+// appendBinary appends the events for a chunk that is kept, and not to be shown. As text it would be
+// up to six times as long.
+func appendBinary(dst []byte, micros int64, code byte, p []byte) []byte {
+	return appendData(dst, micros, code, p, nil, true)
 }
 
 // appendData appends the event of one run of bytes with the events that announce it.

@@ -233,7 +233,7 @@ func TestDiskFull(t *testing.T) {
 	ballast := filepath.Join(dir, "ballast")
 	must(t, os.WriteFile(ballast, make([]byte, 1<<20), 0o600))
 
-	r := newRecorder(t, func(c *Config) { c.Dir = dir; c.Reserve = 512 << 10 })
+	r := newRecorder(t, func(c *Config) { c.Dir = dir; c.Reserve = 512 << 10; c.PartSize = maxPartSize }) // so that all is packed at the end
 	hard, soft := create(t, r, Header{}), create(t, r, Header{Channel: 1})
 	must(t, soft.Output([]byte("before ")))
 	taken := fill(t, hard)
@@ -254,11 +254,16 @@ func TestDiskFull(t *testing.T) {
 	if _, err := r.Create(Header{Session: "b"}); !errors.Is(err, ErrReserve) {
 		t.Errorf("a recording was begun: %v", err)
 	}
+	rest := filepath.Join(dir, "rest") // takes what the last, torn event has left
+	if err := os.WriteFile(rest, make([]byte, 2<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("there was room left: %v", err)
+	}
 	if _, err := hard.Close(); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("sealing without space: %v", err)
 	}
 
 	must(t, os.Remove(ballast))
+	must(t, os.Remove(rest))
 	must(t, soft.Gap(80_000, "disk full"))
 	must(t, soft.Output([]byte("after")))
 	sum := closed(t, soft)

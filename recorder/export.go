@@ -274,8 +274,17 @@ func writeJSON(out *bufio.Writer, r *Reader) error {
 // writeTranscript writes what was printed as plain text.
 func writeTranscript(out *bufio.Writer, r *Reader) error {
 	t := &transcript{out: out}
+	binary := 0 // bytes of a run of events that show nothing
 	for {
 		e, err := r.Next()
+		if err == nil && e.Text == "" && len(e.Data) >= minBinary && e.Code != CodeInput {
+			binary += len(e.Data)
+			continue
+		}
+		if binary > 0 {
+			t.note(fmt.Sprintf("%d bytes that are not text", binary))
+			binary = 0
+		}
 		if errors.Is(err, io.EOF) {
 			t.end()
 			return nil

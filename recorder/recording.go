@@ -35,15 +35,16 @@ const clean = -1
 // Recording is one channel being recorded. Its methods may be called from several goroutines;
 // events stand in the file in the order of the calls.
 type Recording struct {
-	r      *Recorder
-	place  place
-	path   string // of the asciicast
-	limit  int64
-	begun  time.Time
-	f      *os.File
-	raw    syscall.RawConn
-	failed chan struct{} // closed at the first error
-	done   chan struct{} // closed when Close has done its work
+	r        *Recorder
+	place    place
+	path     string // of the asciicast
+	limit    int64
+	begun    time.Time
+	terminal bool // what is recorded is drawn on a terminal
+	f        *os.File
+	raw      syscall.RawConn
+	failed   chan struct{} // closed at the first error
+	done     chan struct{} // closed when Close has done its work
 
 	truncated atomic.Bool
 	placed    atomic.Bool // the folders are on the disk
@@ -106,7 +107,7 @@ func (r *Recorder) Create(h Header) (*Recording, error) {
 	}
 
 	w := &Recording{
-		r: r, place: where, path: where.cast(), limit: h.Limit, begun: now, f: f, raw: raw,
+		r: r, place: where, path: where.cast(), limit: h.Limit, begun: now, terminal: h.Term != "", f: f, raw: raw,
 		failed: make(chan struct{}), done: make(chan struct{}),
 		size: int64(len(header)), cols: h.Width, rows: h.Height,
 		hash: sha256.New(), dirtySince: clean, syncingSince: clean,
@@ -224,7 +225,13 @@ func (w *Recording) piece(now int64, code byte, p []byte) error {
 	buf := w.r.lines.Get().(*[]byte)
 	defer w.r.lines.Put(buf)
 	t := w.tail(code)
-	events, rest := appendChunk((*buf)[:0], now-w.last, code, *t, p)
+	var events []byte
+	var rest tail // of a rune that binary data follows nothing is shown
+	if !w.terminal && isBinary(p) {
+		events = appendBinary((*buf)[:0], now-w.last, code, p)
+	} else {
+		events, rest = appendChunk((*buf)[:0], now-w.last, code, *t, p)
+	}
 	*buf = events
 	if err := w.commit(events, now); err != nil {
 		return err

@@ -106,6 +106,9 @@ func TestExactBytes(t *testing.T) {
 		var passed []byte
 		for range rapid.IntRange(0, 30).Draw(t, "chunks") {
 			p := anyBytes().Draw(t, "p")
+			if rapid.IntRange(0, 5).Draw(t, "binary") == 0 {
+				p = append(rapid.SliceOfN(rapid.Byte(), 60, 300).Draw(t, "more"), 0)
+			}
 			s := rapid.IntRange(0, 2).Draw(t, "stream")
 			want[s] = append(want[s], p...)
 			if s < 2 {
@@ -172,6 +175,59 @@ func TestBulk(t *testing.T) {
 	report, err := r.Verify(sum.Path)
 	if err != nil || !report.Complete() || report.Parts < 10 {
 		t.Errorf("verify: %+v, %v", report, err)
+	}
+}
+
+// TestBinary: what nobody could read is kept exactly, once, and not as text; what a terminal draws
+// is always text.
+func TestBinary(t *testing.T) {
+	t.Parallel()
+	random := make([]byte, 100_000)
+	rand.NewChaCha8([32]byte{2}).Read(random)
+	for _, tt := range []struct {
+		name   string
+		term   string
+		data   []byte
+		binary bool
+	}{
+		{"zeros", "", make([]byte, 300_000), true},
+		{"random", "", random, true},
+		{"controls", "", bytes.Repeat([]byte("\x01\x02abc"), 20_000), true},
+		{"with a rune cut before", "", slices.Concat([]byte("€\xe2"), make([]byte, 300)), true},
+		{"zeros on a terminal", "xterm", make([]byte, 300_000), false},
+		{"few zeros", "", make([]byte, minBinary-1), false},
+		{"names ended by NUL", "", bytes.Repeat([]byte("./src/café/main.go\x00"), 5000), false},
+		{"colours", "", bytes.Repeat([]byte("\x1b[1ma\x1b[m\tb\r\n"), 5000), false},
+		{"Latin-1", "", bytes.Repeat([]byte("Stra\xdfe\n"), 5000), false},
+		{"text", "", bytes.Repeat([]byte("€"), 50_000), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRecorder(t, nil)
+			w := create(t, r, Header{Term: tt.term})
+			must(t, w.Output([]byte("before\xe2")))
+			must(t, w.Stderr(tt.data))
+			size := len(readFile(t, fileOf(r, w.Path())))
+			must(t, w.Output([]byte("after\n")))
+			checkCast(t, fileOf(r, w.Path()))
+			all := events(t, r, w.Path())
+			if got := dataOf(all, "e"); !bytes.Equal(got, tt.data) {
+				t.Errorf("%d bytes went in, %d other ones came out", len(tt.data), len(got))
+			}
+			if got := dataOf(all, "o"); string(got) != "before\xe2after\n" {
+				t.Errorf("the other stream has %q", got)
+			}
+			if once := size < len(tt.data)*11/8+500; tt.binary && !once {
+				t.Errorf("%d bytes take %d in the file", len(tt.data), size)
+			}
+			text, note := export(t, r, w.Path(), Text), fmt.Sprintf("[%d bytes that are not text]\n", len(tt.data))
+			if got := strings.Count(text, note); (got == 1) != tt.binary || got > 1 {
+				t.Errorf("the note stands %d times in %.200q", got, text)
+			}
+			if sum := closed(t, w); sum.Kept != int64(len(tt.data)+13) || sum.SHA256 == "" {
+				t.Errorf("summary %+v", sum)
+			}
+		})
 	}
 }
 
@@ -424,7 +480,7 @@ func TestIdleMemory(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc + m.StackInuse)
 	}
-	one := create(t, r, Header{Channel: 9999})
+	one := create(t, r, Header{Channel: 9999, Term: "xterm"})
 	must(t, one.Output(make([]byte, 100_000)))
 	before := heap()
 	all := make([]*Recording, count)
