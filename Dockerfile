@@ -19,7 +19,7 @@ COPY . .
 COPY --from=assets /src/admin/static/vendor/ admin/static/vendor/
 ARG VERSION=development
 ENV CGO_ENABLED=0
-RUN go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/usr/bin/sallyport ./cmd/sallyport
+RUN go run ./hack/patchssh && go build -modfile=build/go.mod -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/usr/bin/sallyport ./cmd/sallyport
 # What a program expects to find, and folders that the server may write.
 RUN mkdir -p /out/etc/ssl/certs /out/etc/sallyport /out/var/lib/sallyport /out/tmp \
 	&& cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ \
