@@ -2,12 +2,12 @@ package bastion
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/audit"
+	"sallyport/session"
 )
 
 // maxReceptions bounds the channels without a target that are open at once in one connection.
@@ -32,17 +32,10 @@ type reception struct {
 	reqs <-chan *ssh.Request // read by one goroutine at a time: the menu's, or the one of a lent terminal
 
 	term     bool
-	pty      ptyRequest
+	pty      session.PTYRequest
 	noColour bool           // the client sent NO_COLOR
 	kept     []*ssh.Request // what the client asked for besides, for the target to hear: WantReply is false
 	keptSize int
-}
-
-// ptyRequest is the payload of pty-req (RFC 4254, section 6.2).
-type ptyRequest struct {
-	Term                          string
-	Cols, Rows, WidthPx, HeightPx uint32
-	Modes                         string
 }
 
 // reception serves a channel of a connection whose login named no target.
@@ -104,10 +97,7 @@ func (r *reception) env(q *ssh.Request) bool {
 		r.noColour = p.Value != ""
 		return true
 	}
-	if p.Name != "LANG" && p.Name != "TERM" && !strings.HasPrefix(p.Name, "LC_") {
-		return false
-	}
-	return r.keep(q)
+	return session.EnvAllowed(p.Name) && r.keep(q)
 }
 
 // Bounds of what is kept for the target.

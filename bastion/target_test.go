@@ -141,3 +141,28 @@ func TestOutputAfterExit(t *testing.T) {
 		t.Errorf("got %q %q %d", out, errs, status)
 	}
 }
+
+// A target that will not run a command leaves a channel with an end in the session's row, not one that
+// looks as if it went on for ever.
+func TestTargetRefusesCommand(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{noSSHD: true, rules: allowHostile})
+	s.hostileTarget(func(_ *ssh.ServerConn, chans <-chan ssh.NewChannel) {
+		for nc := range chans {
+			_, reqs, err := nc.Accept()
+			if err != nil {
+				return
+			}
+			go ssh.DiscardRequests(reqs) // refuses each
+		}
+	})
+	c := s.ssh()
+	c.Login = "alice@hostile"
+	if out, _, status := c.Output(t, "anything"); status == 0 || out != "" {
+		t.Errorf("status %d, %q", status, out)
+	}
+	row := s.session()
+	if len(row.Channels) != 1 || row.Channels[0].Ended.IsZero() {
+		t.Errorf("channels: %+v", row.Channels)
+	}
+}

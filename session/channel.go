@@ -27,12 +27,13 @@ type channel struct {
 
 	// The fields below belong to the goroutine that handles the client's requests until started is
 	// closed, and do not change after that.
-	term    *ptyRequest // nil: no terminal
+	term    *PTYRequest // nil: no terminal
 	envs    int
 	envSize int
 	rec     *recorder.Recording // nil: not recorded
 	grant   Grant
 	started chan struct{} // closed when shell, exec or subsystem runs
+	written bool          // the row is in the database and wants its end, whether or not anything ran
 	running bool          // started is closed; only the goroutine of the client's requests looks
 	replay  bool          // the request at hand was answered to the client before; only that goroutine looks
 	refusal string        // why nothing was started; read when that goroutine has ended
@@ -357,10 +358,8 @@ func (c *channel) close() {
 	close(c.over)
 	_ = c.up.Close()
 	_ = c.down.Close()
-	select {
-	case <-c.started:
-	default:
-		return // nothing ever ran on it
+	if !c.written {
+		return // it never became anything
 	}
 	row := c.snapshot()
 	row.Ended = time.Now()

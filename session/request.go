@@ -19,8 +19,8 @@ const (
 	maxCommand = 256 << 10
 )
 
-// ptyRequest is the payload of pty-req (RFC 4254, section 6.2).
-type ptyRequest struct {
+// PTYRequest is the payload of pty-req (RFC 4254, section 6.2).
+type PTYRequest struct {
 	Term                          string
 	Cols, Rows, WidthPx, HeightPx uint32
 	Modes                         string
@@ -74,7 +74,7 @@ func (c *channel) pass(r *ssh.Request) bool {
 }
 
 func (c *channel) ptyRequest(r *ssh.Request) bool {
-	var p ptyRequest
+	var p PTYRequest
 	if c.running || c.term != nil || len(r.Payload) > 8<<10 || ssh.Unmarshal(r.Payload, &p) != nil {
 		return false
 	}
@@ -97,10 +97,12 @@ func (c *channel) envRequest(r *ssh.Request) bool {
 	if c.envs > maxEnvs || c.envSize > maxEnvSize {
 		return false
 	}
-	if p.Name != "LANG" && p.Name != "TERM" && !strings.HasPrefix(p.Name, "LC_") {
-		return false
-	}
-	return c.pass(r)
+	return EnvAllowed(p.Name) && c.pass(r)
+}
+
+// EnvAllowed tells whether a target may hear of an environment variable.
+func EnvAllowed(name string) bool {
+	return name == "LANG" || name == "TERM" || strings.HasPrefix(name, "LC_")
 }
 
 func (c *channel) windowChange(r *ssh.Request) bool {
@@ -138,13 +140,14 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 	c.mu.Lock()
 	c.row.Kind, c.row.Command, c.row.Term, c.row.Started = kind, audit.Escape(command), c.term != nil, time.Now()
 	c.mu.Unlock()
-	if err := c.record0(kind, command); err != nil {
+	if err := c.beginRecording(kind, command); err != nil {
 		return c.refuseStart(r, "this session has to be recorded, and that is not possible now: "+err.Error()+". Tell an operator")
 	}
 	if err := c.s.m.cfg.Store.Sessions.OpenChannel(context.Background(), c.s.row.ID, c.snapshot()); err != nil {
 		c.abandon()
 		return c.refuseStart(r, "the database is not available; try again in a minute")
 	}
+	c.written = true
 	if err := c.s.m.emit(context.Background(), c.event(audit.ChannelStarted, audit.OK, "", map[string]string{"kind": kind, "command": command})); err != nil {
 		c.abandon()
 		return c.refuseStart(r, "the audit log cannot be written; try again in a minute")
@@ -220,8 +223,8 @@ func (c *channel) refuseStart(r *ssh.Request, text string) bool {
 	return true
 }
 
-// record0 begins the recording if the rule wants one. File transfers are counted, not recorded.
-func (c *channel) record0(kind, command string) error {
+// beginRecording begins the recording if the rule wants one. File transfers are counted, not recorded.
+func (c *channel) beginRecording(kind, command string) error {
 	if !c.grant.Record || kind == kindSFTP {
 		return nil
 	}
