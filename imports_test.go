@@ -19,6 +19,7 @@ import (
 const graph = `
 audit:                 -
 otp:                   -
+otp/tokenfile:         otp
 policy:                -
 migrations:            -
 

@@ -11,6 +11,7 @@ ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgre
 need /usr/bin/rsync rsync
 need /usr/bin/plink putty-tools
 need /usr/bin/oathtool oathtool
+[ -d /usr/lib/python3/dist-packages/pskc ] || missing="$missing python3-pskc"
 need /usr/bin/chromium chromium
 need /usr/bin/ssh-audit ssh-audit
 need /usr/bin/zstd zstd
