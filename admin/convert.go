@@ -155,5 +155,8 @@ func codeWord(c policy.Code) string {
 	case policy.CodeYoungerThan:
 		return "younger-than"
 	}
+	if c.Fresh {
+		return "fresh"
+	}
 	return "always"
 }

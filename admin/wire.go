@@ -328,7 +328,7 @@ type Explanation struct {
 	Target       string    `json:"target"`
 	Account      string    `json:"account"`
 	Channels     []string  `json:"channels" nullable:"false"`
-	Code         string    `json:"code" doc:"always, younger-than or none"`
+	Code         string    `json:"code" doc:"always, fresh, younger-than or none"`
 	CodeMaxAge   int64     `json:"code_max_age" doc:"seconds; 0 unless code is younger-than"`
 	Recording    string    `json:"recording" doc:"required, best-effort or off"`
 	RulesVersion int64     `json:"rules_version"`

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// maxCount bounds trust.uses and limits.sessions.
+// maxCount bounds what is counted, such as trust.uses and limits.sessions.
 const maxCount = 1_000_000
 
 // checkRule refuses what no reading of single words can find.
@@ -65,10 +65,16 @@ func checkAllow(r *Rule) *ruleError {
 	if err := checkTrust(r.Trust); err != nil {
 		return wrong("trust", err)
 	}
+	if r.Trust != nil && r.Code.Fresh {
+		return wrong("trust", errors.New("has no meaning with code: fresh"))
+	}
 	return checkLimits(r.Limits)
 }
 
 func checkCode(c Code) error {
+	if c.Fresh && c.Kind != CodeAlways {
+		return errors.New("is either fresh or something else")
+	}
 	switch c.Kind {
 	case CodeYoungerThan:
 		return checkDuration(c.YoungerThan)
@@ -92,6 +98,20 @@ func checkTrust(t *Trust) error {
 	}
 	if t.Idle > t.Max {
 		return fmt.Errorf("idle %s is longer than max %s", formatDuration(t.Idle), formatDuration(t.Max))
+	}
+	if g := t.Grow; g != nil {
+		if err := checkDuration(g.Max); err != nil {
+			return err
+		}
+		if g.Max <= t.Max || g.After < 1 {
+			return fmt.Errorf("grow needs after, and a max above %s, such as {after: 10, max: 7d}", formatDuration(t.Max))
+		}
+		if err := checkCount(g.After); err != nil {
+			return err
+		}
+	}
+	if err := checkCount(t.Targets); err != nil {
+		return err
 	}
 	return checkCount(t.Uses)
 }

@@ -174,9 +174,11 @@ func (m *matcher) grant() Decision {
 
 // tighten takes from other what is stricter.
 func (d *Decision) tighten(other Decision) {
+	fresh := d.Code.Fresh || other.Code.Fresh
 	if other.Code.stricter(d.Code) {
 		d.Code = other.Code
 	}
+	d.Code.Fresh = fresh
 	d.Recording = min(d.Recording, other.Recording)
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
 	d.Limits = Limits{
@@ -185,23 +187,6 @@ func (d *Decision) tighten(other Decision) {
 		Sessions: smallest(d.Limits.Sessions, other.Limits.Sessions),
 	}
 	d.Trust = d.Trust.tighten(other.Trust)
-}
-
-// tighten gives a trust that both would give; a nil one gives none.
-func (t *Trust) tighten(other *Trust) *Trust {
-	if t == nil || other == nil {
-		return nil
-	}
-	both := &Trust{
-		Idle: min(t.Idle, other.Idle),
-		Max:  min(t.Max, other.Max),
-		Uses: smallest(t.Uses, other.Uses),
-	}
-	if len(t.sets) > 0 && len(other.sets) > 0 {
-		both.Sources = append(append(both.Sources, t.Sources...), other.Sources...)
-		both.sets = append(append(both.sets, t.sets...), other.sets...)
-	}
-	return both
 }
 
 // query is a request in the form in which rules look at it.

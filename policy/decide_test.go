@@ -246,7 +246,7 @@ func TestConnectionTakesTheStrictest(t *testing.T) {
 	if got.Rule != "one" || fmt.Sprint(got.Channels) != "[shell sftp git]" {
 		t.Errorf("got rule %s for %v", got.Rule, got.Channels)
 	}
-	if want := (Code{CodeYoungerThan, 30 * time.Minute}); got.Code != want {
+	if want := (Code{Kind: CodeYoungerThan, YoungerThan: 30 * time.Minute}); got.Code != want {
 		t.Errorf("code: got %v, want %v", got.Code, want)
 	}
 	if got.Recording != RecordBestEffort || got.RecordLimit != 64<<20 {
@@ -263,7 +263,7 @@ func TestConnectionTakesTheStrictest(t *testing.T) {
 	}
 
 	got = d.Decide(request(func(r *Request) { r.Channel, r.Account = "", "deploy" }))
-	if want := (Code{CodeYoungerThan, 10 * time.Minute}); got.Code != want || got.Trust != nil || got.Recording != RecordRequired {
+	if want := (Code{Kind: CodeYoungerThan, YoungerThan: 10 * time.Minute}); got.Code != want || got.Trust != nil || got.Recording != RecordRequired {
 		t.Errorf("with the third rule: got %v, trust %v, %v", got.Code, got.Trust, got.Recording)
 	}
 	if got = d.Decide(request(func(r *Request) { r.Channel = SFTP })); got.Code.Kind != CodeNone || got.RecordLimit != DefaultRecordLimit {
@@ -471,7 +471,7 @@ func TestWordsForPeople(t *testing.T) {
 	for _, tc := range []struct{ got, want string }{
 		{Code{}.String(), "always"},
 		{Code{Kind: CodeNone}.String(), "none"},
-		{Code{CodeYoungerThan, 90 * time.Minute}.String(), "younger than 1h30m"},
+		{Code{Kind: CodeYoungerThan, YoungerThan: 90 * time.Minute}.String(), "younger than 1h30m"},
 		{RecordRequired.String(), "required"},
 		{RecordBestEffort.String(), "best-effort"},
 		{RecordOff.String(), "off"},

@@ -70,6 +70,9 @@ func (c Code) format() string {
 	case CodeNone:
 		return "none"
 	}
+	if c.Fresh {
+		return "fresh"
+	}
 	return ""
 }
 
@@ -80,6 +83,12 @@ func (t *Trust) format() string {
 	parts := []string{"idle: " + formatDuration(t.Idle), "max: " + formatDuration(t.Max)}
 	if t.Uses > 0 {
 		parts = append(parts, fmt.Sprintf("uses: %d", t.Uses))
+	}
+	if t.Targets > 0 {
+		parts = append(parts, fmt.Sprintf("targets: %d", t.Targets))
+	}
+	if t.Grow != nil {
+		parts = append(parts, fmt.Sprintf("grow: {after: %d, max: %s}", t.Grow.After, formatDuration(t.Grow.Max)))
 	}
 	if len(t.Sources) > 0 {
 		parts = append(parts, "sources: "+formatWords(t.Sources))

@@ -42,6 +42,8 @@ rules:
     limits: {idle: 15m, max: 1d12h, sessions: 3}
   - {name: short, users: [group:Domain Users], targets: ["*"], from: [home], code: none, trust: {idle: 36h}, recording: off}
   - {name: shorter, users: ["*"], targets: ["*"], code: always, trust: {max: 2h}, recording: required}
+  - {name: grows, users: ["*"], targets: ["*"], trust: {idle: 1h, max: 1d, targets: 10, grow: {after: 10, max: 7d}}}
+  - {name: fresh, users: ["*"], targets: ["*"], code: fresh}
 ...
 `))
 	if err != nil {
@@ -56,7 +58,7 @@ rules:
 				{Kind: Shell}, {LocalForward, []string{"10.1.0.0/16:5432", "[2001:db8::/32]:22"}}, {Dynamic, []string{"*:443"}},
 				{RemoteForward, []string{"localhost:8000-8099"}}, {Kind: UnixForward},
 			},
-			Code:      Code{CodeYoungerThan, 30 * time.Minute},
+			Code:      Code{Kind: CodeYoungerThan, YoungerThan: 30 * time.Minute},
 			Trust:     &Trust{Idle: 8 * time.Hour, Max: 24 * time.Hour, Uses: 50, Sources: []string{"office", "203.0.113.0/24"}},
 			Recording: RecordBestEffort, RecordLimit: 512 << 10,
 			Limits: Limits{Idle: 15 * time.Minute, Max: 36 * time.Hour, Sessions: 3},
@@ -69,6 +71,11 @@ rules:
 			Name: "shorter", Effect: Allow, Users: []string{"*"}, Targets: []string{"*"},
 			Trust: &Trust{Idle: 2 * time.Hour, Max: 2 * time.Hour},
 		},
+		{
+			Name: "grows", Effect: Allow, Users: []string{"*"}, Targets: []string{"*"},
+			Trust: &Trust{Idle: time.Hour, Max: 24 * time.Hour, Targets: 10, Grow: &Grow{After: 10, Max: 7 * 24 * time.Hour}},
+		},
+		{Name: "fresh", Effect: Allow, Users: []string{"*"}, Targets: []string{"*"}, Code: Code{Fresh: true}},
 	}
 	if !reflect.DeepEqual(d.Rules, want) {
 		t.Errorf("rules: got\n%+v\nwant\n%+v", d.Rules, want)
@@ -106,7 +113,7 @@ func TestParseErrors(t *testing.T) {
 		{"rules as mapping", "version: 1\nrules: {}\n", 2, 8, "rules must be a list, here is a mapping"},
 		{"unknown top key", "version: 1\nrule: []\n", 2, 1, `unknown key "rule"; a document may have: version, networks, rules`},
 		{"unknown key", r("sources: [office]"), 7, 5, `unknown key "sources"; a rule may have: name, deny`},
-		{"unknown key in trust", r("trust: {idle: 1h, max: 2h, use: 5}"), 7, 32, `unknown key "use"; trust may have: idle, max, uses, sources`},
+		{"unknown key in trust", r("trust: {idle: 1h, max: 2h, use: 5}"), 7, 32, `unknown key "use"; trust may have: idle, max, uses, targets, grow, sources`},
 		{"unknown key in limits", r("limits: {time: 1h}"), 7, 14, `unknown key "time"; limits may have`},
 		{"unknown key in code", r("code: {older-than: 1h}"), 7, 12, `unknown key "older-than"; code may have: younger-than`},
 		{"key in other case", r("From: [office]"), 7, 5, `unknown key "From"`},
@@ -199,7 +206,11 @@ func TestParseErrors(t *testing.T) {
 		{"destination bad prefix", r("channels: [{local-forward: [\"10.0.0.0/40:22\"]}]"), 7, 33, `"10.0.0.0/40" is not an address`},
 		{"destination bad address", r("channels: [{local-forward: [\"10.0.0.256:22\"]}]"), 7, 33, `"10.0.0.256" is not an address`},
 
-		{"unknown code", r("code: never"), 7, 11, `"never" is not a demand for a code; these are: always, {younger-than: 30m}, none`},
+		{"unknown code", r("code: never"), 7, 11, `"never" is not a demand for a code; these are: always, fresh, {younger-than: 30m}, none`},
+		{"fresh with trust", r("code: fresh", "trust: {idle: 8h}"), 8, 12, "has no meaning with code: fresh"},
+		{"grow without end", r("trust: {idle: 8h, grow: {after: 10}}"), 7, 29, "write {after: 10, max: 7d}"},
+		{"grow that shrinks", r("trust: {idle: 1h, max: 8d, grow: {after: 10, max: 7d}}"), 7, 12, "grow needs after, and a max above 192h"},
+		{"trust for no target", r("trust: {idle: 8h, targets: 0}"), 7, 32, "between 1 and"},
 		{"code without age", r("code: younger-than"), 7, 11, `"younger-than" is not a demand`},
 		{"code with nothing", r("code: {}"), 7, 11, "write {younger-than: 30m}"},
 		{"code as a list", r("code: [none]"), 7, 11, "this must be text, here is a list"},

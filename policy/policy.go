@@ -55,12 +55,14 @@
 //
 // # What a rule asks and grants
 //
-//   - code: `always` (the default) asks for a one-time password once a connection; with
+//   - code: `always` (the default) asks for a one-time password once a connection, unless one is remembered
+//     (trust); `fresh` asks for one in each connection, whatever is remembered; with
 //     `{younger-than: 30m}` it must also have been accepted within that time when a target or channel is
 //     opened; `none` asks for none, needs `from` and must not cover a whole address family.
-//   - trust: an accepted code may be remembered; idle and max lifetime, number of uses, and the sources
-//     where that also holds after a password. One lifetime may be left out: max is then 24h (or idle
-//     if that is longer), idle is max.
+//   - trust: an accepted code may be remembered; idle and max lifetime, number of uses, number of targets,
+//     and the sources where that also holds after a password. One lifetime may be left out: max is then 24h
+//     (or idle if that is longer), idle is max. With `grow: {after: 10, max: 7d}` the longest lifetime becomes
+//     7d after ten uses.
 //   - recording: required (default), best-effort or off; record-limit (16MiB): how much of a channel
 //     without a terminal is kept.
 //   - limits: idle and max time of a session, sessions open at once.
@@ -139,6 +141,7 @@ const (
 type Code struct {
 	Kind        CodeKind
 	YoungerThan time.Duration // only with CodeYoungerThan
+	Fresh       bool          // typed in this connection: a remembered one does not count; of a rule, only with CodeAlways
 }
 
 // stricter reports whether c asks for more than other.
@@ -150,8 +153,14 @@ func (c Code) stricter(other Code) bool {
 	return strictness[c.Kind] > strictness[other.Kind]
 }
 
-// String gives the demand in words for people: "always", "younger than 30m", "none".
+// String gives the demand in words for people: "always", "fresh", "younger than 30m", "none".
 func (c Code) String() string {
+	switch {
+	case c.Kind == CodeYoungerThan && c.Fresh:
+		return "fresh and younger than " + formatDuration(c.YoungerThan)
+	case c.Fresh:
+		return "fresh"
+	}
 	switch c.Kind {
 	case CodeYoungerThan:
 		return "younger than " + formatDuration(c.YoungerThan)
@@ -189,34 +198,6 @@ func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 type Limits struct {
 	Idle, Max time.Duration
 	Sessions  int // open at once, of one person
-}
-
-// Trust lets an accepted code be remembered as a grant.
-type Trust struct {
-	Idle, Max time.Duration // lifetime since the last use, and in all; both above zero
-	Uses      int           // zero: not counted
-	Sources   []string      // words as in from
-
-	sets [][]netip.Prefix // what Covers asks; every set must contain the address
-}
-
-// Covers reports whether source lies in the rule's trust.sources, which is where a grant spares the
-// code also after a password. It is false for a nil Trust and without sources. Only the Trust of a
-// [Decision] knows its networks; that of a [Rule] covers nothing.
-func (t *Trust) Covers(source netip.Addr) bool {
-	if t == nil || len(t.sets) == 0 {
-		return false
-	}
-	source, known := normalAddr(source)
-	if !known {
-		return false
-	}
-	for _, set := range t.sets {
-		if !containsAddr(set, source) {
-			return false
-		}
-	}
-	return true
 }
 
 // New makes a document from parts, checked as Parse checks a file. Errors name the rule and the field.

@@ -72,7 +72,13 @@ func drawRule(t *rapid.T, name string, networks map[string][]netip.Prefix) Rule 
 	}
 	if rapid.Bool().Draw(t, "trust") {
 		idle := duration("idle")
-		r.Trust = &Trust{Idle: idle, Max: idle + duration("max"), Uses: rapid.IntRange(0, 9).Draw(t, "uses"), Sources: list("sources", 0, sources...)}
+		r.Trust = &Trust{Idle: idle, Max: idle + duration("max"), Uses: rapid.IntRange(0, 9).Draw(t, "uses"),
+			Targets: rapid.IntRange(0, 9).Draw(t, "targets of trust"), Sources: list("sources", 0, sources...)}
+		if rapid.Bool().Draw(t, "grow") {
+			r.Trust.Grow = &Grow{After: rapid.IntRange(1, 9).Draw(t, "after"), Max: r.Trust.Max + duration("grown")}
+		}
+	} else if r.Code.Kind == CodeAlways {
+		r.Code.Fresh = rapid.Bool().Draw(t, "fresh")
 	}
 	r.Recording = rapid.SampledFrom([]Mode{RecordRequired, RecordBestEffort, RecordOff}).Draw(t, "recording")
 	r.RecordLimit = rapid.Int64Range(0, 1<<30).Draw(t, "limit")

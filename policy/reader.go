@@ -77,7 +77,14 @@ var trustFields = []field[Trust]{
 	put("idle", (*reader).duration, func(t *Trust, v time.Duration) { t.Idle = v }),
 	put("max", (*reader).duration, func(t *Trust, v time.Duration) { t.Max = v }),
 	put("uses", (*reader).count, func(t *Trust, v int) { t.Uses = v }),
+	put("targets", (*reader).count, func(t *Trust, v int) { t.Targets = v }),
+	put("grow", (*reader).grow, func(t *Trust, v *Grow) { t.Grow = v }),
 	put("sources", (*reader).words, func(t *Trust, v []string) { t.Sources = v }),
+}
+
+var growFields = []field[Grow]{
+	put("after", (*reader).count, func(g *Grow, v int) { g.After = v }),
+	put("max", (*reader).duration, func(g *Grow, v time.Duration) { g.Max = v }),
 }
 
 var limitsFields = []field[Limits]{
@@ -274,10 +281,12 @@ func (r *reader) code(n ast.Node) (Code, error) {
 	switch word {
 	case "always":
 		return Code{}, nil
+	case "fresh":
+		return Code{Fresh: true}, nil
 	case "none":
 		return Code{Kind: CodeNone}, nil
 	}
-	return Code{}, r.atNode(n, "%s is not a demand for a code; these are: always, {younger-than: 30m}, none", quote(word))
+	return Code{}, r.atNode(n, "%s is not a demand for a code; these are: always, fresh, {younger-than: 30m}, none", quote(word))
 }
 
 func (r *reader) trust(n ast.Node) (*Trust, error) {
@@ -296,6 +305,15 @@ func (r *reader) trust(n ast.Node) (*Trust, error) {
 		return nil, r.atNode(values["idle"], "idle is longer than max")
 	}
 	return t, nil
+}
+
+func (r *reader) grow(n ast.Node) (*Grow, error) {
+	g := &Grow{}
+	values, err := readFields(r, n, "grow", growFields, g)
+	if err == nil && len(values) < len(growFields) {
+		err = r.atNode(n, "write {after: 10, max: 7d}")
+	}
+	return g, err
 }
 
 func (r *reader) limits(n ast.Node) (Limits, error) {
