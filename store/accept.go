@@ -22,12 +22,15 @@ type Acceptance struct {
 	TokenID     string // "": there was no code, or [Tokens.ConsumeStep] has consumed it
 	Step        int64
 	KeyID       string       // public key that was used; "": none
+	Use         *GrantUse    // a grant that stood in for the code; nil: none
+	Remember    *Grant       // the code, as a grant: without ID, times of use and Uses; nil: it is not remembered
 	Event       *audit.Event // nil: none
 }
 
 // Accept does in one transaction, all or nothing, what a login needs: [Tokens.ConsumeStep],
-// [UserKeys.Touch], [Places.Seen], [Users.Touch], [Attempts.Succeed] and [Audit.Append]. Only after
-// it may the guess be accepted. The error is [ErrStepUsed] if the step was not consumed, and
+// [UserKeys.Touch], [Places.Seen], [Users.Touch], the use or the writing of a grant, [Attempts.Succeed] and
+// [Audit.Append]. Only after it may the guess be accepted. The error is [ErrStepUsed] if the step was not
+// consumed, [ErrGrantUsed] if the grant was not as it was found, and
 // [ErrNotFound] if user or key are gone or the reservation had ended; then the reservation is as it was.
 func (s Attempts) Accept(ctx context.Context, a Acceptance) error {
 	const what = "accepting an attempt"
@@ -66,6 +69,16 @@ func (s Attempts) accept(ctx context.Context, tx querier, a Acceptance, now int6
 	}
 	if a.KeyID != "" {
 		if err := execOne(ctx, tx, touchKey, now, a.KeyID); err != nil {
+			return err
+		}
+	}
+	if a.Use != nil {
+		if err := useGrant(ctx, tx, *a.Use, now); err != nil {
+			return err
+		}
+	}
+	if a.Remember != nil {
+		if err := writeGrant(ctx, tx, *a.Remember, now); err != nil {
 			return err
 		}
 	}

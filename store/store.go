@@ -58,6 +58,7 @@ type Store struct {
 	Rules       Rules
 	Attempts    Attempts
 	Places      Places
+	Grants      Grants
 	Sessions    Sessions
 	Audit       Audit
 	Admins      Admins
@@ -92,7 +93,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	return &Store{
 		Users: Users{d}, UserKeys: UserKeys{d}, Tokens: Tokens{d}, Targets: Targets{d}, HostKeys: HostKeys{d}, Rules: Rules{d},
-		Attempts: Attempts{d}, Places: Places{d}, Sessions: Sessions{d}, Audit: Audit{d}, Admins: Admins{d},
+		Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Audit: Audit{d}, Admins: Admins{d},
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d},
 		Settings: Settings{d}, Bus: bus, db: d,
 	}, nil
@@ -133,12 +134,12 @@ func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	return version, err
 }
 
-// Purge deletes what has expired: tickets, web sessions and counters that no longer count. Any node
+// Purge deletes what has expired: tickets, web sessions, grants and counters that no longer count. Any node
 // may call it at any time; once a minute is enough.
 func (s *Store) Purge(ctx context.Context) error {
 	return s.db.writing(ctx, "deleting what has expired", func(ctx context.Context, q querier) error {
 		now := ms(s.db.now())
-		for _, table := range []string{"tickets", "web_sessions"} {
+		for _, table := range []string{"tickets", "web_sessions", "grants"} {
 			if _, err := exec(ctx, q, "DELETE FROM "+table+" WHERE expires <= ?", now); err != nil {
 				return err
 			}

@@ -166,14 +166,21 @@ func (s Tokens) Delete(ctx context.Context, id string) error {
 		if err := execOne(ctx, tx, "UPDATE users SET token_count = token_count - 1 WHERE id = ?", userID); err != nil {
 			return err
 		}
+		if _, err := endGrants(ctx, tx, userID); err != nil {
+			return err
+		}
 		return execOne(ctx, tx, "DELETE FROM tokens WHERE id = ?", id) // else somebody was faster: undo
 	})
 }
 
 // SetEnabled enables or disables a token. The codes of a disabled token are not accepted.
 func (s Tokens) SetEnabled(ctx context.Context, id string, enabled bool) error {
-	return s.db.writing(ctx, "changing token "+id, func(ctx context.Context, q querier) error {
-		return execOne(ctx, q, "UPDATE tokens SET enabled = ? WHERE id = ?", enabled, id)
+	return s.db.changing(ctx, "changing token "+id, func(ctx context.Context, tx querier) error {
+		if err := execOne(ctx, tx, "UPDATE tokens SET enabled = ? WHERE id = ?", enabled, id); err != nil {
+			return err
+		}
+		_, err := exec(ctx, tx, "DELETE FROM grants WHERE user_id = (SELECT user_id FROM tokens WHERE id = ?)", id)
+		return err
 	})
 }
 

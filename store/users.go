@@ -275,10 +275,16 @@ func (s Users) SetGroups(ctx context.Context, id string, groups []string) error 
 	return s.update(ctx, "setting the groups of user "+id, "group_names = ? WHERE id = ?", names, id)
 }
 
-// Lock keeps a user from logging in until a time, or until [Users.Unlock] if it is zero.
+// Lock keeps a user from logging in until a time, or until [Users.Unlock] if it is zero. What was remembered
+// of the user's codes is forgotten.
 func (s Users) Lock(ctx context.Context, id, reason string, until time.Time) error {
-	return s.update(ctx, "locking user "+id, "locked = TRUE, lock_reason = ?, locked_until = ? WHERE id = ?",
-		reason, ms(until), id)
+	return s.db.changing(ctx, "locking user "+id, func(ctx context.Context, tx querier) error {
+		err := execOne(ctx, tx, "UPDATE users SET locked = TRUE, lock_reason = ?, locked_until = ? WHERE id = ?", reason, ms(until), id)
+		if err == nil {
+			_, err = endGrants(ctx, tx, id)
+		}
+		return err
+	})
 }
 
 // Unlock takes back what [Users.Lock] did. It does not clear lockouts, see [Attempts.Clear].
