@@ -44,6 +44,14 @@ func (s *Server) auditRoutes(api huma.API) {
 			}
 			return answer(locks), nil
 		})
+	register(s, api, route(needAdmin, http.MethodPost, "/lockouts", "lockout-add", "Lock a source, for everybody or for one user"),
+		func(ctx context.Context, by Caller, in *with[NewLockout]) (*body[Lockout], error) {
+			l, err := s.addLockout(ctx, by, in.Body)
+			if err != nil {
+				return nil, err
+			}
+			return answer(l), nil
+		})
 	register(s, api, route(needAdmin, http.MethodDelete, "/lockouts/{id}", "lockout-clear", "Lift a lock and forget its failures"),
 		func(ctx context.Context, by Caller, in *byID) (*nothing, error) {
 			return &nothing{}, s.clearLockout(ctx, by, in.ID)

@@ -84,6 +84,10 @@ func (s *Server) userChangeRoutes(api huma.API) {
 			}
 			return after(ctx, in.Login, s.lockUser(ctx, by, in.Login, in.Body.Reason, until))
 		})
+	register(s, api, route(needAdmin, http.MethodPut, "/users/{login}/lockout", "user-lockout", "Set when failures lock a user, stricter than for everybody"),
+		func(ctx context.Context, by Caller, in *byLoginWith[UserLockout]) (*body[User], error) {
+			return after(ctx, in.Login, s.setUserLockout(ctx, by, in.Login, in.Body))
+		})
 	register(s, api, route(needAdmin, http.MethodPost, "/users/{login}/unlock", "user-unlock", "Unlock a user"),
 		func(ctx context.Context, by Caller, in *byLogin) (*body[User], error) {
 			return after(ctx, in.Login, s.unlockUser(ctx, by, in.Login))

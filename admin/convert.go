@@ -33,6 +33,7 @@ func (s *Server) wireUser(u store.User) User {
 	return User{
 		ID: u.ID, Login: u.Login, Name: u.Name, Email: u.Email, Source: u.Source, Groups: append([]string{}, u.Groups...),
 		Locked: u.LockedNow(s.cfg.Now()), LockReason: u.LockReason, LockedUntil: timeOf(u.LockedUntil),
+		Lockout:     UserLockout{Failures: u.Lockout.Failures, Window: int64(u.Lockout.Window.Seconds()), Lock: int64(u.Lockout.Lock.Seconds())},
 		HasPassword: u.HasPassword, Tokens: u.Tokens, Created: timeOf(u.Created), LastLogin: timeOf(u.LastLogin),
 	}
 }
@@ -130,7 +131,8 @@ func wireLock(l store.Lock) Lockout {
 	if !until.Before(store.Forever) {
 		until = time.Time{}
 	}
-	return Lockout{ID: l.ID, Kind: l.Kind, Key: l.Key, Failures: l.Failures, Since: timeOf(l.Since), Until: timeOf(until)}
+	return Lockout{ID: l.ID, Kind: l.Kind, Key: l.Key, Failures: l.Failures, Since: timeOf(l.Since), Until: timeOf(until),
+		Author: l.Author, Reason: l.Reason}
 }
 
 func wireDecision(user string, d auth.Decision) Explanation {

@@ -3,7 +3,10 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/netip"
 	"strings"
+	"time"
 
 	"sallyport/audit"
 	"sallyport/store"
@@ -67,6 +70,64 @@ func (s *Server) lockedLogin(ctx context.Context, key string) (string, error) {
 		return audit.Escape(id), nil
 	}
 	return u.Login, err
+}
+
+// addLockout locks a source by hand.
+func (s *Server) addLockout(ctx context.Context, by Caller, n NewLockout) (Lockout, error) {
+	source, err := netip.ParseAddr(n.Source)
+	if err != nil || source.Zone() != "" {
+		return Lockout{}, invalid("give an address such as 203.0.113.7", "%q is no address", audit.Escape(n.Source))
+	}
+	if err := checkText("reason", n.Reason, 500); err != nil {
+		return Lockout{}, err
+	}
+	var until time.Time
+	if n.Until != nil {
+		if until = *n.Until; !until.After(s.cfg.Now()) {
+			return Lockout{}, invalid("give a time to come, such as --for 8h", "the lock would have ended already")
+		}
+	}
+	if by.Source.IsValid() && by.Source.Unmap() == source.Unmap() {
+		return Lockout{}, conflict("do it from another address", "you would lock yourself out")
+	}
+	var user *store.User
+	if n.User != "" {
+		u, err := s.user(ctx, n.User)
+		if err != nil {
+			return Lockout{}, err
+		}
+		user = &u
+	}
+	lock, err := s.cfg.Engine.Block(ctx, user, source, by.Actor, n.Reason, until)
+	if err != nil {
+		return Lockout{}, err
+	}
+	w := wireLock(lock)
+	if err := s.nameLock(ctx, &w); err != nil {
+		return Lockout{}, err
+	}
+	detail := map[string]string{"id": lock.ID}
+	if !until.IsZero() {
+		detail["until"] = until.UTC().Format(time.RFC3339)
+	}
+	s.changed(ctx, by, "lockout.add", audit.Event{User: w.User, Reason: n.Reason, Detail: detail})
+	return w, nil
+}
+
+// setUserLockout sets when failures lock a user, where that is to be stricter than for everybody.
+func (s *Server) setUserLockout(ctx context.Context, by Caller, login string, l UserLockout) error {
+	u, err := s.user(ctx, login)
+	if err != nil {
+		return err
+	}
+	err = s.cfg.Store.Users.SetLockout(ctx, u.ID, store.UserLockout{
+		Failures: l.Failures, Window: time.Duration(l.Window) * time.Second, Lock: time.Duration(l.Lock) * time.Second})
+	if err != nil {
+		return err
+	}
+	s.changed(ctx, by, "user.lockout", audit.Event{User: u.Login, Detail: map[string]string{
+		"failures": fmt.Sprint(l.Failures), "window": fmt.Sprint(l.Window), "lock": fmt.Sprint(l.Lock)}})
+	return nil
 }
 
 // clearLockout lifts a lock and forgets the failures that led to it.

@@ -447,6 +447,19 @@ func TestLockouts(t *testing.T) {
 		t.Errorf("lockouts after clear %+v", locks)
 	}
 	f.refused(404, "DELETE", "/lockouts/source:192.0.2.1", nil)
+
+	// By hand.
+	soon := time.Now().Add(time.Hour)
+	f.refused(422, "POST", "/lockouts", NewLockout{Source: "203.0.113.0/24", Reason: "x"})
+	f.refused(422, "POST", "/lockouts", NewLockout{Source: "203.0.113.7"})
+	f.refused(404, "POST", "/lockouts", NewLockout{Source: "203.0.113.7", User: "nobody", Reason: "x"})
+	l = do[Lockout](f, 200, "POST", "/lockouts", NewLockout{Source: "2001:db8::7", Reason: "scans us", Until: &soon})
+	if l.Source != "2001:db8::/64" || l.User != "" || l.Reason != "scans us" || l.Author == "" || l.Until == nil {
+		t.Errorf("lock by hand: %+v", l)
+	}
+	if locks = do[[]Lockout](f, 200, "GET", "/lockouts", nil); len(locks) != 1 || locks[0].Reason != "scans us" {
+		t.Errorf("lockouts %+v", locks)
+	}
 }
 
 func TestAuditList(t *testing.T) {

@@ -1,6 +1,10 @@
 package admin
 
-import "sallyport/internal/web"
+import (
+	"time"
+
+	"sallyport/internal/web"
+)
 
 func (s *Server) lockoutsPage(v *visit) error {
 	locks, err := s.lockouts(v.ctx())
@@ -16,4 +20,23 @@ func (s *Server) clearLockoutForm(v *visit) error {
 		return err
 	}
 	return v.done("/lockouts", "The lock was lifted, and the failures that led to it are forgotten.")
+}
+
+func (s *Server) addLockoutForm(v *visit) error {
+	n := NewLockout{Source: v.r.PostFormValue("source"), User: v.r.PostFormValue("user"), Reason: v.r.PostFormValue("reason")}
+	if text := v.r.PostFormValue("for"); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil || d <= 0 {
+			return invalid("choose one of the list", "%q is no time", text)
+		}
+		until := s.cfg.Now().Add(d)
+		n.Until = &until
+	}
+	if n.Reason == "" {
+		return invalid("say why, for whoever finds the lock later", "the reason is missing")
+	}
+	if _, err := s.addLockout(v.ctx(), v.by, n); err != nil {
+		return err
+	}
+	return v.done("/lockouts", "The address is locked.")
 }

@@ -146,6 +146,7 @@ func (s *Server) pageList() []page {
 
 		{"GET /lockouts", needAuditor, s.lockoutsPage},
 		{"POST /lockouts/clear", needAdmin, s.clearLockoutForm},
+		{"POST /lockouts/add", needAdmin, s.addLockoutForm},
 
 		{"GET /audit", needAuditor, s.auditPage},
 

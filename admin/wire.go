@@ -27,19 +27,20 @@ type Version struct {
 
 // User is a person as operators see them.
 type User struct {
-	ID          string     `json:"id"`
-	Login       string     `json:"login"`
-	Name        string     `json:"name"`
-	Email       string     `json:"email"`
-	Source      string     `json:"source" enum:"local,directory"`
-	Groups      []string   `json:"groups" nullable:"false"`
-	Locked      bool       `json:"locked"`
-	LockReason  string     `json:"lock_reason"`
-	LockedUntil *time.Time `json:"locked_until" doc:"null: until unlocked"`
-	HasPassword bool       `json:"has_password"`
-	Tokens      int        `json:"tokens"`
-	Created     *time.Time `json:"created"`
-	LastLogin   *time.Time `json:"last_login"`
+	ID          string      `json:"id"`
+	Login       string      `json:"login"`
+	Name        string      `json:"name"`
+	Email       string      `json:"email"`
+	Source      string      `json:"source" enum:"local,directory"`
+	Groups      []string    `json:"groups" nullable:"false"`
+	Locked      bool        `json:"locked"`
+	LockReason  string      `json:"lock_reason"`
+	LockedUntil *time.Time  `json:"locked_until" doc:"null: until unlocked"`
+	Lockout     UserLockout `json:"lockout"`
+	HasPassword bool        `json:"has_password"`
+	Tokens      int         `json:"tokens"`
+	Created     *time.Time  `json:"created"`
+	LastLogin   *time.Time  `json:"last_login"`
 }
 
 // NewUser asks for a local user.
@@ -448,6 +449,23 @@ type Lockout struct {
 	Failures int        `json:"failures"`
 	Since    *time.Time `json:"since"`
 	Until    *time.Time `json:"until" doc:"null: until cleared"`
+	Author   string     `json:"author" doc:"operator who set it; empty: it followed failures"`
+	Reason   string     `json:"reason"`
+}
+
+// NewLockout asks for a lock of a source, for everybody or for one user.
+type NewLockout struct {
+	Source string     `json:"source" maxLength:"64" doc:"address; one of IPv6 stands for its /64"`
+	User   string     `json:"user,omitempty" maxLength:"255" doc:"login; absent: everybody"`
+	Reason string     `json:"reason" minLength:"1" maxLength:"500"`
+	Until  *time.Time `json:"until,omitempty" doc:"absent: until cleared"`
+}
+
+// UserLockout is when failures lock a user at one source, where that is stricter than for everybody.
+type UserLockout struct {
+	Failures int   `json:"failures" minimum:"0" maximum:"1000000" doc:"0: as everybody"`
+	Window   int64 `json:"window" minimum:"0" maximum:"31536000" doc:"seconds in which failures count together; 0: as everybody"`
+	Lock     int64 `json:"lock" minimum:"0" maximum:"31536000" doc:"seconds that the lock holds; 0: as everybody"`
 }
 
 // Problem is every refusal of the JSON API (RFC 9457).

@@ -292,6 +292,9 @@ func TestDatabaseAway(t *testing.T) {
 	}
 }
 
+// wrong gives codes that are wrong, each another one.
+func wrong(i int) string { return fmt.Sprintf("%06d", i) }
+
 // While a lock holds, right answers and wrong ones are the same, and nothing is evaluated: the code
 // is not consumed either.
 func TestLockEvaluatesNothing(t *testing.T) {
@@ -299,8 +302,8 @@ func TestLockEvaluatesNothing(t *testing.T) {
 	w := newWorld(t, "")
 	u := w.local("dave", "dave's password")
 	secret := w.token(u.ID)
-	for range 5 {
-		_, err := w.login(auth.Attempt{Login: "dave"}, "dave's password", "000000")
+	for i := range 5 {
+		_, err := w.login(auth.Attempt{Login: "dave"}, "dave's password", wrong(i))
 		w.refused(err, auth.ErrCode)
 	}
 	_, err := w.login(auth.Attempt{Login: "dave"}, "dave's password", w.code(secret))
@@ -320,7 +323,7 @@ func TestSourceLock(t *testing.T) {
 	u := w.local("dave", "dave's password")
 	secret := w.token(u.ID)
 	for i := range 10 {
-		_, err := w.login(auth.Attempt{Login: fmt.Sprintf("nobody%d", i)}, "x", "000000")
+		_, err := w.login(auth.Attempt{Login: fmt.Sprintf("nobody%d", i)}, "x", wrong(i))
 		w.refused(err, auth.ErrUnknownUser)
 	}
 	_, err := w.login(auth.Attempt{Login: "dave"}, "dave's password", w.code(secret))
@@ -366,14 +369,78 @@ func TestStricterTarget(t *testing.T) {
 	check(t, w.Store.Targets.Update(ctx, target))
 	u := w.local("dave", "dave's password")
 	secret := w.token(u.ID)
-	for range 2 {
-		_, err := w.login(auth.Attempt{Login: "dave", Target: "vault"}, "x", "000000")
+	for i := range 2 {
+		_, err := w.login(auth.Attempt{Login: "dave", Target: "vault"}, "x", wrong(i))
 		w.refused(err, auth.ErrCode)
 	}
 	_, err = w.login(auth.Attempt{Login: "dave", Target: "vault"}, "dave's password", w.code(secret))
 	w.refused(err, auth.ErrLocked)
 	if _, err := w.login(auth.Attempt{Login: "dave", Target: "web1"}, "dave's password", w.code(secret)); err != nil {
 		t.Errorf("another target: %v", err)
+	}
+}
+
+// A client that sends its person's wrong code again and again by itself does not lock them out, and the same holds
+// for names that nobody has: counting must not tell who exists. A wrong password counts each time.
+func TestSameWrongCode(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	u := w.local("dave", "dave's password")
+	secret := w.token(u.ID)
+	for range 20 {
+		_, err := w.login(auth.Attempt{Login: "dave"}, "x", "000000")
+		w.refused(err, auth.ErrCode)
+		_, err = w.login(auth.Attempt{Login: "nobody"}, "x", "000000")
+		w.refused(err, auth.ErrUnknownUser)
+	}
+	if _, err := w.login(auth.Attempt{Login: "dave"}, "dave's password", w.code(secret)); err != nil {
+		t.Errorf("after the same wrong code twenty times: %v", err)
+	}
+	for range 5 {
+		w.now = w.now.Add(30 * time.Second)
+		_, err := w.login(auth.Attempt{Login: "dave", Source: netip.MustParseAddr("203.0.113.8")}, "wrong", w.code(secret))
+		w.refused(err, auth.ErrPassword)
+	}
+	w.now = w.now.Add(30 * time.Second)
+	_, err := w.login(auth.Attempt{Login: "dave", Source: netip.MustParseAddr("203.0.113.8")}, "dave's password", w.code(secret))
+	w.refused(err, auth.ErrLocked)
+}
+
+// A rule or a setting of one person may be stricter than the rest, never less strict (J6).
+func TestStricterRuleAndUser(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	ctx := context.Background()
+	_, err := w.Store.Rules.Put(ctx, `version: 1
+rules:
+  - {name: strict, users: ["*"], targets: [vault], lockout: {failures: 2, lock: 1h}}
+  - {name: rest, users: ["*"], targets: [web1], lockout: {failures: 50}}
+`, "test", 1)
+	check(t, err)
+	u := w.local("dave", "dave's password")
+	secret := w.token(u.ID)
+	try := func(target, from string, i int, want error) {
+		t.Helper()
+		_, err := w.login(auth.Attempt{Login: "dave", Target: target, Source: netip.MustParseAddr(from)}, "x", wrong(i))
+		w.refused(err, want)
+	}
+	for i := range 2 {
+		try("vault", "203.0.113.1", i, auth.ErrCode)
+	}
+	try("vault", "203.0.113.1", 3, auth.ErrLocked)
+	try("web1", "203.0.113.1", 4, auth.ErrCode)
+	w.now = w.now.Add(59 * time.Minute)
+	try("vault", "203.0.113.1", 5, auth.ErrLocked)
+	for i := range 5 {
+		try("web1", "203.0.113.2", i, auth.ErrCode)
+	}
+	try("web1", "203.0.113.2", 6, auth.ErrLocked)
+
+	check(t, w.Store.Users.SetLockout(ctx, u.ID, store.UserLockout{Failures: 1}))
+	try("web1", "203.0.113.3", 0, auth.ErrCode)
+	try("web1", "203.0.113.3", 1, auth.ErrLocked)
+	if _, err := w.login(auth.Attempt{Login: "dave", Target: "web1", Source: netip.MustParseAddr("203.0.113.4")}, "dave's password", w.code(secret)); err != nil {
+		t.Errorf("from elsewhere: %v", err)
 	}
 }
 
@@ -384,7 +451,7 @@ func TestIPv6IsCountedByNetwork(t *testing.T) {
 	u := w.local("dave", "dave's password")
 	secret := w.token(u.ID)
 	for i := range 5 {
-		_, err := w.login(auth.Attempt{Login: "dave", Source: netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", i+1))}, "x", "000000")
+		_, err := w.login(auth.Attempt{Login: "dave", Source: netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", i+1))}, "x", wrong(i))
 		w.refused(err, auth.ErrCode)
 	}
 	_, err := w.login(auth.Attempt{Login: "dave", Source: netip.MustParseAddr("2001:db8::ffff")}, "dave's password", w.code(secret))

@@ -30,6 +30,7 @@ type known struct {
 	subject  subject
 	needCode bool
 	target   *store.Target // nil: not looked up
+	lockout  policy.Limit  // of the rule that lets the person in there
 }
 
 // Begin starts a conversation for one attempt.
@@ -70,7 +71,7 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 	k := c.known
 	if c.known = nil; k == nil {
 		k = &known{subject: <-found}
-		k.needCode, k.target = c.needsCode(ctx, k.subject)
+		c.demand(ctx, k)
 	}
 	s, needCode := k.subject, k.needCode
 	var settled error // not nil: the verdict has fallen, and only the person's prompts go on
@@ -118,19 +119,23 @@ func (c *Conversation) conclude(ctx context.Context, k *known, code string) (*Id
 	return id, nil
 }
 
-// needsCode asks the rules what this person must prove for the target they named, and returns the
-// target if it has looked at it. Without a target, at every door but SSH, and when anything is unclear,
-// a code is needed.
-func (c *Conversation) needsCode(ctx context.Context, s subject) (bool, *store.Target) {
+// demand asks the rules what this person must prove for the target they named. Without a target, at every
+// door but SSH, and when anything is unclear, a code is needed.
+func (c *Conversation) demand(ctx context.Context, k *known) {
+	s := k.subject
+	k.needCode = true
 	if c.a.Door != audit.DoorSSH || c.a.Target == "" || s.err != nil {
-		return true, nil
+		return
 	}
 	d, err := c.e.decide(ctx, person{login: s.login, groups: s.groups()},
 		Request{Target: c.a.Target, Account: c.a.Account, Source: c.a.Source}, c.e.cfg.Now())
 	if err != nil {
-		return true, nil
+		return
 	}
-	return !d.Allow || d.Code.Kind != policy.CodeNone, &d.Target
+	k.target = &d.Target
+	if d.Allow {
+		k.lockout, k.needCode = d.Lockout, d.Code.Kind != policy.CodeNone
+	}
 }
 
 func askOne(ctx context.Context, ask Asker, p Prompt) (string, error) {

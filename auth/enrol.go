@@ -73,7 +73,7 @@ func (c *Conversation) mayEnrol(s subject) bool {
 // secret and asks a code back. errAskCode: the password was wrong.
 func (c *Conversation) enrol(ctx context.Context, ask Asker, k *known) (*Identity, error) {
 	hard, s := context.WithoutCancel(ctx), k.subject
-	id, err := c.evaluate(hard, &known{subject: s, target: k.target}, "", nil)
+	id, err := c.evaluate(hard, &known{subject: s, target: k.target, lockout: k.lockout}, "", nil)
 	switch {
 	case errors.Is(err, ErrUnavailable):
 		c.e.reportRefusal(hard, c.a, s, err)

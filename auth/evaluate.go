@@ -2,6 +2,8 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -46,7 +48,7 @@ func (c *Conversation) evaluate(ctx context.Context, k *known, code string, even
 		err = c.accept(ctx, &v, event)
 	}
 	if err != nil {
-		return nil, c.settle(ctx, r, s, err)
+		return nil, c.settle(ctx, r, s, err, code)
 	}
 	return v.id, nil
 }
@@ -80,7 +82,7 @@ func (c *Conversation) accept(ctx context.Context, v *verdict, event func(*Ident
 }
 
 // settle ends the reservation of an attempt that was not accepted, and returns why it was not.
-func (c *Conversation) settle(ctx context.Context, r store.Reservation, s subject, judged error) error {
+func (c *Conversation) settle(ctx context.Context, r store.Reservation, s subject, judged error, code string) error {
 	attempts := c.e.cfg.Store.Attempts
 	if errors.Is(judged, ErrUnavailable) {
 		if err := attempts.Cancel(ctx, r); err != nil {
@@ -88,17 +90,34 @@ func (c *Conversation) settle(ctx context.Context, r store.Reservation, s subjec
 		}
 		return judged
 	}
-	locks, err := attempts.Fail(ctx, r)
+	locks, err := attempts.FailGuess(ctx, r, store.Guess{Kind: kindPair, Hash: guessHash(s, judged, code)})
 	for _, l := range locks {
 		c.reportLock(ctx, s, l)
 	}
 	return errors.Join(judged, err)
 }
 
+// guessHash is by what a wrong code is known again that comes a second time. While a code is wrong nothing else
+// of an attempt is looked at, so that repeating it tries nothing new; a wrong password is another matter. It is
+// the same for people who do not exist, so that counting does not tell them apart. Whatever else somebody typed
+// is not kept.
+func guessHash(s subject, judged error, code string) string {
+	if errors.Is(judged, ErrPassword) {
+		return ""
+	}
+	for _, digits := range []int{6, 8} {
+		if normal, err := otp.Normalise(code, digits); err == nil {
+			sum := sha256.Sum256([]byte(s.key + "|" + normal))
+			return hex.EncodeToString(sum[:8])
+		}
+	}
+	return ""
+}
+
 // reserve takes a place under every limit before anything is evaluated. When the limit is reached
 // only by attempts that are still being evaluated, it waits for its turn.
 func (c *Conversation) reserve(ctx context.Context, k *known) (store.Reservation, error) {
-	counters, err := c.counters(ctx, k.subject, k.target)
+	counters, err := c.counters(ctx, k)
 	if err != nil {
 		return store.Reservation{}, err
 	}
@@ -119,15 +138,19 @@ func (c *Conversation) reserve(ctx context.Context, k *known) (store.Reservation
 	}
 }
 
-// counters lists the limits of this attempt (C4): by user and source, stricter for one target if it
-// says so, by source, and by user in a row. The last does not hurt a source the person is known from.
-// target is the one named, nil if it was not looked up yet.
-func (c *Conversation) counters(ctx context.Context, s subject, target *store.Target) ([]store.Counter, error) {
+// counters lists the limits of this attempt (C4): by user and source, stricter for one person, rule or target
+// if they say so, by source, and by user in a row. The last does not hurt a source the person is known from.
+func (c *Conversation) counters(ctx context.Context, k *known) ([]store.Counter, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.e.cfg.Budget)
 	defer cancel()
+	s, target := k.subject, k.target
 	src, lockout := counterSource(c.a.Source), c.e.cfg.Lockout
+	if s.user != nil {
+		own := policy.Limit{Failures: s.user.Lockout.Failures, Window: s.user.Lockout.Window, Lock: s.user.Lockout.Lock}
+		lockout = lockout.Stricter(policy.Lockout{Pair: own})
+	}
 	limit := func(kind, key string, l policy.Limit) store.Counter {
-		return store.Counter{Kind: kind, Key: key, Limit: l.Failures, Window: l.Window, Lock: l.Lock}
+		return store.Counter{Kind: kind, Key: key, Limit: l.Failures, Window: l.Window, Lock: l.Lock, Longest: lockout.Longest}
 	}
 	out := []store.Counter{limit(kindPair, s.key+"|"+src, lockout.Pair)}
 	if target == nil && c.a.Target != "" {
@@ -137,9 +160,9 @@ func (c *Conversation) counters(ctx context.Context, s subject, target *store.Ta
 		}
 		target = &t
 	}
-	if target != nil && target.Lockout > 0 {
-		strict := lockout.Pair
-		strict.Failures = target.Lockout
+	if target != nil && (target.Lockout > 0 || k.lockout != policy.Limit{}) {
+		// Under a key of its own: what is strict at one target locks nobody out of the others.
+		strict := lockout.Stricter(policy.Lockout{Pair: k.lockout}).Stricter(policy.Lockout{Pair: policy.Limit{Failures: target.Lockout}}).Pair
 		out = append(out, limit(kindTarget, s.key+"|"+src+"|"+target.Name, strict))
 	}
 	out = append(out, limit(kindSource, src, lockout.Source))

@@ -53,7 +53,7 @@ func (e *Engine) lookup(ctx context.Context, typed string) subject {
 	case s.person != nil:
 		s.key = "directory:" + s.person.ID
 	default:
-		s.key = "user:" + s.user.ID
+		s.key = personKey(*s.user)
 	}
 	return s
 }

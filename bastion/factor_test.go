@@ -281,8 +281,8 @@ func TestLockoutIsExact(t *testing.T) {
 		o.noSSHD, o.guard = true, bastion.Guard{Exempt: loopback(), Tries: 1, Total: 4096}
 		s := newSystem(t, o)
 		s.token("alice")
-		s.inParallel(200, func(int) bool {
-			c, err := s.dial("alice@down", answers(alicePassword, "000000", nil))
+		s.inParallel(200, func(i int) bool {
+			c, err := s.dial("alice@down", answers(alicePassword, fmt.Sprintf("%06d", i), nil))
 			if err == nil {
 				c.Close()
 			}

@@ -35,6 +35,7 @@ func checkRule(r *Rule) *ruleError {
 		{"recording", r.Recording != RecordRequired},
 		{"record-limit", r.RecordLimit != 0},
 		{"limits", r.Limits != Limits{}},
+		{"lockout", r.Lockout != Limit{}},
 	} {
 		if f.set {
 			return wrong(f.field, errors.New("has no meaning in a rule that denies"))
@@ -68,7 +69,22 @@ func checkAllow(r *Rule) *ruleError {
 	if r.Trust != nil && r.Code.Fresh {
 		return wrong("trust", errors.New("has no meaning with code: fresh"))
 	}
+	if err := checkLockout(r.Lockout); err != nil {
+		return wrong("lockout", err)
+	}
 	return checkLimits(r.Limits)
+}
+
+func checkLockout(l Limit) error {
+	for _, d := range []time.Duration{l.Window, l.Lock} {
+		if d == 0 {
+			continue
+		}
+		if err := checkDuration(d); err != nil {
+			return err
+		}
+	}
+	return checkCount(l.Failures)
 }
 
 func checkCode(c Code) error {

@@ -37,6 +37,7 @@ type Decision struct {
 	Recording   Mode
 	RecordLimit int64 // bytes, never zero when allowed
 	Limits      Limits
+	Lockout     Limit
 	Trust       *Trust
 
 	Trace []Verdict // one per rule looked at, in order
@@ -161,6 +162,7 @@ func (m *matcher) grant() Decision {
 		Recording:   m.rule.Recording,
 		RecordLimit: m.rule.RecordLimit,
 		Limits:      m.rule.Limits,
+		Lockout:     m.rule.Lockout,
 	}
 	if d.RecordLimit == 0 {
 		d.RecordLimit = DefaultRecordLimit
@@ -186,6 +188,7 @@ func (d *Decision) tighten(other Decision) {
 		Max:      smallest(d.Limits.Max, other.Limits.Max),
 		Sessions: smallest(d.Limits.Sessions, other.Limits.Sessions),
 	}
+	d.Lockout = d.Lockout.stricter(other.Lockout)
 	d.Trust = d.Trust.tighten(other.Trust)
 }
 

@@ -58,6 +58,7 @@ func (r *Rule) format(b *strings.Builder) {
 		line("record-limit", formatSize(r.RecordLimit))
 	}
 	line("limits", r.Limits.format())
+	line("lockout", r.Lockout.format())
 	if r.Message != "" {
 		line("message", scalar(r.Message))
 	}
@@ -92,6 +93,23 @@ func (t *Trust) format() string {
 	}
 	if len(t.Sources) > 0 {
 		parts = append(parts, "sources: "+formatWords(t.Sources))
+	}
+	return "{" + strings.Join(parts, ", ") + "}"
+}
+
+func (l Limit) format() string {
+	var parts []string
+	if l.Failures > 0 {
+		parts = append(parts, fmt.Sprintf("failures: %d", l.Failures))
+	}
+	if l.Window > 0 {
+		parts = append(parts, "window: "+formatDuration(l.Window))
+	}
+	if l.Lock > 0 {
+		parts = append(parts, "lock: "+formatDuration(l.Lock))
+	}
+	if parts == nil {
+		return ""
 	}
 	return "{" + strings.Join(parts, ", ") + "}"
 }

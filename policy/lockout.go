@@ -12,7 +12,8 @@ type Limit struct {
 // person wherever the failures come from.
 type Lockout struct {
 	Pair, Source Limit
-	User         int // failures in a row before success; then a lock until an operator clears it
+	User         int           // failures in a row before success; then a lock until an operator clears it
+	Longest      time.Duration // locks that follow one another within a day double up to this
 }
 
 // DefaultLockout is what holds unless an operator or a target sets something stricter.
@@ -20,7 +21,7 @@ func DefaultLockout() Lockout {
 	return Lockout{
 		Pair:   Limit{Failures: 5, Window: 5 * time.Minute, Lock: 15 * time.Minute},
 		Source: Limit{Failures: 10, Window: 5 * time.Minute, Lock: 30 * time.Minute},
-		User:   100,
+		User:   100, Longest: 24 * time.Hour,
 	}
 }
 
@@ -30,7 +31,7 @@ func (l Lockout) Stricter(other Lockout) Lockout {
 	return Lockout{
 		Pair:   l.Pair.stricter(other.Pair),
 		Source: l.Source.stricter(other.Source),
-		User:   smallest(l.User, other.User),
+		User:   smallest(l.User, other.User), Longest: max(l.Longest, other.Longest),
 	}
 }
 

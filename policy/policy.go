@@ -66,6 +66,8 @@
 //   - recording: required (default), best-effort or off; record-limit (16MiB): how much of a channel
 //     without a terminal is kept.
 //   - limits: idle and max time of a session, sessions open at once.
+//   - lockout: after how many failures one person is locked at one source who names a target of this rule,
+//     where that is stricter than the general setting: `{failures: 3, window: 10m, lock: 1h}`.
 //   - message: what a person who is refused by this rule may read; only with `deny: true`.
 //
 // Durations are whole numbers with units d, h, m, s (1h30m); sizes end in B, KiB, MiB or GiB.
@@ -119,6 +121,7 @@ type Rule struct {
 	Recording   Mode
 	RecordLimit int64 // bytes; zero means DefaultRecordLimit
 	Limits      Limits
+	Lockout     Limit // of one person from one source, where stricter than the general one; zero fields say nothing
 }
 
 // Channel is one kind of channel a rule speaks of.

@@ -85,6 +85,9 @@ func drawRule(t *rapid.T, name string, networks map[string][]netip.Prefix) Rule 
 	if rapid.Bool().Draw(t, "limits") {
 		r.Limits = Limits{Idle: duration("idle"), Max: duration("max"), Sessions: rapid.IntRange(0, 5).Draw(t, "sessions")}
 	}
+	if rapid.Bool().Draw(t, "lockout") {
+		r.Lockout = Limit{Failures: rapid.IntRange(1, 9).Draw(t, "failures"), Window: duration("window"), Lock: duration("lock")}
+	}
 	return r
 }
 

@@ -71,6 +71,13 @@ var ruleFields = []field[Rule]{
 	put("recording", (*reader).mode, func(r *Rule, v Mode) { r.Recording = v }),
 	put("record-limit", (*reader).size, func(r *Rule, v int64) { r.RecordLimit = v }),
 	put("limits", (*reader).limits, func(r *Rule, v Limits) { r.Limits = v }),
+	put("lockout", (*reader).lockout, func(r *Rule, v Limit) { r.Lockout = v }),
+}
+
+var lockoutFields = []field[Limit]{
+	put("failures", (*reader).count, func(l *Limit, v int) { l.Failures = v }),
+	put("window", (*reader).duration, func(l *Limit, v time.Duration) { l.Window = v }),
+	put("lock", (*reader).duration, func(l *Limit, v time.Duration) { l.Lock = v }),
 }
 
 var trustFields = []field[Trust]{
@@ -305,6 +312,15 @@ func (r *reader) trust(n ast.Node) (*Trust, error) {
 		return nil, r.atNode(values["idle"], "idle is longer than max")
 	}
 	return t, nil
+}
+
+func (r *reader) lockout(n ast.Node) (Limit, error) {
+	var l Limit
+	values, err := readFields(r, n, "lockout", lockoutFields, &l)
+	if err == nil && len(values) == 0 {
+		err = r.atNode(n, "lockout needs failures, window or lock")
+	}
+	return l, err
 }
 
 func (r *reader) grow(n ast.Node) (*Grow, error) {

@@ -2,6 +2,7 @@ package signin_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -259,8 +260,8 @@ func TestLockHolds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.person("ada", store.RoleAdmin)
-	for range 5 {
-		w.browser().signIn("ada", password, "000000", "/")
+	for i := range 5 {
+		w.browser().signIn("ada", password, fmt.Sprintf("%06d", i), "/")
 	}
 	if got := w.browser().signIn("ada", password, w.code("ada"), "/"); got.StatusCode != http.StatusForbidden || !strings.Contains(got.body, "That did not work.") {
 		t.Errorf("while the lock holds: %d\n%s", got.StatusCode, got.body)

@@ -133,10 +133,10 @@ func (s Attempts) look(ctx context.Context, counters []Counter) (Outcome, Lock, 
 			outcome = min(outcome, Busy)
 			continue
 		case r.lockedUntil.IsZero(): // the limit was higher when these failures were counted
-			if err := s.lower(ctx, c, now); err != nil {
+			if err := s.lower(ctx, c, now, r.level); err != nil {
 				return Locked, Lock{}, err
 			}
-			r.since, r.lockedUntil = now, c.lockEnd(now)
+			r.since, r.lockedUntil = now, c.lockEnd(now, r.level)
 		}
 		if l := r.lock(); outcome != Locked || l.Until.After(longest.Until) {
 			outcome, longest = Locked, l
@@ -167,9 +167,9 @@ func (s Attempts) rows(ctx context.Context, counters []Counter) (map[string]coun
 }
 
 // lower locks a counter whose limit was lowered to what it has counted.
-func (s Attempts) lower(ctx context.Context, c Counter, now time.Time) error {
+func (s Attempts) lower(ctx context.Context, c Counter, now time.Time, level int) error {
 	return s.db.writing(ctx, "locking counter "+c.Kind, func(ctx context.Context, q querier) error {
-		_, err := setLock(ctx, q, c, now)
+		_, err := setLock(ctx, q, c, now, level)
 		return err
 	})
 }
@@ -178,33 +178,62 @@ func (s Attempts) lower(ctx context.Context, c Counter, now time.Time) error {
 // the first end of a reservation counts; here a later one does nothing, so that after
 // [ErrUnavailable] it can be asked for again.
 func (s Attempts) Fail(ctx context.Context, r Reservation) ([]Lock, error) {
-	locks, _, err := s.fail(ctx, r.ID)
+	locks, _, err := s.fail(ctx, r.ID, Guess{})
+	return locks, err
+}
+
+// Guess is a wrong code, such as may come again by itself.
+type Guess struct {
+	Kind string // of the counter with which it is remembered, one of the person's
+	Hash string // "": it is not remembered
+}
+
+// of tells whether a guess is remembered with c.
+func (g Guess) of(c Counter) bool { return g.Hash != "" && g.Kind == c.Kind }
+
+// FailGuess ends a reservation as [Attempts.Fail] does, but counts nothing if the same guess was the last wrong
+// one of this counter less than a minute ago.
+func (s Attempts) FailGuess(ctx context.Context, r Reservation, g Guess) ([]Lock, error) {
+	locks, _, err := s.fail(ctx, r.ID, g)
 	return locks, err
 }
 
 // fail also tells whether the reservation was still open.
-func (s Attempts) fail(ctx context.Context, id string) (locks []Lock, open bool, err error) {
+func (s Attempts) fail(ctx context.Context, id string, g Guess) (locks []Lock, open bool, err error) {
 	err = s.db.changing(ctx, "counting a failed attempt", func(ctx context.Context, tx querier) error {
+		locks = nil
 		var counters []Counter
 		var err error
 		if counters, open, err = end(ctx, tx, id); err != nil || !open {
 			return err
 		}
 		now := s.db.now()
+		switch again, err := repeated(ctx, tx, counters, g, now); {
+		case err != nil:
+			return err
+		case again:
+			return land(ctx, tx, counters, nil, ms(now))
+		}
 		for _, c := range counters {
-			failures, err := countFailure(ctx, tx, c, now)
+			row, err := countFailure(ctx, tx, c, now)
 			if err != nil {
 				return err
 			}
-			if failures < c.Limit {
+			if g.of(c) {
+				if err := noteGuess(ctx, tx, c, g, now); err != nil {
+					return err
+				}
+			}
+			if row.failures < c.Limit {
 				continue
 			}
-			isNew, err := setLock(ctx, tx, c, now)
+			isNew, err := setLock(ctx, tx, c, now, row.level)
 			if err != nil {
 				return err
 			}
 			if isNew {
-				locks = append(locks, counterRow{kind: c.Kind, key: c.Key, failures: failures, since: now, lockedUntil: c.lockEnd(now)}.lock())
+				row.since, row.lockedUntil, row.author, row.reason = now, c.lockEnd(now, row.level), "", ""
+				locks = append(locks, row.lock())
 			}
 		}
 		return nil
@@ -273,7 +302,7 @@ func (s Attempts) Reap(ctx context.Context, age time.Duration) (int, error) {
 	})
 	reaped := 0
 	for _, id := range ids {
-		_, open, err := s.fail(ctx, id)
+		_, open, err := s.fail(ctx, id, Guess{})
 		if err != nil {
 			return reaped, err
 		}
@@ -298,13 +327,44 @@ func (s Attempts) Locks(ctx context.Context) ([]Lock, error) {
 	return locks, err
 }
 
+// Lock locks a key of a kind by hand, until a time or, if that is zero, until it is cleared. An attempt that is
+// exempt from the kind is not refused.
+func (s Attempts) Lock(ctx context.Context, kind, key, author, reason string, until time.Time) (Lock, error) {
+	what := "locking " + kind + " " + key
+	if author == "" {
+		return Lock{}, fmt.Errorf("%s: %w", what, errors.New("the author is missing"))
+	}
+	counters, err := canonical([]Counter{{Kind: kind, Key: key, Limit: 1}})
+	if err != nil {
+		return Lock{}, fmt.Errorf("%s: %w", what, err)
+	}
+	now, expires := s.db.now(), until
+	if until.IsZero() {
+		until = Forever
+	}
+	if !until.After(now) {
+		return Lock{}, fmt.Errorf("%s: %w", what, errors.New("its end is not in the future"))
+	}
+	var row counterRow
+	err = s.db.writing(ctx, what, func(ctx context.Context, q querier) (err error) {
+		row, err = one(ctx, q, counterFields, `INSERT INTO counters (kind, key, failures, in_flight, since, locked_until, expires, author, reason)
+			VALUES (?, ?, 0, 0, ?, ?, ?, ?, ?)
+			ON CONFLICT (kind, key) DO UPDATE SET since = excluded.since, locked_until = excluded.locked_until, expires = excluded.expires,
+				author = excluded.author, reason = excluded.reason
+			RETURNING `+counterColumns, kind, counters[0].Key, ms(now), ms(until), ms(expires), author, reason)
+		return err
+	})
+	return row.lock(), err
+}
+
 // Clear forgets the failures and the lock of a counter; id is a Lock's. Attempts in flight stay
 // counted. The error is [ErrNotFound] if there is nothing to forget.
 func (s Attempts) Clear(ctx context.Context, id string) error {
 	kind, key, _ := strings.Cut(id, ":")
 	return s.db.writing(ctx, "clearing lockout "+id, func(ctx context.Context, q querier) error {
-		return execOne(ctx, q, `UPDATE counters SET failures = 0, since = 0, locked_until = 0, expires = 0
-			WHERE kind = ? AND key = ? AND failures > 0`, kind, key)
+		return execOne(ctx, q, `UPDATE counters SET failures = 0, since = 0, locked_until = 0, expires = 0,
+				level = 0, level_until = 0, guess = '', author = '', reason = ''
+			WHERE kind = ? AND key = ? AND (failures > 0 OR locked_until > 0)`, kind, key)
 	})
 }
 

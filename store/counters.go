@@ -27,6 +27,10 @@ type Counter struct {
 	// Lock is how long the lock then holds; 0 means until it is cleared.
 	Lock time.Duration
 
+	// Longest bounds the growth of Lock: each lock that is set within a day after the end of another one holds
+	// twice as long as that. Up to Lock there is no growth.
+	Longest time.Duration
+
 	// Exempt attempts are counted, but never refused by this counter.
 	Exempt bool
 }
@@ -39,6 +43,8 @@ type Lock struct {
 	Failures int
 	Since    time.Time // when the lock was set
 	Until    time.Time // Forever: until it is cleared
+	Author   string    // operator who set it; "": it followed failures
+	Reason   string    // of an operator's lock
 }
 
 // Forever is the end of a lock that holds until it is cleared.
@@ -99,13 +105,18 @@ type counterRow struct {
 	since       time.Time
 	lockedUntil time.Time
 	expires     time.Time
+	level       int
+	levelUntil  time.Time
+	author      string
+	reason      string
 }
 
-const counterColumns = "kind, key, failures, in_flight, since, locked_until, expires"
+const counterColumns = "kind, key, failures, in_flight, since, locked_until, expires, level, level_until, author, reason"
 
 func counterFields(r *counterRow) []any {
 	return []any{
 		&r.kind, &r.key, &r.failures, &r.inFlight, timeColumn{&r.since}, timeColumn{&r.lockedUntil}, timeColumn{&r.expires},
+		&r.level, timeColumn{&r.levelUntil}, &r.author, &r.reason,
 	}
 }
 
@@ -113,6 +124,10 @@ func counterFields(r *counterRow) []any {
 func (r counterRow) at(now time.Time) counterRow {
 	if !r.expires.IsZero() && !r.expires.After(now) {
 		r.failures, r.since, r.lockedUntil, r.expires = 0, time.Time{}, time.Time{}, time.Time{}
+		r.author, r.reason = "", ""
+	}
+	if !r.levelUntil.After(now) {
+		r.level = 0
 	}
 	return r
 }
@@ -120,26 +135,36 @@ func (r counterRow) at(now time.Time) counterRow {
 func (r counterRow) lock() Lock {
 	return Lock{
 		ID: r.kind + ":" + r.key, Kind: r.kind, Key: r.key, Failures: r.failures, Since: r.since, Until: r.lockedUntil,
+		Author: r.author, Reason: r.reason,
 	}
 }
 
-// lockEnd returns when a lock that is set now ends.
-func (c Counter) lockEnd(now time.Time) time.Time {
+// lockEnd returns when a lock that is set now ends, after so many others.
+func (c Counter) lockEnd(now time.Time, level int) time.Time {
 	if c.Lock == 0 {
 		return Forever
 	}
-	return now.Add(c.Lock)
+	lock := c.Lock
+	for ; level > 0 && lock < c.Longest; level-- {
+		lock = min(2*lock, c.Longest)
+	}
+	return now.Add(lock)
 }
 
-// setLock locks a counter that has reached its limit and tells whether it was not locked before.
-func setLock(ctx context.Context, q querier, c Counter, now time.Time) (bool, error) {
-	until, expires := ms(c.lockEnd(now)), int64(0)
+// levelKept is how long after the end of a lock the next one is longer.
+const levelKept = 24 * time.Hour
+
+// setLock locks a counter that has reached its limit, after level others, and tells whether it was not locked
+// before.
+func setLock(ctx context.Context, q querier, c Counter, now time.Time, level int) (bool, error) {
+	end := c.lockEnd(now, level)
+	expires, levelUntil := int64(0), int64(0)
 	if c.Lock > 0 {
-		expires = until
+		expires, levelUntil = ms(end), ms(end.Add(levelKept))
 	}
-	n, err := exec(ctx, q, `UPDATE counters SET since = ?, locked_until = ?, expires = ?
+	n, err := exec(ctx, q, `UPDATE counters SET since = ?, locked_until = ?, expires = ?, level = ?, level_until = ?, author = '', reason = ''
 		WHERE kind = ? AND key = ? AND locked_until = 0 AND failures >= ?`,
-		ms(now), until, expires, c.Kind, c.Key, c.Limit)
+		ms(now), ms(end), expires, level+1, levelUntil, c.Kind, c.Key, c.Limit)
 	return n == 1, err
 }
 
@@ -149,14 +174,14 @@ const lapsed = "(counters.expires > 0 AND counters.expires <= ?)"
 // landed is in_flight after one attempt has ended.
 const landed = "CASE WHEN counters.in_flight > 0 THEN counters.in_flight - 1 ELSE 0 END"
 
-// countFailure turns an attempt in flight into a failure and returns how many there are now.
-func countFailure(ctx context.Context, tx querier, c Counter, now time.Time) (int, error) {
+// countFailure turns an attempt in flight into a failure and returns what the counter is then.
+func countFailure(ctx context.Context, tx querier, c Counter, now time.Time) (counterRow, error) {
 	window := c.Window
 	if window == 0 {
 		window = forgetAfter
 	}
 	at, expires := ms(now), ms(now.Add(window))
-	return scalar[int](ctx, tx, `INSERT INTO counters (kind, key, failures, in_flight, since, locked_until, expires)
+	row, err := one(ctx, tx, counterFields, `INSERT INTO counters (kind, key, failures, in_flight, since, locked_until, expires)
 		VALUES (?, ?, 1, 0, ?, 0, ?)
 		ON CONFLICT (kind, key) DO UPDATE SET
 			failures     = CASE WHEN `+lapsed+` THEN 1 ELSE counters.failures + 1 END,
@@ -165,8 +190,31 @@ func countFailure(ctx context.Context, tx querier, c Counter, now time.Time) (in
 			locked_until = CASE WHEN `+lapsed+` THEN 0 ELSE counters.locked_until END,
 			expires      = CASE WHEN `+lapsed+` OR counters.failures = 0 OR (? AND counters.locked_until = 0)
 			                    THEN excluded.expires ELSE counters.expires END
-		RETURNING failures`,
+		RETURNING `+counterColumns,
 		c.Kind, c.Key, at, expires, at, at, at, at, c.Window == 0)
+	return row.at(now), err
+}
+
+// repeatedWithin is how long the same wrong code is one failure: a client that sends it again by itself must
+// not lock its person out.
+const repeatedWithin = time.Minute
+
+// repeated tells whether a wrong guess is the one noted last with a counter of its person, not long ago. It locks
+// nothing: of two such guesses at the same moment both may count.
+func repeated(ctx context.Context, tx querier, counters []Counter, g Guess, now time.Time) (bool, error) {
+	i := slices.IndexFunc(counters, g.of)
+	if i < 0 {
+		return false, nil
+	}
+	n, err := scalar[int](ctx, tx, "SELECT COUNT(*) FROM counters WHERE kind = ? AND key = ? AND guess = ? AND guess_at > ?",
+		counters[i].Kind, counters[i].Key, g.Hash, ms(now.Add(-repeatedWithin)))
+	return n > 0, err
+}
+
+// noteGuess keeps a wrong guess with the counter of its person, which the transaction has locked.
+func noteGuess(ctx context.Context, tx querier, c Counter, g Guess, now time.Time) error {
+	_, err := exec(ctx, tx, "UPDATE counters SET guess = ?, guess_at = ? WHERE kind = ? AND key = ?", g.Hash, ms(now), c.Kind, c.Key)
+	return err
 }
 
 // land takes an attempt out of flight and forgets the failures of the kinds in reset.
@@ -176,9 +224,11 @@ func land(ctx context.Context, tx querier, counters []Counter, reset []string, n
 				in_flight    = `+landed+`,
 				failures     = CASE WHEN ? AND locked_until <= ? THEN 0 ELSE failures END,
 				expires      = CASE WHEN ? AND locked_until <= ? THEN 0 ELSE expires END,
+				level        = CASE WHEN ? AND locked_until <= ? THEN 0 ELSE level END,
 				locked_until = CASE WHEN ? AND locked_until <= ? THEN 0 ELSE locked_until END
 			WHERE kind = ? AND key = ?`,
 			slices.Contains(reset, c.Kind), now, slices.Contains(reset, c.Kind), now, slices.Contains(reset, c.Kind), now,
+			slices.Contains(reset, c.Kind), now,
 			c.Kind, c.Key); err != nil {
 			return err
 		}

@@ -150,7 +150,7 @@ func (s *Store) Purge(ctx context.Context) error {
 			skip = " FOR UPDATE SKIP LOCKED"
 		}
 		_, err := exec(ctx, q, `DELETE FROM counters WHERE (kind, key) IN (SELECT kind, key FROM counters
-			WHERE in_flight = 0 AND (failures = 0 OR (expires > 0 AND expires <= ?))`+skip+")", now)
+			WHERE in_flight = 0 AND level_until <= ? AND (failures = 0 AND locked_until = 0 OR (expires > 0 AND expires <= ?))`+skip+")", now, now)
 		return err
 	})
 }

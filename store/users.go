@@ -30,10 +30,18 @@ type User struct {
 	Locked      bool // by an operator; see LockedNow
 	LockReason  string
 	LockedUntil time.Time // zero: until unlocked
+	Lockout     UserLockout
 	Created     time.Time
 	LastLogin   time.Time
 	HasPassword bool
 	Tokens      int // how many the user has; Add ignores it
+}
+
+// UserLockout is when failures lock this person, where that is stricter than for everybody. Zero fields say
+// nothing.
+type UserLockout struct {
+	Failures     int           `json:"failures,omitempty"`
+	Window, Lock time.Duration `json:",omitempty"`
 }
 
 // LockedNow tells whether the user is locked at now.
@@ -85,12 +93,12 @@ func groupSet(groups []string) []string {
 type Users struct{ db *db }
 
 const userColumns = `id, login, name, email, source, COALESCE(external_id, ''), group_names, locked, lock_reason,
-	locked_until, password_hash <> '', token_count, created, last_login`
+	locked_until, lockout, password_hash <> '', token_count, created, last_login`
 
 func userFields(u *User) []any {
 	return []any{
 		&u.ID, &u.Login, &u.Name, &u.Email, &u.Source, &u.ExternalID, jsonColumn{&u.Groups}, &u.Locked, &u.LockReason,
-		timeColumn{&u.LockedUntil}, &u.HasPassword, &u.Tokens, timeColumn{&u.Created}, timeColumn{&u.LastLogin},
+		timeColumn{&u.LockedUntil}, jsonColumn{&u.Lockout}, &u.HasPassword, &u.Tokens, timeColumn{&u.Created}, timeColumn{&u.LastLogin},
 	}
 }
 
@@ -290,6 +298,15 @@ func (s Users) Lock(ctx context.Context, id, reason string, until time.Time) err
 // Unlock takes back what [Users.Lock] did. It does not clear lockouts, see [Attempts.Clear].
 func (s Users) Unlock(ctx context.Context, id string) error {
 	return s.update(ctx, "unlocking user "+id, "locked = FALSE, lock_reason = '', locked_until = 0 WHERE id = ?", id)
+}
+
+// SetLockout sets when failures lock a user; the zero value: as everybody.
+func (s Users) SetLockout(ctx context.Context, id string, l UserLockout) error {
+	text, err := toJSON(l)
+	if err != nil {
+		return fmt.Errorf("setting the lockout of user %s: %w", id, err)
+	}
+	return s.update(ctx, "setting the lockout of user "+id, "lockout = ? WHERE id = ?", text, id)
 }
 
 // Touch notes that a user logged in now.

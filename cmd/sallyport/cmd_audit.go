@@ -193,7 +193,7 @@ func (g *globals) printEvents(events []admin.AuditEvent) error {
 }
 
 func lockoutCommand(g *globals) *cobra.Command {
-	return group("lockout", "Locks after too many failures", lockoutListCommand(g), lockoutClearCommand(g))
+	return group("lockout", "Locks after too many failures", lockoutListCommand(g), lockoutAddCommand(g), lockoutClearCommand(g))
 }
 
 func lockoutListCommand(g *globals) *cobra.Command {
@@ -202,15 +202,48 @@ func lockoutListCommand(g *globals) *cobra.Command {
 		if err := api.get(c.Context(), "/lockouts", nil, &locks); err != nil {
 			return err
 		}
-		return printList(g, locks, "No locks are in force.", []string{"ID", "USER", "SOURCE", "TARGET", "FAILURES", "SINCE", "UNTIL"},
+		return printList(g, locks, "No locks are in force.", []string{"ID", "USER", "SOURCE", "TARGET", "WHY", "SINCE", "UNTIL"},
 			func(l admin.Lockout) []string {
 				until := clock(l.Until)
 				if until == "" {
 					until = "cleared"
 				}
-				return []string{l.ID, l.User, l.Source, l.Target, itoa(l.Failures), clock(l.Since), until}
+				why := itoa(l.Failures) + " failures"
+				if l.Author != "" {
+					why = l.Reason + " (" + l.Author + ")"
+				}
+				return []string{l.ID, l.User, l.Source, l.Target, why, clock(l.Since), until}
 			})
 	})
+}
+
+func lockoutAddCommand(g *globals) *cobra.Command {
+	var in admin.NewLockout
+	var length string
+	c := action(g, "add ADDRESS --reason TEXT", "Lock an address, for everybody or for one user", cobra.ExactArgs(1),
+		func(c *cobra.Command, api *client, args []string) error {
+			in.Source = args[0]
+			if in.Reason == "" {
+				return usage("Use --reason, such as --reason 'scans us'.", "the reason is missing")
+			}
+			if length != "" {
+				d, err := parseDuration(length)
+				if err != nil {
+					return err
+				}
+				until := time.Now().Add(d)
+				in.Until = &until
+			}
+			var l admin.Lockout
+			if err := api.call(c.Context(), http.MethodPost, "/lockouts", in, &l); err != nil {
+				return err
+			}
+			return g.done(l, "locked %s; lift it with: sallyport lockout clear '%s'", args[0], l.ID)
+		})
+	c.Flags().StringVar(&in.User, "user", "", "login: only this user is locked there")
+	c.Flags().StringVar(&in.Reason, "reason", "", "why, for whoever finds the lock later")
+	c.Flags().StringVar(&length, "for", "", "length of time, such as 8h or 7d (default: until it is cleared)")
+	return c
 }
 
 func lockoutClearCommand(g *globals) *cobra.Command {

@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,7 +14,7 @@ import (
 func userCommand(g *globals) *cobra.Command {
 	return group("user", "People who may sign in",
 		userAddCommand(g), userListCommand(g), userShowCommand(g), userDeleteCommand(g),
-		userLockCommand(g), userUnlockCommand(g), userPasswordCommand(g), userGroupsCommand(g),
+		userLockCommand(g), userUnlockCommand(g), userLockoutCommand(g), userPasswordCommand(g), userGroupsCommand(g),
 		group("key", "Public keys that stand for the password", keyAddCommand(g), keyListCommand(g), keyDeleteCommand(g)),
 	)
 }
@@ -99,6 +100,21 @@ func userState(u admin.User) string {
 	return "ok"
 }
 
+// userLockout says when failures lock a user, where that is stricter than for everybody.
+func userLockout(l admin.UserLockout) string {
+	var words []string
+	if l.Failures > 0 {
+		words = append(words, itoa(l.Failures)+" failures")
+	}
+	if l.Window > 0 {
+		words = append(words, "in "+(time.Duration(l.Window)*time.Second).String())
+	}
+	if l.Lock > 0 {
+		words = append(words, "for "+(time.Duration(l.Lock)*time.Second).String())
+	}
+	return strings.Join(words, " ")
+}
+
 func userShowCommand(g *globals) *cobra.Command {
 	return action(g, "show LOGIN", "Show a user", cobra.ExactArgs(1), func(c *cobra.Command, api *client, args []string) error {
 		var u admin.User
@@ -106,7 +122,7 @@ func userShowCommand(g *globals) *cobra.Command {
 			return err
 		}
 		return g.printFields(u, "id", u.ID, "login", u.Login, "name", u.Name, "e-mail", u.Email, "source", u.Source,
-			"groups", joined(u.Groups), "state", userState(u), "lock reason", u.LockReason, "password", yesNo(u.HasPassword),
+			"groups", joined(u.Groups), "state", userState(u), "lock reason", u.LockReason, "lockout", userLockout(u.Lockout), "password", yesNo(u.HasPassword),
 			"tokens", itoa(u.Tokens), "created", clock(u.Created), "last login", clock(u.LastLogin))
 	})
 }
@@ -148,6 +164,39 @@ func userLockCommand(g *globals) *cobra.Command {
 		})
 	c.Flags().StringVar(&reason, "reason", "", "reason, for the audit log and other operators")
 	c.Flags().StringVar(&length, "for", "", "length of time, such as 8h or 7d (default: until unlocked)")
+	return c
+}
+
+func userLockoutCommand(g *globals) *cobra.Command {
+	var in admin.UserLockout
+	var window, lock string
+	c := action(g, "lockout LOGIN", "Set when wrong answers lock a user at one address, stricter than for everybody; without flags: as everybody", cobra.ExactArgs(1),
+		func(c *cobra.Command, api *client, args []string) error {
+			for _, f := range []struct {
+				text string
+				into *int64
+			}{{window, &in.Window}, {lock, &in.Lock}} {
+				if f.text == "" {
+					continue
+				}
+				d, err := parseDuration(f.text)
+				if err != nil {
+					return err
+				}
+				*f.into = int64(d.Seconds())
+			}
+			var u admin.User
+			if err := api.call(c.Context(), http.MethodPut, route("users", args[0], "lockout"), in, &u); err != nil {
+				return err
+			}
+			if in == (admin.UserLockout{}) {
+				return g.done(u, "user %s is locked as everybody is", u.Login)
+			}
+			return g.done(u, "set the lockout of user %s", u.Login)
+		})
+	c.Flags().IntVar(&in.Failures, "failures", 0, "wrong answers that lead to a lock")
+	c.Flags().StringVar(&window, "window", "", "time in which they count together, such as 10m")
+	c.Flags().StringVar(&lock, "lock", "", "how long the lock holds, such as 1h")
 	return c
 }
 

@@ -253,7 +253,7 @@ func lockout(l config.Lockout) policy.Lockout {
 	limit := func(l config.Limit) policy.Limit {
 		return policy.Limit{Failures: l.Failures, Window: l.Window.Std(), Lock: l.Lock.Std()}
 	}
-	return policy.Lockout{Pair: limit(l.Pair), Source: limit(l.Source), User: l.User}
+	return policy.Lockout{Pair: limit(l.Pair), Source: limit(l.Source), User: l.User, Longest: l.Longest.Std()}
 }
 
 func (n *node) openDoors() (err error) {

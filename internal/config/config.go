@@ -133,6 +133,8 @@ type Lockout struct {
 	Source Limit `yaml:"source"`
 	// By person from any address, in a row, until an operator clears it. Addresses the person came from lately are spared.
 	User int `yaml:"user"`
+	// Locks that follow one another within a day double, up to this.
+	Longest Duration `yaml:"longest"`
 }
 
 // Limit is a number of wrong answers in a time.

@@ -16,7 +16,7 @@ func Default() *Config {
 		Lockout: Lockout{
 			Pair:   Limit{Failures: 5, Window: Duration(5 * time.Minute), Lock: Duration(15 * time.Minute)},
 			Source: Limit{Failures: 10, Window: Duration(5 * time.Minute), Lock: Duration(30 * time.Minute)},
-			User:   100,
+			User:   100, Longest: Duration(24 * time.Hour),
 		},
 		Guard: Guard{
 			PerSource: 10,

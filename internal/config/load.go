@@ -116,6 +116,7 @@ func (c *Config) examineRest() error {
 		{"lockout.source.window", c.Lockout.Source.Window == 0},
 		{"lockout.source.lock", c.Lockout.Source.Lock == 0},
 		{"lockout.user", c.Lockout.User == 0},
+		{"lockout.longest", c.Lockout.Longest == 0},
 		{"guard.per-source", c.Guard.PerSource == 0},
 		{"guard.total", c.Guard.Total == 0},
 		{"guard.handshake", c.Guard.Handshake == 0},
