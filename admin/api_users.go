@@ -26,6 +26,10 @@ type (
 	with[T any] struct{ Body T }
 )
 
+type grantsInput struct {
+	User string `query:"user" maxLength:"255" doc:"login; absent: everybody"`
+}
+
 type usersInput struct {
 	Query string `query:"query" maxLength:"255" doc:"part of login, name or e-mail address"`
 	Limit int    `query:"limit" minimum:"0" maximum:"10000" doc:"0: all"`
@@ -62,6 +66,30 @@ func (s *Server) userRoutes(api huma.API) {
 		})
 	s.userChangeRoutes(api)
 	s.userKeyRoutes(api)
+	s.grantRoutes(api)
+}
+
+func (s *Server) grantRoutes(api huma.API) {
+	register(s, api, route(needAuditor, http.MethodGet, "/grants", "grant-list", "List codes that are remembered, the last used first"),
+		func(ctx context.Context, _ Caller, in *grantsInput) (*body[[]Grant], error) {
+			grants, err := s.grants(ctx, in.User)
+			if err != nil {
+				return nil, err
+			}
+			return answer(grants), nil
+		})
+	register(s, api, route(needAdmin, http.MethodDelete, "/users/{login}/grants/{id}", "grant-revoke", "End a remembered code of a user"),
+		func(ctx context.Context, by Caller, in *byLoginID) (*nothing, error) {
+			return &nothing{}, s.revokeGrant(ctx, by, in.Login, in.ID)
+		})
+	register(s, api, route(needAdmin, http.MethodPost, "/users/{login}/grants/revoke", "grant-revoke-all", "End all remembered codes of a user"),
+		func(ctx context.Context, by Caller, in *byLogin) (*body[Revoked], error) {
+			n, err := s.revokeGrants(ctx, by, in.Login)
+			if err != nil {
+				return nil, err
+			}
+			return answer(Revoked{n}), nil
+		})
 }
 
 // userChangeRoutes answer with the user as it is afterwards.

@@ -74,6 +74,7 @@ type userData struct {
 	TokenRows  []store.Token
 	Keys       []store.UserKey
 	Places     []store.Place
+	Grants     []Grant
 	Recent     []sessionView
 	LockLength []lockLength
 	Local      bool
@@ -106,6 +107,9 @@ func (s *Server) userData(v *visit, u store.User) (userData, error) {
 		return d, err
 	}
 	if d.Keys, err = s.cfg.Store.UserKeys.List(v.ctx(), u.ID); err != nil {
+		return d, err
+	}
+	if d.Grants, err = s.grants(v.ctx(), u.Login); err != nil {
 		return d, err
 	}
 	if d.Places, err = s.cfg.Store.Places.List(v.ctx(), u.ID); err != nil {
@@ -290,4 +294,19 @@ func (s *Server) deleteKeyForm(v *visit) error {
 		return err
 	}
 	return v.done(within("users", login), "The key was deleted.")
+}
+
+func (s *Server) revokeGrantForm(v *visit) error {
+	login := v.r.PathValue("login")
+	if id := v.r.PostFormValue("id"); id != "" {
+		if err := s.revokeGrant(v.ctx(), v.by, login, id); err != nil {
+			return err
+		}
+		return v.done(within("users", login), "That place is no longer trusted.")
+	}
+	n, err := s.revokeGrants(v.ctx(), v.by, login)
+	if err != nil {
+		return err
+	}
+	return v.done(within("users", login), "%d places are no longer trusted: a code is asked for at the next login.", n)
 }

@@ -119,6 +119,7 @@ func (s *Server) pageList() []page {
 		{"POST /users/{login}/password", needAdmin, s.setPasswordForm},
 		{"POST /users/{login}/lock", needAdmin, s.lockUserForm},
 		{"POST /users/{login}/unlock", needAdmin, s.unlockUserForm},
+		{"POST /users/{login}/grants/revoke", needAdmin, s.revokeGrantForm},
 		{"POST /users/{login}/tokens", needAdmin, s.addTokenForm},
 		{"GET /users/{login}/tokens/{id}/delete", needAdmin, s.confirmDeleteTokenPage},
 		{"POST /users/{login}/tokens/{id}/delete", needAdmin, s.deleteTokenForm},

@@ -453,6 +453,29 @@ type Lockout struct {
 	Reason   string     `json:"reason"`
 }
 
+// Grant is a code that is remembered: it is not asked for again while the rules say so.
+type Grant struct {
+	ID          string     `json:"id"`
+	User        string     `json:"user"`
+	Door        string     `json:"door"`
+	Network     string     `json:"network" doc:"where it counts: an address, or a network"`
+	Source      string     `json:"source" doc:"address it was last used from"`
+	FirstFactor string     `json:"first_factor" doc:"password, or key and its fingerprint"`
+	Client      string     `json:"client"`
+	Assurance   string     `json:"assurance" enum:"token,sent"`
+	Rule        string     `json:"rule" doc:"that let it be written"`
+	CodeAt      *time.Time `json:"code_at"`
+	LastUsed    *time.Time `json:"last_used"`
+	Uses        int        `json:"uses" doc:"logins it has spared the code"`
+	Targets     []string   `json:"targets" nullable:"false"`
+	Expires     *time.Time `json:"expires" doc:"at the latest; the rules may end it earlier"`
+}
+
+// Revoked tells how many grants were ended.
+type Revoked struct {
+	Revoked int `json:"revoked"`
+}
+
 // NewLockout asks for a lock of a source, for everybody or for one user.
 type NewLockout struct {
 	Source string     `json:"source" maxLength:"64" doc:"address; one of IPv6 stands for its /64"`

@@ -35,6 +35,7 @@ const (
 	LoginRefused   = "login.refused"   // … or against
 	CodeReplayed   = "code.replayed"   // a right code that was already used: somebody may have stolen it
 	TokenEnrolled  = "token.enrolled"  // a person proved a new token by a code
+	GrantsRevoked  = "grants.revoked"  // a person trusts no place any more: codes are asked for again
 	LockoutSet     = "lockout.set"     // failures reached a limit
 	AccessDecided  = "access.decided"  // a rule allowed or refused a target or a channel
 	SessionStarted = "session.started" // the upstream connection of a session is open

@@ -46,6 +46,8 @@ type Config struct {
 	Window       otp.Window     // steps around now in which a code is accepted (J4); nil-like zero: one each side
 	Grid         time.Duration  // failures are answered at multiples of this; 0: 500 ms
 	Budget       time.Duration  // longest time that store and directory may take to evaluate one attempt; 0: 2.5 s
+	TrustIPv4    int            // bits of an address from which a remembered code counts; 0: 32
+	TrustIPv6    int            // 0: 64
 	Queue        time.Duration  // longest time an attempt waits for its turn behind parallel ones; 0: 20 s
 	Now          func() time.Time
 }
@@ -77,6 +79,12 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.Budget == 0 {
 		cfg.Budget = 2500 * time.Millisecond
+	}
+	if cfg.TrustIPv4 == 0 {
+		cfg.TrustIPv4 = 32
+	}
+	if cfg.TrustIPv6 == 0 {
+		cfg.TrustIPv6 = 64
 	}
 	if cfg.Queue == 0 {
 		cfg.Queue = 20 * time.Second
@@ -126,8 +134,9 @@ type Identity struct {
 	Groups         []string
 	Door           string
 	Source         netip.Addr
-	Factors        []string  // "password", "key", "code", "enrolment", in the order proved
+	Factors        []string  // "password", "key", "code", "remembered-code", "enrolment", in the order proved
 	CodeAt         time.Time // when a one-time code was proved; zero: none was
+	Trusted        *Trusted  // a remembered code that stood in for one, or the one just remembered; nil: neither
 	KeyFingerprint string    // SHA256:… of the proved public key; "": none
 }
 

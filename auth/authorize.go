@@ -30,6 +30,7 @@ type Decision struct {
 	Account      string // the account decided on
 	RulesVersion int64
 	Refusal      string // one line for the person when Allow is false; names no target they may not know of
+	NeedsCode    bool   // it is a one-time code that is missing: with one the answer would be yes
 }
 
 // ExplainRequest is a question about anybody at any time.
@@ -85,7 +86,7 @@ func (e *Engine) Rules(ctx context.Context) (*policy.Document, int64, error) {
 func (e *Engine) Authorize(ctx context.Context, id Identity, r Request) (Decision, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.Budget)
 	defer cancel()
-	d, err := e.Preview(ctx, id, r)
+	d, err := e.preview(ctx, id, r, true)
 	if err != nil {
 		return Decision{}, err
 	}
@@ -97,6 +98,11 @@ func (e *Engine) Authorize(ctx context.Context, id Identity, r Request) (Decisio
 func (e *Engine) Preview(ctx context.Context, id Identity, r Request) (Decision, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.Budget)
 	defer cancel()
+	return e.preview(ctx, id, r, false)
+}
+
+// preview notes with note what of a remembered code is used.
+func (e *Engine) preview(ctx context.Context, id Identity, r Request, note bool) (Decision, error) {
 	now := e.cfg.Now()
 	who, locked, err := e.standing(ctx, id, now)
 	if err != nil {
@@ -110,7 +116,9 @@ func (e *Engine) Preview(ctx context.Context, id Identity, r Request) (Decision,
 	case locked:
 		d.Allow, d.Refusal = false, publicLocked
 	case d.Allow:
-		e.demandCode(&d, id, now)
+		if err := e.demandCode(ctx, &d, id, now, note); err != nil {
+			return Decision{}, err
+		}
 	}
 	return d, nil
 }
@@ -133,16 +141,28 @@ func (e *Engine) standing(ctx context.Context, id Identity, now time.Time) (who 
 }
 
 // demandCode turns an allowing decision round when this connection has not proved what the rule asks.
-func (e *Engine) demandCode(d *Decision, id Identity, now time.Time) {
-	switch {
-	case d.Code.Kind == policy.CodeNone:
-		return
-	case id.CodeAt.IsZero():
-		d.Allow, d.Refusal = false, fmt.Sprintf("%s needs a one-time code here; connect again to be asked for it.", d.Target.Name)
-	case d.Code.Kind == policy.CodeYoungerThan && now.Sub(id.CodeAt) > d.Code.YoungerThan:
-		d.Allow, d.Refusal = false, fmt.Sprintf("%s needs a code younger than %s; yours is %s old. Connect again.",
+func (e *Engine) demandCode(ctx context.Context, d *Decision, id Identity, now time.Time, note bool) error {
+	if d.Code.Kind == policy.CodeNone {
+		return nil
+	}
+	if id.CodeAt.IsZero() {
+		taken, err := e.takesRemembered(ctx, *d, id, now, note)
+		if err == nil && !taken {
+			d.Allow, d.NeedsCode = false, true
+			d.Refusal = fmt.Sprintf("%s needs a one-time code here; connect again to be asked for it.", d.Target.Name)
+			if id.Trusted != nil {
+				d.Refusal = fmt.Sprintf("%s needs a new one-time code. Type: ssh %s@%s@bastion, or forget this place first: ssh %s@bastion forget",
+					d.Target.Name, id.Login, d.Target.Name, id.Login)
+			}
+		}
+		return err
+	}
+	if d.Code.Kind == policy.CodeYoungerThan && now.Sub(id.CodeAt) > d.Code.YoungerThan {
+		d.Allow, d.NeedsCode = false, true
+		d.Refusal = fmt.Sprintf("%s needs a code younger than %s; yours is %s old. Connect again.",
 			d.Target.Name, d.Code.YoungerThan, now.Sub(id.CodeAt).Round(time.Second))
 	}
+	return nil
 }
 
 func (e *Engine) reportDecision(ctx context.Context, id Identity, r Request, d Decision) error {

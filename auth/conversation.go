@@ -31,6 +31,10 @@ type known struct {
 	needCode bool
 	target   *store.Target // nil: not looked up
 	lockout  policy.Limit  // of the rule that lets the person in there
+
+	decision  *Decision    // about that target; nil: not made
+	remembers []Decision   // those of the rules asked that remember codes
+	grant     *store.Grant // stands in for the code; nil: none
 }
 
 // Begin starts a conversation for one attempt.
@@ -72,6 +76,7 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 	if c.known = nil; k == nil {
 		k = &known{subject: <-found}
 		c.demand(ctx, k)
+		c.recall(ctx, k)
 	}
 	s, needCode := k.subject, k.needCode
 	var settled error // not nil: the verdict has fallen, and only the person's prompts go on
@@ -101,6 +106,15 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 		c.e.waitForGrid(c.e.cfg.Now(), c.e.cfg.Grid)
 		return nil, refused(settled)
 	}
+	id, err := c.conclude(ctx, k, code)
+	if !errors.Is(err, errGrantGone) {
+		return id, err
+	}
+	k.grant, k.needCode = nil, true
+	if code, err = askOne(ctx, ask, Prompt{Text: PromptCode}); err != nil {
+		c.known = k
+		return nil, err
+	}
 	return c.conclude(ctx, k, code)
 }
 
@@ -111,6 +125,9 @@ func (c *Conversation) conclude(ctx context.Context, k *known, code string) (*Id
 	// looked at is a guess that counts.
 	ctx = context.WithoutCancel(ctx)
 	id, err := c.evaluate(ctx, k, code, c.accepted)
+	if errors.Is(err, errGrantGone) {
+		return nil, err
+	}
 	if err != nil {
 		c.e.reportRefusal(ctx, c.a, k.subject, err)
 		c.e.waitForGrid(started, c.e.cfg.Grid)
@@ -132,7 +149,7 @@ func (c *Conversation) demand(ctx context.Context, k *known) {
 	if err != nil {
 		return
 	}
-	k.target = &d.Target
+	k.target, k.decision = &d.Target, &d
 	if d.Allow {
 		k.lockout, k.needCode = d.Lockout, d.Code.Kind != policy.CodeNone
 	}

@@ -43,9 +43,15 @@ func (c *Conversation) evaluate(ctx context.Context, k *known, code string, even
 	judging, cancel := context.WithTimeout(ctx, c.e.cfg.Budget)
 	defer cancel()
 	v := verdict{Acceptance: store.Acceptance{Reservation: r, Reset: []string{kindPair, kindTarget, kindUser}, Source: c.a.Source.Unmap()}}
-	err = c.judge(judging, s, k.needCode, code, &v)
-	if err == nil {
+	err = c.judge(judging, k, code, &v)
+	for try := 0; err == nil; try++ {
 		err = c.accept(ctx, &v, event)
+		if !errors.Is(err, store.ErrGrantUsed) {
+			break
+		}
+		if err = nil; try == grantTries || !c.lookAgain(judging, k, &v) {
+			err = errGrantGone
+		}
 	}
 	if err != nil {
 		return nil, c.settle(ctx, r, s, err, code)
@@ -72,6 +78,8 @@ func (c *Conversation) accept(ctx context.Context, v *verdict, event func(*Ident
 	switch err := c.e.cfg.Store.Attempts.Accept(ctx, v.Acceptance); {
 	case errors.Is(err, store.ErrStepUsed):
 		return ErrReplay
+	case errors.Is(err, store.ErrGrantUsed):
+		return err
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
@@ -84,7 +92,7 @@ func (c *Conversation) accept(ctx context.Context, v *verdict, event func(*Ident
 // settle ends the reservation of an attempt that was not accepted, and returns why it was not.
 func (c *Conversation) settle(ctx context.Context, r store.Reservation, s subject, judged error, code string) error {
 	attempts := c.e.cfg.Store.Attempts
-	if errors.Is(judged, ErrUnavailable) {
+	if errors.Is(judged, ErrUnavailable) || errors.Is(judged, errGrantGone) {
 		if err := attempts.Cancel(ctx, r); err != nil {
 			return errors.Join(judged, err) // stays in flight; becomes a failure after a minute
 		}
@@ -178,7 +186,8 @@ func (c *Conversation) counters(ctx context.Context, k *known) ([]store.Counter,
 
 // judge comes to the verdict. Every error but ErrUnavailable counts as a failure. Without an error v is
 // complete, and counts once it is accepted.
-func (c *Conversation) judge(ctx context.Context, s subject, needCode bool, code string, v *verdict) error {
+func (c *Conversation) judge(ctx context.Context, k *known, code string, v *verdict) error {
+	s, needCode := k.subject, k.needCode
 	if s.user != nil { // operators may have locked the person while they were typing
 		u, err := c.e.cfg.Store.Users.ByID(ctx, s.user.ID)
 		switch {
@@ -208,7 +217,14 @@ func (c *Conversation) judge(ctx context.Context, s subject, needCode bool, code
 	if needCode {
 		v.id.Factors, v.id.CodeAt = append(v.id.Factors, "code"), c.e.cfg.Now()
 	}
-	return c.remember(ctx, s, v)
+	if err := c.remember(ctx, s, v); err != nil {
+		return err
+	}
+	if k.grant != nil {
+		c.spare(k, v)
+		return nil
+	}
+	return c.keep(ctx, k, v)
 }
 
 // judgeCode looks for a code among the person's tokens, at all of them whatever the first one says, and

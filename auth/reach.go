@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 )
 
 // Reach lists what id may open from source now, in the natural order of the targets' names: one
@@ -23,6 +24,10 @@ func (e *Engine) Reach(ctx context.Context, id Identity, source netip.Addr) ([]D
 	if locked {
 		return nil, &Refused{Public: publicLocked, Err: ErrLocked}
 	}
+	return e.reach(ctx, who, source, now)
+}
+
+func (e *Engine) reach(ctx context.Context, who person, source netip.Addr, now time.Time) ([]Decision, error) {
 	doc, version, err := e.Rules(ctx)
 	if err != nil {
 		return nil, err

@@ -23,6 +23,7 @@ ssh USER@BASTION targets [--json]      what you may reach
 ssh USER@BASTION whoami [--json]       who you are here, and how you proved it
 ssh USER@BASTION explain TARGET [ACCOUNT] [--json]
                                        whether you may reach a target, and under which conditions
+ssh USER@BASTION forget                trust no place any more: ask for a code at the next login
 ssh USER@BASTION help                  this text
 
 Exit status: 0 yes, 1 no or not now, 2 wrong usage.
@@ -46,13 +47,15 @@ func (r *reception) command(line string) uint32 {
 		run = r.whoamiCommand
 	case "explain":
 		run, least, most = r.explainCommand, 1, 2
+	case "forget":
+		run = r.forgetCommand
 	case "help":
 	default:
 		user := audit.Escape(r.c.id.Login)
 		return r.fail(statusUsage, "no target was named, and %s is no command of the bastion. Type: ssh %s@TARGET@bastion COMMAND, or: ssh %s@bastion help",
 			shorten(name), user, user)
 	}
-	if len(args) < least || len(args) > most || (asJSON && name == "help") {
+	if len(args) < least || len(args) > most || (asJSON && (name == "help" || name == "forget")) {
 		return r.fail(statusUsage, "usage of %s: ssh %s@bastion help", name, audit.Escape(r.c.id.Login))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -160,6 +163,8 @@ type whoami struct {
 	Source  string     `json:"source"`
 	Factors []string   `json:"factors"`
 	CodeAt  *time.Time `json:"code_at"` // null: no code was asked for
+
+	TrustedUntil *time.Time `json:"trusted_until"` // from here, if it is not used meanwhile; null: not trusted
 }
 
 func (r *reception) whoamiCommand(_ context.Context, _ []string, asJSON bool) uint32 {
@@ -170,11 +175,16 @@ func (r *reception) whoamiCommand(_ context.Context, _ []string, asJSON bool) ui
 		at := id.CodeAt.UTC().Truncate(time.Second)
 		me.CodeAt, code = &at, at.Format(time.RFC3339)
 	}
+	trusted := ""
+	if t := id.Trusted; t != nil && !t.Until.IsZero() {
+		until := t.Until.UTC().Truncate(time.Second)
+		me.TrustedUntil, trusted = &until, until.Format(time.RFC3339)
+	}
 	if asJSON {
 		return r.printJSON(me)
 	}
 	r.table([]string{"user", me.User}, []string{"name", me.Name}, []string{"groups", strings.Join(me.Groups, " ")},
-		[]string{"source", me.Source}, []string{"proved", strings.Join(me.Factors, " ")}, []string{"code at", code})
+		[]string{"source", me.Source}, []string{"proved", strings.Join(me.Factors, " ")}, []string{"code at", code}, []string{"trusted until", trusted})
 	return statusOK
 }
 

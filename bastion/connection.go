@@ -184,7 +184,8 @@ func (c *connection) params(d auth.Decision, up *upstream.Upstream, client ssh.C
 			Recording: d.Recording.String(), KeyFingerprint: c.id.KeyFingerprint,
 		},
 		Client: client, Upstream: up,
-		Limits: session.Limits{Idle: d.Limits.Idle, Max: d.Limits.Max},
+		Limits:   session.Limits{Idle: d.Limits.Idle, Max: d.Limits.Max},
+		Greeting: trustLine(c.id, time.Now()),
 		Authorize: func(ctx context.Context, kind, to string) (session.Grant, error) {
 			g, err := c.authorize(ctx, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Source: c.source})
 			if err != nil {

@@ -22,9 +22,12 @@ const (
 	attrMemberOf    = "memberOf"
 )
 
+// changedAttributes tell when a password was changed: OpenLDAP's ppolicy, Active Directory, shadow(5), Samba.
+var changedAttributes = []string{"pwdChangedTime", "pwdLastSet", "shadowLastChange", "sambaPwdLastSet"}
+
 // personAttributes lists what a search for people asks for; operational attributes come only when named.
 func personAttributes(login string) []string {
-	return append([]string{login, attrEntryUUID, attrObjectGUID, attrDisplayName, attrCN, attrMail, attrMemberOf}, statusAttributes...)
+	return slices.Concat([]string{login, attrEntryUUID, attrObjectGUID, attrDisplayName, attrCN, attrMail, attrMemberOf}, statusAttributes, changedAttributes)
 }
 
 // newPerson reads an entry, all but the groups.
@@ -46,6 +49,12 @@ func newPerson(e *ldap.Entry, cfg LDAPConfig, now time.Time) (Person, error) {
 	}
 	if p.Name == "" {
 		p.Name = e.GetEqualFoldAttributeValue(attrCN)
+	}
+	for _, attribute := range changedAttributes {
+		p.PasswordChanged += e.GetEqualFoldAttributeValue(attribute) + ";"
+	}
+	if strings.Trim(p.PasswordChanged, ";") == "" {
+		p.PasswordChanged = ""
 	}
 	p.Status = status(e, now, cfg.LockDuration)
 	p.Disabled = p.Status != ""

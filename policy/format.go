@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -62,6 +64,22 @@ func (r *Rule) format(b *strings.Builder) {
 	if r.Message != "" {
 		line("message", scalar(r.Message))
 	}
+}
+
+// RuleHash tells by a short text whether the rule of a name is still what it was; "" if there is none.
+func (d *Document) RuleHash(name string) string {
+	if d == nil {
+		return ""
+	}
+	for i := range d.Rules {
+		if d.Rules[i].Name == name {
+			var b strings.Builder
+			d.Rules[i].format(&b)
+			sum := sha256.Sum256([]byte(b.String()))
+			return hex.EncodeToString(sum[:16])
+		}
+	}
+	return ""
 }
 
 func (c Code) format() string {

@@ -116,6 +116,7 @@ func (c *channel) start() {
 	c.running = true
 	close(c.started)
 	c.s.tellNotices(c)
+	c.s.greet(c)
 	c.fromUp.Go(func() { c.toClient(c.down, c.up, recordOutput) })
 	c.fromUp.Go(func() { c.toClient(c.down.Stderr(), c.up.Stderr(), recordStderr) })
 	go c.toTarget()

@@ -246,6 +246,20 @@ func (s *Session) notice(text string) {
 	}
 }
 
+// greet tells a person at a terminal, once.
+func (s *Session) greet(c *channel) {
+	if s.p.Greeting == "" || c.term == nil || c.row.Kind != kindShell {
+		return
+	}
+	s.mu.Lock()
+	first := !s.greeted
+	s.greeted = true
+	s.mu.Unlock()
+	if first {
+		say(c.down, true, s.p.Greeting)
+	}
+}
+
 // tellNotices says on c what was waiting for a channel.
 func (s *Session) tellNotices(c *channel) {
 	s.mu.Lock()

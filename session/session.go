@@ -53,6 +53,7 @@ type Params struct {
 	Client   ssh.Conn      // the person's connection, closed when the session is ended from here
 	Upstream Upstream
 	Limits   Limits
+	Greeting string // told on the first terminal on which a shell runs; "": nothing
 
 	// Authorize is asked for every channel; to is the destination of a forward. An error refuses.
 	Authorize func(ctx context.Context, kind, to string) (Grant, error)
@@ -84,9 +85,10 @@ type Session struct {
 	channels map[int]*channel // both sides are open
 	forwards map[int]*forward
 	notices  []string // for the next channel on which something runs
-	taken    int      // channels that count against the limit
-	open     int      // channels that are not done, attached or not
-	next     int      // id of the next channel
+	greeted  bool
+	taken    int // channels that count against the limit
+	open     int // channels that are not done, attached or not
+	next     int // id of the next channel
 	ended    bool
 	closed   bool // Close was called
 	reason   string

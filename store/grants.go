@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -120,6 +121,47 @@ func (s Grants) List(ctx context.Context, userID string) ([]Grant, error) {
 		}
 	}
 	return grants, nil
+}
+
+// Take tells by [ErrNotFound] whether a grant that spares codes in an open connection is still there, and good
+// for a target: one it was used for, or one more if it was used for fewer than most (0: any number). With note
+// the target counts from now on.
+func (s Grants) Take(ctx context.Context, id, target string, most int, note bool) error {
+	what := "using grant " + id
+	for {
+		var text string
+		err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+			text, err = scalar[string](ctx, q, "SELECT targets FROM grants WHERE id = ? AND expires > ?", id, ms(s.db.now()))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		var targets []string
+		if err := json.Unmarshal([]byte(text), &targets); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		switch {
+		case slices.Contains(targets, target):
+			return nil
+		case most > 0 && len(targets) >= most:
+			return fmt.Errorf("%s: for one more target: %w", what, ErrNotFound)
+		case !note:
+			return nil
+		}
+		more, err := toJSON(append(targets, target))
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		n := int64(0)
+		err = s.db.writing(ctx, what, func(ctx context.Context, q querier) (err error) {
+			n, err = exec(ctx, q, "UPDATE grants SET targets = ? WHERE id = ? AND targets = ?", more, id, text)
+			return err
+		})
+		if err != nil || n == 1 {
+			return err
+		}
+	}
 }
 
 // Revoke ends a grant of a user.

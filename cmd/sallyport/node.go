@@ -200,6 +200,7 @@ func (n *node) openEngines(ctx context.Context) error {
 	cfg := auth.Config{
 		Store: n.Store, Audit: n.Audit, Lockout: lockout(n.cfg.Lockout), EnrolAtLogin: n.cfg.OTP.EnrolmentAtLogin,
 		Issuer: n.cfg.OTP.Issuer, Window: otp.Window{Behind: n.cfg.OTP.Window, Ahead: n.cfg.OTP.Window},
+		TrustIPv4: n.cfg.Trust.IPv4, TrustIPv6: n.cfg.Trust.IPv6,
 	}
 	if n.Directory != nil { // a nil *LDAP in the interface would not be nil
 		cfg.Directory = n.Directory

@@ -31,6 +31,8 @@ type Config struct {
 	Directory *Directory `yaml:"directory"`
 	// One-time codes.
 	OTP OTP `yaml:"otp"`
+	// From where a code that a rule remembers is not asked for again.
+	Trust Trust `yaml:"trust"`
 	// How many wrong answers are evaluated before a lock. An exact limit, on all nodes together.
 	Lockout Lockout `yaml:"lockout"`
 	// Limits for clients that have not authenticated yet.
@@ -123,6 +125,14 @@ type OTP struct {
 	EnrolmentAtLogin bool `yaml:"enrolment-at-login"`
 	// Name that authenticator apps show.
 	Issuer string `yaml:"issuer"`
+}
+
+// Trust is about codes that are remembered where rules say so.
+type Trust struct {
+	// Bits of an IPv4 address from which a remembered code counts: 32 is that address alone.
+	IPv4 int `yaml:"ipv4-prefix"`
+	// Bits of an IPv6 address: 64 is the network in which a machine changes its address.
+	IPv6 int `yaml:"ipv6-prefix"`
 }
 
 // Lockout is about wrong answers.

@@ -13,6 +13,7 @@ func Default() *Config {
 		SSH:      SSH{Listen: ":2222"},
 		Web:      Web{Listen: "127.0.0.1:8080"},
 		OTP:      OTP{Window: 1, Issuer: "Sallyport"},
+		Trust:    Trust{IPv4: 32, IPv6: 64},
 		Lockout: Lockout{
 			Pair:   Limit{Failures: 5, Window: Duration(5 * time.Minute), Lock: Duration(15 * time.Minute)},
 			Source: Limit{Failures: 10, Window: Duration(5 * time.Minute), Lock: Duration(30 * time.Minute)},

@@ -102,6 +102,10 @@ func (c *Config) examineRest() error {
 		return c.errorAt("recordings.s3", "this version keeps recordings in recordings.local only; write s3: null")
 	case c.OTP.Window < 1 || c.OTP.Window > 10:
 		return c.errorAt("otp.window", "%d: want 1 to 10 time steps on each side, better 1; clocks are never quite right, and each step more helps those who guess", c.OTP.Window)
+	case c.Trust.IPv4 < 16 || c.Trust.IPv4 > 32:
+		return c.errorAt("trust.ipv4-prefix", "%d: want 16 to 32 bits; 32 is one address", c.Trust.IPv4)
+	case c.Trust.IPv6 < 32 || c.Trust.IPv6 > 128:
+		return c.errorAt("trust.ipv6-prefix", "%d: want 32 to 128 bits; 64 is one network", c.Trust.IPv6)
 	case c.Database.SQLite() && c.DatabasePasswordFile != "":
 		return c.errorAt("database-password-file", "SQLite has no password; leave it out")
 	}
