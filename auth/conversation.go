@@ -21,6 +21,7 @@ type Conversation struct {
 	password     identity.Password
 	havePassword bool
 	key          string // fingerprint of a public key whose possession was proved; "": none
+	outer        *Outer // the connection within which this one is made; nil: none
 
 	known *known // what an earlier Run found out that could not ask for the code; nil: nothing
 }
@@ -64,7 +65,7 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 	if c.known == nil {
 		go func() { found <- c.e.lookup(context.WithoutCancel(ctx), c.a.Login) }()
 	}
-	if !c.havePassword && c.key == "" {
+	if !c.havePassword && !c.proved() {
 		answer, err := askOne(ctx, ask, Prompt{Text: PromptPassword})
 		if err != nil {
 			return nil, err
@@ -129,7 +130,7 @@ func (c *Conversation) conclude(ctx context.Context, k *known, code string) (*Id
 		return nil, err
 	}
 	if err != nil {
-		c.e.reportRefusal(ctx, c.a, k.subject, err)
+		c.reportRefusal(ctx, k.subject, err)
 		c.e.waitForGrid(started, c.e.cfg.Grid)
 		return nil, refused(err)
 	}
@@ -141,7 +142,11 @@ func (c *Conversation) conclude(ctx context.Context, k *known, code string) (*Id
 func (c *Conversation) demand(ctx context.Context, k *known) {
 	s := k.subject
 	k.needCode = true
-	if c.a.Door != audit.DoorSSH || c.a.Target == "" || s.err != nil {
+	if c.a.Door != audit.DoorSSH || c.a.Target == "" {
+		return
+	}
+	if s.err != nil {
+		k.needCode = !c.outer.spares() // who is refused anyway is asked for a code like anybody
 		return
 	}
 	d, err := c.e.decide(ctx, person{login: s.login, groups: s.groups()},
@@ -151,7 +156,12 @@ func (c *Conversation) demand(ctx context.Context, k *known) {
 	}
 	k.target, k.decision = &d.Target, &d
 	if d.Allow {
-		k.lockout, k.needCode = d.Lockout, d.Code.Kind != policy.CodeNone
+		k.lockout = d.Lockout
+	}
+	if c.outer != nil {
+		k.needCode = c.e.outerNeedsCode(ctx, c.outer, d)
+	} else if d.Allow {
+		k.needCode = d.Code.Kind != policy.CodeNone
 	}
 }
 
@@ -178,17 +188,21 @@ func (e *Engine) waitForGrid(started time.Time, grid time.Duration) {
 
 // accepted is the event without which nobody gets in.
 func (c *Conversation) accepted(id *Identity) audit.Event {
-	return audit.Event{
+	ev := audit.Event{
 		Type: audit.LoginAccepted, Result: audit.OK, Door: c.a.Door, User: id.Login, Source: c.a.Source.String(),
 		Target: c.a.Target, Account: c.a.Account, Detail: map[string]string{"factors": join(id.Factors), "client": c.a.Client},
 	}
+	c.outer.tell(&ev, id.CodeAt)
+	return ev
 }
 
-func (e *Engine) reportRefusal(ctx context.Context, a Attempt, s subject, cause error) {
+func (c *Conversation) reportRefusal(ctx context.Context, s subject, cause error) {
+	e, a := c.e, c.a
 	ev := audit.Event{
 		Type: audit.LoginRefused, Result: audit.Refused, Door: a.Door, User: s.login, Source: a.Source.String(),
 		Target: a.Target, Account: a.Account, Reason: cause.Error(), Detail: map[string]string{"client": a.Client},
 	}
+	c.outer.tell(&ev, time.Time{})
 	if errors.Is(cause, ErrUnavailable) {
 		ev.Result = audit.Error
 	}

@@ -76,10 +76,10 @@ func (c *Conversation) enrol(ctx context.Context, ask Asker, k *known) (*Identit
 	id, err := c.evaluate(hard, &known{subject: s, target: k.target, lockout: k.lockout}, "", nil)
 	switch {
 	case errors.Is(err, ErrUnavailable):
-		c.e.reportRefusal(hard, c.a, s, err)
+		c.reportRefusal(hard, s, err)
 		return nil, refused(err)
 	case err != nil:
-		c.e.reportRefusal(hard, c.a, s, err)
+		c.reportRefusal(hard, s, err)
 		return nil, fmt.Errorf("%w: %w", errAskCode, err)
 	}
 	en := c.e.NewEnrolment(id.Login)
@@ -115,7 +115,7 @@ func (c *Conversation) refuseEnrolment(ctx context.Context, s subject, cause err
 		cause = fmt.Errorf("%w: %w", ErrUnavailable, cause)
 	}
 	cause = fmt.Errorf("enrolment: %w", cause)
-	c.e.reportRefusal(ctx, c.a, s, cause)
+	c.reportRefusal(ctx, s, cause)
 	return refused(cause)
 }
 

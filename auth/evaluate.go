@@ -43,6 +43,9 @@ func (c *Conversation) evaluate(ctx context.Context, k *known, code string, even
 	judging, cancel := context.WithTimeout(ctx, c.e.cfg.Budget)
 	defer cancel()
 	v := verdict{Acceptance: store.Acceptance{Reservation: r, Reset: []string{kindPair, kindTarget, kindUser}, Source: c.a.Source.Unmap()}}
+	if c.outer != nil && !k.needCode {
+		v.Reset = nil // nothing was proved that somebody could have guessed: earlier failures stay
+	}
 	err = c.judge(judging, k, code, &v)
 	for try := 0; err == nil; try++ {
 		err = c.accept(ctx, &v, event)
@@ -264,7 +267,7 @@ func (c *Conversation) judgeCode(ctx context.Context, s subject, code string, v 
 		return ErrCode
 	}
 	v.TokenID, v.Step = hit.ID, hitStep
-	if c.key != "" {
+	if c.proved() {
 		return nil
 	}
 	return c.consume(ctx, v)
@@ -286,10 +289,14 @@ func (c *Conversation) consume(ctx context.Context, v *verdict) error {
 	return nil
 }
 
-// judgeFirst checks the first factor: a key that the door has verified, or the password.
+// judgeFirst checks the first factor: a person or a key that the door has verified, or the password.
 func (c *Conversation) judgeFirst(ctx context.Context, s subject, v *verdict) error {
-	if c.key != "" {
-		if err := c.judgeKey(ctx, s, v); err != nil {
+	if c.proved() {
+		judge := c.judgeKey
+		if c.outer != nil {
+			judge = c.judgeOuter
+		}
+		if err := judge(ctx, s, v); err != nil {
 			return errors.Join(err, c.consume(ctx, v))
 		}
 		return nil
@@ -308,15 +315,23 @@ func (c *Conversation) judgeKey(ctx context.Context, s subject, v *verdict) erro
 	if s.user == nil {
 		return ErrUnknownUser
 	}
-	k, err := c.e.cfg.Store.UserKeys.ByFingerprint(ctx, s.user.ID, c.key)
+	if err := c.useKey(ctx, s, c.key, v); err != nil {
+		return err
+	}
+	v.id.Factors = append(v.id.Factors, "key")
+	return nil
+}
+
+// useKey notes a proved key that is still on file.
+func (c *Conversation) useKey(ctx context.Context, s subject, fingerprint string, v *verdict) error {
+	k, err := c.e.cfg.Store.UserKeys.ByFingerprint(ctx, s.user.ID, fingerprint)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return fmt.Errorf("%w: key %s was removed", ErrPassword, c.key)
+		return fmt.Errorf("%w: key %s was removed", ErrPassword, fingerprint)
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	v.KeyID = k.ID
-	v.id.Factors, v.id.KeyFingerprint = append(v.id.Factors, "key"), c.key
+	v.KeyID, v.id.KeyFingerprint = k.ID, fingerprint
 	return nil
 }
 

@@ -35,10 +35,11 @@ var errGrantGone = errors.New("the remembered code is no longer there")
 // grantTries is how often a login looks again at a grant that others use at the same moment.
 const grantTries = 100
 
-// recall looks for a remembered code that stands in for the one that is needed. On any doubt one is asked for.
+// recall looks for a remembered code that stands in for the one that is needed. On any doubt one is asked for, and
+// inside of another connection: what was remembered has counted for that one.
 func (c *Conversation) recall(ctx context.Context, k *known) {
 	s := k.subject
-	if !k.needCode || s.err != nil || c.a.Door != audit.DoorSSH {
+	if !k.needCode || s.err != nil || c.a.Door != audit.DoorSSH || c.outer != nil {
 		return
 	}
 	k.remembers = c.remembering(ctx, k)
