@@ -39,9 +39,14 @@ type connection struct {
 	tries   int                   // conversations begun; callbacks of one connection never run in parallel
 
 	// Set when authentication is over:
-	conn *ssh.ServerConn
-	id   auth.Identity
-	to   Login
+	conn  *ssh.ServerConn
+	id    auth.Identity
+	to    Login
+	since time.Time
+
+	inner   *inner        // of a connection inside of another one; nil: it came over the network
+	inners  *atomic.Int64 // connections inside of this one, and of the one that this is inside of
+	vouched atomic.Bool   // one inside has been let in without a proof of its own
 
 	channels   atomic.Int64 // open now
 	receptions atomic.Int64 // of them, those without a target
@@ -57,25 +62,30 @@ type connection struct {
 
 // serve runs the connection after authentication.
 func (c *connection) serve(sc *ssh.ServerConn, v verdict, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
-	c.conn, c.id, c.to = sc, v.id, v.login
+	c.conn, c.id, c.to, c.since = sc, v.id, v.login, time.Now()
+	if c.inners == nil {
+		c.inners = new(atomic.Int64)
+	}
 	c.barrier, c.requestsOver = make(chan chan struct{}), make(chan struct{})
 	go c.globalRequests(reqs)
 	alive := c.keepAlive()
 	defer alive.Stop()
 	var open sync.WaitGroup
 	for nc := range chans {
-		switch {
-		case nc.ChannelType() != "session" && !isForward(nc.ChannelType()):
+		if nc.ChannelType() != "session" && !isForward(nc.ChannelType()) {
 			c.refuseChannel(nc)
-		case !c.place():
-			_ = nc.Reject(ssh.ResourceShortage, fmt.Sprintf("no more than %d channels at once in one connection", maxChannels))
-		default:
-			open.Go(func() {
-				defer c.channels.Add(-1)
-				c.inOrder()
-				c.channel(nc)
-			})
+			continue
 		}
+		n := c.take()
+		if n == 0 {
+			_ = nc.Reject(ssh.ResourceShortage, fmt.Sprintf("no more than %d channels at once in one connection", maxChannels))
+			continue
+		}
+		open.Go(func() {
+			defer c.channels.Add(-1)
+			c.inOrder()
+			c.channel(nc, n == 1)
+		})
 	}
 	c.mu.Lock()
 	s := c.session
@@ -87,19 +97,22 @@ func (c *connection) serve(sc *ssh.ServerConn, v verdict, chans <-chan ssh.NewCh
 	open.Wait()
 }
 
-// place takes a place among the channels that may be open at once, whoever opens them.
-func (c *connection) place() bool {
-	if c.channels.Add(1) > maxChannels {
+// take takes a place among the channels that may be open at once, whoever opens them, and returns how
+// many are open with this one; 0: too many.
+func (c *connection) take() int64 {
+	n := c.channels.Add(1)
+	if n > maxChannels {
 		c.channels.Add(-1)
-		return false
+		return 0
 	}
-	return true
+	return n
 }
 
-// channel opens the session if this is the connection's first channel, and relays.
-func (c *connection) channel(nc ssh.NewChannel) {
+// channel opens the session if this is the connection's first channel, and relays. alone: no other channel
+// was open when the client asked for this one.
+func (c *connection) channel(nc ssh.NewChannel, alone bool) {
 	if isForward(nc.ChannelType()) {
-		c.forward(nc)
+		c.forward(nc, alone)
 		return
 	}
 	if c.to.Target == "" {
@@ -130,6 +143,9 @@ func (c *connection) open() (s *session.Session, refusal string) {
 		return nil, "no target was named: a forward needs one, as in ssh -L ... user@target@bastion"
 	}
 	s, refusal = c.openAt(context.Background(), c.to, c.conn)
+	if s == nil && c.inner != nil {
+		refusal += c.accountsHint(context.Background())
+	}
 	c.session = s
 	return s, refusal
 }
@@ -193,7 +209,7 @@ func (c *connection) params(d auth.Decision, up *upstream.Upstream, client ssh.C
 			}
 			return c.authorizeForward(ctx, d.Target.Name, kind, to, g), nil
 		},
-		Place:  c.place,
+		Place:  func() bool { return c.take() > 0 },
 		Vacate: func() { c.channels.Add(-1) },
 	}
 }

@@ -99,6 +99,54 @@ func (s *Server) judgeName(ctx context.Context, host string) string {
 	return ""
 }
 
+// targetsAt finds the targets whose SSH port host and port are: by name, with their own port or that of
+// SSH, else by host of their address, or by an address that both stand for. sshHere: the port is one at
+// which SSH servers are.
+func (s *Server) targetsAt(ctx context.Context, host string, port uint16) (found []store.Target, sshHere bool, err error) {
+	targets, err := s.cfg.Store.Targets.List(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	sshHere = port == sshPort
+	var named, at []store.Target
+	for _, t := range targets {
+		_, p := splitAddress(t.Address)
+		sshHere = sshHere || p == port
+		switch {
+		case host == t.Name && (port == p || port == sshPort):
+			return []store.Target{t}, true, nil
+		case strings.EqualFold(host, t.Name) && (port == p || port == sshPort):
+			named = append(named, t)
+		case port == p:
+			at = append(at, t)
+		}
+	}
+	if len(named) > 0 || len(at) == 0 {
+		return named, sshHere, nil
+	}
+	addrs, _ := s.names.addresses(ctx, host) // what is not known here is at least no name of an address
+	return slices.DeleteFunc(at, func(t store.Target) bool {
+		own, _ := splitAddress(t.Address)
+		if strings.EqualFold(host, own) {
+			return false
+		}
+		known, _ := s.names.addresses(ctx, own)
+		return !slices.ContainsFunc(known, func(a netip.Addr) bool {
+			return slices.ContainsFunc(addrs, func(b netip.Addr) bool { return policy.Embedded(a) == policy.Embedded(b) })
+		})
+	}), sshHere, nil
+}
+
+// isLoopback tells whether host can only be the machine that resolves it.
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return isLoopbackName(host)
+	}
+	addr = policy.Embedded(addr)
+	return addr.IsLoopback() || addr.IsUnspecified()
+}
+
 func isTargets(host string, port uint16) string {
 	return net.JoinHostPort(host, strconv.Itoa(int(port))) + " is the SSH port of a target, which is never forwarded to: use ssh user@target@bastion instead"
 }

@@ -31,12 +31,15 @@ type directStreamLocal struct {
 }
 
 // forward opens the session if this is the connection's first channel, and carries a connection that the
-// client wants through the target.
-func (c *connection) forward(nc ssh.NewChannel) {
+// client wants through the target. One to the SSH port of a target ends here instead.
+func (c *connection) forward(nc ssh.NewChannel, alone bool) {
 	asked, err := parseForward(nc)
 	if err != nil {
 		_ = nc.Reject(ssh.ConnectionFailed, err.Error())
 		c.reportRefused(err.Error(), "channel-type", nc.ChannelType())
+		return
+	}
+	if nc.ChannelType() == "direct-tcpip" && c.jump(nc, asked.To, alone) {
 		return
 	}
 	s, refusal := c.open()

@@ -220,8 +220,9 @@ func TestDynamicForward(t *testing.T) {
 	}
 }
 
-// The SSH port of a target is refused however it is named, with what to do instead; so are metadata
-// addresses that no rule lists.
+// The SSH port of a target is never forwarded to, however it is named: the bastion itself answers for a
+// target that is named, and says what to do instead where the target's own loopback is; metadata addresses
+// that no rule lists are refused.
 func TestForwardToTarget(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, options{rules: `version: 1
@@ -235,9 +236,9 @@ rules:
 	check(t, err)
 	defer c.Close()
 	for _, to := range []string{
-		s.SSHD.Addr, "localhost:" + port, "LOCALHOST.:" + port, "web1:22", "web1:" + port, "WEB1.:22", "[::1]:" + port, "0.0.0.0:" + port, "[::]:22",
+		s.SSHD.Addr, "localhost:" + port, "LOCALHOST.:" + port, "[::1]:" + port, "0.0.0.0:" + port, "[::]:22",
 		"127.0.0.1:22", "127.1:" + port, "0x7f000001:" + port, "2130706433:" + port, "0177.0.0.1:" + port, "[::ffff:127.0.0.1]:" + port,
-		"localhost:4022", "127.0.0.1:4022", "named:22", "down:1",
+		"localhost:4022", "127.0.0.1:4022",
 		"[64:ff9b::127.0.0.1]:" + port,
 	} {
 		host, p, err := net.SplitHostPort(to)
@@ -246,6 +247,15 @@ rules:
 		if err == nil || !strings.Contains(err.Error(), "use ssh user@target@bastion instead") {
 			t.Errorf("%s: %v", to, err)
 		}
+	}
+	for _, to := range []string{"web1:22", "web1:" + port, "WEB1.:22", "named:22", "named:4022", "down:1"} {
+		conn, err := c.Dial("tcp", to)
+		check(t, err)
+		line := make([]byte, 17)
+		if _, err := io.ReadFull(conn, line); err != nil || string(line) != "SSH-2.0-Sallyport" {
+			t.Errorf("%s: %q %v answers", to, line, err)
+		}
+		check(t, conn.Close())
 	}
 	for to, want := range map[string]string{
 		"169.254.169.254:80": "not allowed", "[fe80::1]:80": "not allowed", "[::ffff:169.254.169.254]:80": "not allowed", "2852039166:80": "not allowed",
@@ -257,10 +267,10 @@ rules:
 			t.Errorf("%s: %v, want %q", to, err, want)
 		}
 	}
-	cmd, says := running(t, s.ssh(), "-o", "ExitOnForwardFailure=no", "-L", testenv.FreeAddr(t)+":web1:22")
+	cmd, says := running(t, s.ssh(), "-o", "ExitOnForwardFailure=no", "-L", testenv.FreeAddr(t)+":localhost:22")
 	_ = cmd
 	near := cmd.Args[slices.Index(cmd.Args, "-L")+1]
-	connect(t, "tcp", strings.TrimSuffix(near, ":web1:22"))
+	connect(t, "tcp", strings.TrimSuffix(near, ":localhost:22"))
 	testenv.WaitFor(t, "the reason at a real client", func() bool { return strings.Contains(says.String(), "use ssh user@target@bastion instead") })
 }
 

@@ -25,6 +25,7 @@ type Guard struct {
 	Login     time.Duration  // everything before authentication together; 15 min
 	Bytes     int64          // inbound before authentication; 64 KiB
 	Tries     int            // conversations in one connection; 3
+	Jump      time.Duration  // how soon after authentication a connection inside of one (ssh -J) may do without a proof of its own; 10 s
 	Exempt    []netip.Prefix // sources that neither bound applies to
 }
 
@@ -47,6 +48,7 @@ func (g Guard) withDefaults() Guard {
 	span(&g.Prompt, 120*time.Second)
 	span(&g.Enrolment, 5*time.Minute)
 	span(&g.Login, 15*time.Minute)
+	span(&g.Jump, 10*time.Second)
 	if g.Bytes == 0 {
 		g.Bytes = 64 << 10
 	}

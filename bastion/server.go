@@ -33,6 +33,7 @@ type Config struct {
 	Dialer   *upstream.Dialer
 	Audit    *auditlog.Log
 	HostKeys []ssh.Signer
+	HostCA   *HostCA // host keys in the place of targets (ssh -J); nil: nobody is answered there
 	Guard    Guard
 
 	Suffixes          []string       // UPN suffixes that are dropped from login names, such as "example.org"
@@ -145,12 +146,17 @@ func (s *Server) serve(conn net.Conn) {
 		return
 	}
 	defer s.untrack(c)
-	sc, chans, reqs, err := ssh.NewServerConn(readahead.New(c.guarded), c.serverConfig())
+	c.speak(c.serverConfig())
+}
+
+// speak runs the connection from key exchange on, in the caller's goroutine.
+func (c *connection) speak(cfg *ssh.ServerConfig) {
+	sc, chans, reqs, err := ssh.NewServerConn(readahead.New(c.guarded), cfg)
 	if err != nil {
 		if c.guarded.overdrew.Load() {
-			s.refuse(source, errByteBudget)
+			c.s.refuse(c.source, errByteBudget)
 		}
-		s.cfg.Log.Debug("connection ended before authentication", "source", source, "error", audit.Escape(err.Error()))
+		c.s.cfg.Log.Debug("connection ended before authentication", "source", c.source, "error", audit.Escape(err.Error()))
 		return
 	}
 	v, ok := sc.Permissions.ExtraData[identityKey{}].(verdict)
@@ -158,7 +164,9 @@ func (s *Server) serve(conn net.Conn) {
 		_ = sc.Close()
 		return
 	}
-	held.leave()
+	if c.held != nil {
+		c.held.leave()
+	}
 	c.serve(sc, v, chans, reqs)
 }
 

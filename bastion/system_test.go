@@ -56,6 +56,7 @@ type system struct {
 	SSHD     *testenv.SSHD
 	Addr     string
 	HostKey  ssh.PublicKey
+	HostCA   *bastion.HostCA
 	counter  atomic.Int64
 }
 
@@ -106,8 +107,10 @@ func newSystem(t testing.TB, o options) *system {
 	dialer := upstream.New(upstream.Config{Store: s.Store, Audit: log, Signer: upstreamKey, Log: quiet})
 	hostKey := newSigner(t)
 	s.HostKey = hostKey.PublicKey()
+	s.HostCA, err = bastion.NewHostCA(newSigner(t), []byte("a secret of thirty-two bytes or more"))
+	check(t, err)
 	s.Server, err = bastion.New(bastion.Config{Engine: s.Engine, Store: s.Store, Sessions: s.Sessions, Dialer: dialer, Audit: log,
-		HostKeys: []ssh.Signer{hostKey}, Guard: o.guard, Suffixes: o.suffixes, Log: quiet})
+		HostKeys: []ssh.Signer{hostKey}, HostCA: s.HostCA, Guard: o.guard, Suffixes: o.suffixes, Log: quiet})
 	check(t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
