@@ -16,6 +16,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"sallyport/auth"
 	"sallyport/internal/auditlog"
 	"sallyport/internal/web"
@@ -34,6 +36,7 @@ type Config struct {
 	Recorder *recorder.Recorder
 	Audit    *auditlog.Log
 
+	HostCA     ssh.PublicKey       // signs host keys in the place of targets (ssh -J); nil: there are none
 	Keys       []ed25519.PublicKey // signing keys of other nodes; recordings of all nodes are verified by them and this node's own
 	Addresses  []string            // the bastion's addresses as targets see them, for from="…" when onboarding
 	SSHAddress string              // host:port of the SSH door as people reach it

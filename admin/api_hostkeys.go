@@ -14,6 +14,9 @@ type (
 		Target string   `query:"target" maxLength:"255" doc:"of this target only"`
 		Label  []string `query:"label,explode" maxItems:"20" doc:"of targets with this label: key=value"`
 	}
+	hostCAInput struct {
+		Hosts string `query:"hosts" maxLength:"2000" doc:"patterns for the line of known_hosts in the place of all names and hosts, such as *.example.org,web*"`
+	}
 	byWaiting struct {
 		ID string `path:"id" maxLength:"64"`
 	}
@@ -63,6 +66,14 @@ func (s *Server) hostKeyRoutes(api huma.API) {
 	register(s, api, route(needAuditor, http.MethodGet, "/ca", "ca-show", "Show the key by whose certificates the bastion logs in to targets"),
 		func(_ context.Context, _ Caller, _ *nothing) (*body[UserCA], error) {
 			ca, err := s.userCA()
+			if err != nil {
+				return nil, err
+			}
+			return answer(ca), nil
+		})
+	register(s, api, route(needAuditor, http.MethodGet, "/hostca", "hostca-show", "Show the key that vouches for the bastion's host keys in the place of targets"),
+		func(ctx context.Context, _ Caller, in *hostCAInput) (*body[HostCA], error) {
+			ca, err := s.hostCA(ctx, in.Hosts)
 			if err != nil {
 				return nil, err
 			}

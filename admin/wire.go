@@ -239,6 +239,14 @@ type UserCA struct {
 	Config      []string `json:"config" nullable:"false" doc:"lines of sshd_config"`
 }
 
+// HostCA is the key that vouches for the host keys that the bastion shows in the place of targets.
+type HostCA struct {
+	PublicKey   string   `json:"public_key"`
+	Fingerprint string   `json:"fingerprint"`
+	Hosts       []string `json:"hosts" nullable:"false" doc:"names and hosts of all targets"`
+	KnownHosts  string   `json:"known_hosts" doc:"the line for known_hosts; empty: there is no target yet"`
+}
+
 // NewScan asks for the host keys that an address shows.
 type NewScan struct {
 	Address string `json:"address" minLength:"1" maxLength:"300"`

@@ -52,6 +52,7 @@ type node struct {
 	Sessions  *session.Manager
 	Dialer    *upstream.Dialer
 	HostKey   ssh.Signer
+	HostCA    *bastion.HostCA
 	Directory *identity.LDAP // nil: local users only
 
 	otherKeys []ed25519.PublicKey // signing keys of other nodes
@@ -213,6 +214,9 @@ func (n *node) openEngines(ctx context.Context) error {
 	if n.HostKey, err = sharedSigner(ctx, n.Store, hostKeyName); err != nil {
 		return err
 	}
+	if n.HostCA, err = sharedHostCA(ctx, n.Store); err != nil {
+		return err
+	}
 	n.Dialer, err = newDialer(ctx, n.cfg, upstream.Config{Store: n.Store, Audit: n.Audit, Log: n.log, Listeners: n.listeners})
 	return err
 }
@@ -264,7 +268,7 @@ func (n *node) openDoors() (err error) {
 		suffixes = append(suffixes, string(s))
 	}
 	n.bastion, err = bastion.New(bastion.Config{
-		Engine: n.Engine, Store: n.Store, Sessions: n.Sessions, Dialer: n.Dialer, Audit: n.Audit, HostKeys: []ssh.Signer{n.HostKey},
+		Engine: n.Engine, Store: n.Store, Sessions: n.Sessions, Dialer: n.Dialer, Audit: n.Audit, HostKeys: []ssh.Signer{n.HostKey}, HostCA: n.HostCA,
 		Guard: bastion.Guard{
 			PerSource: g.PerSource, Total: g.Total, Handshake: g.Handshake.Std(), Prompt: g.Prompt.Std(), Enrolment: g.Enrolment.Std(),
 			Bytes: int64(g.Bytes), Exempt: config.Prefixes(g.Exempt),
@@ -276,7 +280,7 @@ func (n *node) openDoors() (err error) {
 	}
 	n.admin, err = admin.New(admin.Config{
 		Store: n.Store, Engine: n.Engine, Sessions: n.Sessions, Dialer: n.Dialer, Recorder: n.Recorder, Audit: n.Audit,
-		Keys: n.otherKeys, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
+		HostCA: n.HostCA.PublicKey(), Keys: n.otherKeys, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
 		Proxies: config.Prefixes(n.cfg.Web.Proxies), Demo: n.opts.Demo, Version: version, Node: string(n.cfg.Node), Log: n.log,
 	})
 	return err

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -187,4 +188,37 @@ func device(t *testing.T, password string) (addr, hostKey string) {
 		}
 	}()
 	return l.Addr().String(), strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey())))
+}
+
+// ssh -J through a server with what hostca prints as all that the client knows of the target.
+func TestHostCA(t *testing.T) {
+	t.Parallel()
+	o := startOperatedAt(t, "127.0.0.1")
+	o.fails(1, "hostca")
+	if line := o.ok("hostca", "--hosts", "*.example.org"); !strings.HasPrefix(line, "@cert-authority *.example.org ssh-ed25519 ") {
+		t.Errorf("with patterns: %q", line)
+	}
+	o.fails(2, "hostca", "--hosts", "a b")
+	sshd := testenv.StartSSHD(t)
+	o.ok("target", "add", "web1", "--address", sshd.Addr, "--account", sshd.Account, "--host-key", sshd.HostKey)
+	sshd.Authorize(o.node.Dialer.AuthorizedKey())
+	c := o.person("web1")
+	o.ok("apply", "-f", o.file("rules.yaml", "version: 1\nrules:\n  - {name: ops, users: ['group:ops'], targets: ['*']}\n"))
+	issued := object[admin.IssuedToken](o, "token", "add", "alice", "--name", "phone")
+	line := strings.TrimSpace(o.ok("hostca"))
+	if ca := object[admin.HostCA](o, "hostca"); ca.KnownHosts != line || !strings.HasPrefix(line, "@cert-authority 127.0.0.1,web1 ") {
+		t.Errorf("%q, %+v", line, ca)
+	}
+	dir := t.TempDir()
+	known := filepath.Join(dir, "known_hosts")
+	_, port, _ := net.SplitHostPort(c.Addr)
+	host := fmt.Sprintf("[127.0.0.1]:%s %s", port, ssh.MarshalAuthorizedKey(o.node.HostKey.PublicKey()))
+	noError(t, os.WriteFile(known, []byte(host+line+"\n"), 0o600))
+	file := filepath.Join(dir, "config")
+	noError(t, os.WriteFile(file, []byte("UserKnownHostsFile "+known+"\nGlobalKnownHostsFile /dev/null\nStrictHostKeyChecking yes\nIdentitiesOnly yes\nIdentityAgent none\nIdentityFile "+c.KeyFile+"\n"), 0o600))
+	c.Code = func() string { return testenv.Oathtool(t, issued.Secret, time.Now()) }
+	out, errs, status := testenv.Finish(t, c.Command(t, "ssh", "-F", file, "-J", "alice@"+c.Addr, sshd.Account+"@web1", "echo in; exit 7"))
+	if out != "in\n" || status != 7 {
+		t.Errorf("ssh -J: %q %q %d", out, errs, status)
+	}
 }

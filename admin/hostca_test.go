@@ -1,0 +1,36 @@
+package admin
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+)
+
+func TestHostCA(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	if ca := do[HostCA](f, 200, "GET", "/hostca", nil); ca.KnownHosts != "" || len(ca.Hosts) != 0 || !strings.HasPrefix(ca.PublicKey, "ssh-ed25519 ") || !strings.HasPrefix(ca.Fingerprint, "SHA256:") {
+		t.Errorf("without targets: %+v", ca)
+	}
+	line := hostKey(t)
+	do[Target](f, 200, "POST", "/targets", NewTarget{Name: "web1", Address: "web1.example.org:2222", HostKeys: []string{line}})
+	do[Target](f, 200, "POST", "/targets", NewTarget{Name: "web2", Address: "[2001:db8::7]:22", HostKeys: []string{line}})
+	do[Target](f, 200, "POST", "/targets", NewTarget{Name: "web3", Address: "web1.example.org:2223", HostKeys: []string{line}})
+	ca := do[HostCA](f, 200, "GET", "/hostca", nil)
+	if !slices.Equal(ca.Hosts, []string{"2001:db8::7", "web1", "web1.example.org", "web2", "web3"}) {
+		t.Errorf("hosts %q", ca.Hosts)
+	}
+	for query, want := range map[string][]string{"": ca.Hosts, "?hosts=" + url.QueryEscape("*.example.org,web*"): {"*.example.org", "web*"}} {
+		got := do[HostCA](f, 200, "GET", "/hostca"+query, nil)
+		marker, hosts, key, comment, _, err := ssh.ParseKnownHosts([]byte(got.KnownHosts))
+		if err != nil || marker != "cert-authority" || !slices.Equal(hosts, want) || ssh.FingerprintSHA256(key) != got.Fingerprint || comment != "sallyport-host-ca" {
+			t.Errorf("%s: %q: %s %q %q %v", query, got.KnownHosts, marker, hosts, comment, err)
+		}
+	}
+	for _, hosts := range []string{"web1 web2", "web1\n@cert-authority *", "w\u00e4b"} {
+		f.refused(422, "GET", "/hostca?hosts="+url.QueryEscape(hosts), nil)
+	}
+}
