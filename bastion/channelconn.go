@@ -10,7 +10,7 @@ import (
 )
 
 // closeWait is how long a client may take to confirm that a channel is closed.
-const closeWait = 5 * time.Second
+const closeWait = 10 * time.Second
 
 // channelConn is a channel of one SSH connection on which another one is spoken.
 type channelConn struct {

@@ -124,11 +124,14 @@ func (s *Server) targetsAt(ctx context.Context, host string, port uint16) (found
 	if len(named) > 0 || len(at) == 0 {
 		return named, sshHere, nil
 	}
-	addrs, _ := s.names.addresses(ctx, host) // what is not known here is at least no name of an address
+	addrs, _ := s.names.addresses(ctx, host) // a name that is not known here can still be the one in an address
 	return slices.DeleteFunc(at, func(t store.Target) bool {
 		own, _ := splitAddress(t.Address)
 		if strings.EqualFold(host, own) {
 			return false
+		}
+		if len(addrs) == 0 {
+			return true
 		}
 		known, _ := s.names.addresses(ctx, own)
 		return !slices.ContainsFunc(known, func(a netip.Addr) bool {
@@ -200,9 +203,12 @@ func (n *names) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	if ok && now.Before(r.until) {
 		return r.addrs, r.err
 	}
-	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	resolving, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	r.addrs, r.err = net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	r.addrs, r.err = net.DefaultResolver.LookupNetIP(resolving, "ip", host)
+	if ctx.Err() != nil {
+		return nil, ctx.Err() // says nothing about the name
+	}
 	for i := range r.addrs {
 		r.addrs[i] = r.addrs[i].Unmap()
 	}
