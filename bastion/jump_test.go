@@ -334,3 +334,24 @@ func TestJumpControlMaster(t *testing.T) {
 		}
 	}
 }
+
+// ssh -J over two hosts is answered by the bastion both times: the session is at the second, and nothing
+// runs on the first.
+func TestJumpOverTwo(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{rules: "version: 1\nrules:\n  - {name: all, users: ['*'], targets: ['web*']}\n"})
+	_, err := s.Store.Targets.Add(context.Background(), store.Target{Name: "web2", Address: "127.0.0.2:1", Accounts: []string{"root"}, HostKeyMode: store.TOFU})
+	check(t, err)
+	for _, key := range []string{"", s.userKey("alice")} {
+		out, errs, status := s.jumper(key).run("ssh", "-J", "bastion,root@web2", s.at("web1"), "echo in; exit 3")
+		if out != "in\n" || status != 3 {
+			t.Fatalf("key %v: %q %q %d", key != "", out, errs, status)
+		}
+		if row := s.session(); row.Target != "web1" || row.User != "alice" {
+			t.Errorf("row %+v", row)
+		}
+	}
+	if n := len(s.events("session.started")); n != 2 {
+		t.Errorf("%d sessions, want the two at web1", n)
+	}
+}
