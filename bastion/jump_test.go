@@ -274,6 +274,17 @@ func TestJumpHostKeys(t *testing.T) {
 // through it for a code: no byte reaches the target raw, with a target outside or without.
 func TestJumpThroughListener(t *testing.T) {
 	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "s")
+	s := newSystem(t, options{})
+	c := s.ssh()
+	c.Login = "alice"
+	running(t, c, "-L", socket+":web1:22")
+	connect(t, "unix", socket).Close()
+	proxied := &testenv.OpenSSH{Addr: s.Addr, Login: s.SSHD.Account, Options: []string{"ProxyCommand=perl -MIO::Socket::UNIX -e '" +
+		`$s = IO::Socket::UNIX->new(shift) or die; if (fork) { print STDOUT $b while sysread $s, $b, 9999 and $| = 1 } else { print $s $b while sysread STDIN, $b, 9999 and $s->autoflush }' ` + socket}}
+	if out, errs, status := proxied.Output(t, "echo in"); status != 255 || out != "" || !strings.Contains(errs, "Permission denied") {
+		t.Errorf("a listening socket, without a code: %q %q %d", out, errs, status)
+	}
 	for _, login := range []string{"alice", "alice@web1"} {
 		s := newSystem(t, options{rules: forwardRules})
 		near := testenv.FreeAddr(t)
