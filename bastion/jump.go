@@ -48,7 +48,7 @@ func (c *connection) jump(nc ssh.NewChannel, to string, alone bool) bool {
 		c.turnAway(nc, to, "the targets cannot be read just now; try again in a minute")
 		return true
 	case len(found) == 0 && c.to.Target == "" && sshHere:
-		c.turnAway(nc, to, c.noAccess(ctx, host))
+		c.turnAway(nc, to, c.noAccess(ctx, host, to))
 		return true
 	case len(found) == 0:
 		return false
@@ -62,7 +62,7 @@ func (c *connection) jump(nc ssh.NewChannel, to string, alone bool) bool {
 		if c.to.Target != "" {
 			return false // what a host gets that is no target
 		}
-		c.turnAway(nc, to, c.noAccess(ctx, host))
+		c.turnAway(nc, to, c.noAccess(ctx, host, to))
 	case t.ID == "":
 		c.turnAway(nc, to, refusal)
 	default:
@@ -93,10 +93,13 @@ func (c *connection) reachable(ctx context.Context, targets []store.Target) (t s
 }
 
 // noAccess is what somebody reads who asks for a host that is no target, or not theirs.
-func (c *connection) noAccess(ctx context.Context, host string) string {
+func (c *connection) noAccess(ctx context.Context, host, to string) string {
 	d, err := c.s.cfg.Engine.Preview(ctx, c.id, auth.Request{Target: host, Source: c.source})
-	if err != nil || d.Refusal == "" {
+	switch {
+	case err != nil:
 		return "the rules cannot be read just now; try again in a minute"
+	case d.Allow || d.NeedsCode:
+		return "no target was named: " + to + " is not the SSH port of " + host + "; other ports are reached through a target, as in ssh -L ... user@target@bastion"
 	}
 	return d.Refusal
 }

@@ -174,6 +174,7 @@ func TestJumpByAddress(t *testing.T) {
 		{"no target 127.0.0.1, or no rule", []string{s.at("127.0.0.1")}},
 		{"no target 127.0.0.1, or no rule", []string{"-p", "1", s.at("127.0.0.1")}},
 		{"no target was named", []string{"-p", "8080", s.at("web1")}},
+		{"web1:1 is not the SSH port of web1", []string{"-p", "1", s.at("web1")}},
 	} {
 		_, errs, status := s.jumper(key, "LogLevel INFO").run("ssh", append(append([]string{"-J", "bastion"}, c.args...), "echo in")...)
 		if status != 255 || !strings.Contains(errs, c.want) {
