@@ -111,15 +111,15 @@ func (c *connection) turnAway(nc ssh.NewChannel, to, refusal string) {
 
 // fromListener tells whether the client passes on what came to a listener of its own (ssh -L, -D), and so
 // perhaps from another program than itself. One that speaks for itself has no address to tell: OpenSSH
-// sends port 65535 then (ssh -J, -W), libraries an address with port 0. For a listening Unix socket OpenSSH
-// sends port 0 and no address.
+// sends port 65535 then (ssh -J, -W), Dropbear 22, libraries an address with port 0. For a listening Unix
+// socket OpenSSH sends port 0 and no address.
 func fromListener(nc ssh.NewChannel) bool {
 	var p directTCPIP
 	if ssh.Unmarshal(nc.ExtraData(), &p) != nil {
 		return true
 	}
 	_, err := netip.ParseAddr(p.OriginHost)
-	return err != nil || p.OriginPort != 0 && p.OriginPort != 65535
+	return err != nil || !slices.Contains([]uint32{0, 22, 65535}, p.OriginPort)
 }
 
 // answerFor runs an SSH connection inside of a channel, in the place of a target.

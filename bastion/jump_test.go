@@ -367,3 +367,21 @@ func TestJumpOverTwo(t *testing.T) {
 		t.Errorf("%d sessions, want the two at web1", n)
 	}
 }
+
+// Dropbear's way over several hosts.
+func TestJumpDropbear(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{})
+	_, port, _ := net.SplitHostPort(s.Addr)
+	cmd := exec.Command("/usr/bin/dbclient", "-y", "-y", "alice@127.0.0.1^"+port+","+s.at("web1"), "echo out-$((40+2)); exit 5")
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "TERM=xterm")
+	term := testenv.StartTerminal(t, cmd, 100, 30)
+	term.Expect("Password: ")
+	term.Type(alicePassword + "\n")
+	term.Expect("Code: ")
+	term.Type(s.code("alice") + "\n")
+	term.Expect("out-42")
+	if status := term.Wait(); status != 5 || s.session().User != "alice" {
+		t.Errorf("exit status %d; screen:\n%s", status, term.Screen())
+	}
+}
