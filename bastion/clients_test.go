@@ -1,14 +1,54 @@
 package bastion_test
 
 import (
+	"context"
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
 	"sallyport/internal/testenv"
+	"sallyport/store"
 )
+
+// trustHere is a rule that asks nobody on this machine for a code: for programs that cannot ask for one, with a key.
+const trustHere = `version: 1
+networks: {here: [127.0.0.1/32]}
+rules:
+  - {name: robots, users: ["*"], targets: ["*"], from: [here], code: none}
+`
+
+// withKey is the OpenSSH client of alice with a key and no answers: whatever it asks, it fails.
+func (s *system) withKey() *testenv.OpenSSH {
+	return &testenv.OpenSSH{Addr: s.Addr, Login: "alice@web1", KeyFile: s.userKey("alice")}
+}
+
+// succeed runs cmd and wants exit status 0.
+func succeed(t *testing.T, cmd *exec.Cmd) (stdout string) {
+	t.Helper()
+	out, errs, status := testenv.Finish(t, cmd)
+	if status != 0 {
+		t.Fatalf("%s: status %d\n%s%s", cmd, status, out, errs)
+	}
+	return out
+}
+
+// kinds are those of the channels of all sessions, in order of their start.
+func (s *system) kinds() []string {
+	s.t.Helper()
+	testenv.WaitFor(s.t, "the end of all sessions", func() bool { return len(s.Sessions.Live()) == 0 })
+	list, err := s.Store.Sessions.List(context.Background(), store.SessionFilter{})
+	check(s.t, err)
+	var kinds []string
+	for _, row := range slices.Backward(list) {
+		for _, c := range row.Channels {
+			kinds = append(kinds, c.Kind)
+		}
+	}
+	return kinds
+}
 
 // PuTTY's plink and Dropbear's dbclient come through as they are (C1), each with its own way of asking.
 func TestOtherClients(t *testing.T) {

@@ -18,6 +18,16 @@ need /usr/bin/zstd zstd
 need /usr/bin/dbclient dropbear-bin
 need /usr/bin/tmux tmux
 need /usr/bin/expect expect
+need /usr/bin/git git
+need /usr/bin/curl curl
+need /usr/bin/lftp lftp
+need /usr/bin/sshfs sshfs
+need /usr/bin/fusermount3 fuse3
+need /usr/bin/mosh mosh
+need /usr/bin/ansible ansible-core
+need /usr/bin/setpriv util-linux
+need /usr/bin/systemd-socket-activate systemd
+[ -d /usr/lib/python3/dist-packages/paramiko ] || missing="$missing python3-paramiko"
 [ -n "$missing" ] || exit 0
 echo "installing:$missing"
 sudo=""

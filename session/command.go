@@ -39,3 +39,14 @@ func shortcut(command string) string {
 	}
 	return ""
 }
+
+// noUDP is what the person reads instead of a mosh that never connects.
+const noUDP = "mosh needs UDP between you and the target, and only SSH passes through here. Use ssh with ServerAliveInterval=15, and tmux or screen on the target " +
+	"to find your work again after a break"
+
+// isMosh tells that a command is what mosh(1) runs over ssh. Its server would wait on the target for packets that
+// cannot come. Whoever starts it in another way gains nothing, so that only the plain form is looked for.
+func isMosh(command string) bool {
+	program, _, _ := strings.Cut(strings.TrimSpace(command), " ")
+	return program == "mosh-server" || strings.HasSuffix(program, "/mosh-server")
+}

@@ -40,3 +40,21 @@ func TestShortcut(t *testing.T) {
 		}
 	}
 }
+
+// mosh is known by the command that its script sends.
+func TestMoshCommand(t *testing.T) {
+	t.Parallel()
+	for command, want := range map[string]bool{
+		"mosh-server 'new' '-c' '256' '-s'": true,
+		"mosh-server new -c 8":              true,
+		"/usr/local/bin/mosh-server new":    true,
+		"mosh-server":                       true,
+		"mosh-servers":                      false,
+		"echo mosh-server":                  false,
+		"":                                  false,
+	} {
+		if got := isMosh(command); got != want {
+			t.Errorf("isMosh(%q) = %v", command, got)
+		}
+	}
+}

@@ -128,6 +128,10 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 		c.refused(r.Type, err.Error())
 		return false
 	}
+	if kind == kindExec && isMosh(command) {
+		c.refused(r.Type, noUDP)
+		return c.refuseStart(r, noUDP)
+	}
 	grant, kind, err := c.authorize(kind, command)
 	if err != nil || !grant.Allowed {
 		text := grant.Refusal

@@ -123,9 +123,14 @@ func (c *OpenSSH) SFTP(t testing.TB, batch string) *exec.Cmd {
 // Rsync returns the command `rsync -e "ssh …" args…`; REMOTE: in args stands for login@host:.
 func (c *OpenSSH) Rsync(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
-	shell := "ssh " + strings.Join(c.options(), " ") + " -p " + c.port()
-	all := append([]string{"-e", shell}, args...)
+	all := append([]string{"-e", c.Program()}, args...)
 	return c.Command(t, "rsync", c.remote(all)...)
+}
+
+// Program is the ssh command line without a host, for programs that run ssh themselves. Run those by
+// [OpenSSH.Command], so that prompts are answered.
+func (c *OpenSSH) Program() string {
+	return "ssh " + strings.Join(c.options(), " ") + " -p " + c.port()
 }
 
 func (c *OpenSSH) transfer(t testing.TB, program string, args []string) *exec.Cmd {
