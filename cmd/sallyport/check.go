@@ -362,9 +362,9 @@ func (c *checker) listeners(ctx context.Context) {
 		case errors.Is(err, syscall.EADDRINUSE) && ours:
 			c.ok(l.id, "%s is taken, and the server of this configuration runs", l.address)
 		case errors.Is(err, syscall.EADDRINUSE):
-			c.fail(l.id, fmt.Sprintf("see who has it: ss -ltnp 'sport = :%s'; end that, or choose another port", port), "%v", err)
+			c.fail(l.id, fmt.Sprintf("see who has it: ss -ltnp 'sport = :%s'; end that, or choose another port. If systemd has it for the server (sallyport-%s.socket), all is well", port, strings.TrimPrefix(l.id, "listener/")), "%v", err)
 		case errors.Is(err, syscall.EACCES):
-			c.fail(l.id, "use a port above 1023, or give the service CAP_NET_BIND_SERVICE", "%v", err)
+			c.fail(l.id, "use a port above 1023, or give the service CAP_NET_BIND_SERVICE as the packaged unit does, or let systemd listen: see docs/install.md", "%v", err)
 		default:
 			c.fail(l.id, "name an address that this machine has", "%v", err)
 		}

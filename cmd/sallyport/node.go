@@ -37,6 +37,7 @@ type nodeOptions struct {
 	Demo     bool
 	Log      *slog.Logger
 	AuditLog *slog.Logger // receives audit events, whatever the level of Log
+	Sockets  inherited    // taken instead of opening them
 }
 
 // node is the whole server, wired from a configuration. serve, demo and tests use it.
@@ -64,7 +65,7 @@ type node struct {
 
 // newNode opens everything that a node needs, and starts nothing yet. Close it if Run is not called.
 func newNode(ctx context.Context, cfg *config.Config, opts nodeOptions) (n *node, err error) {
-	n = &node{cfg: cfg, opts: opts, log: opts.Log}
+	n = &node{cfg: cfg, opts: opts, log: opts.Log, ssh: opts.Sockets.ssh, web: opts.Sockets.web}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -35,14 +36,18 @@ func (n *node) Listen(ctx context.Context) (err error) {
 		return err
 	}
 	n.socket = socket
-	if n.ssh, err = listenTCP(ctx, n.cfg.SSH.Listen, "ssh.listen"); err != nil {
-		return err
+	if n.ssh == nil {
+		if n.ssh, err = listenTCP(ctx, n.cfg.SSH.Listen, "ssh.listen"); err != nil {
+			return err
+		}
 	}
 	if n.cfg.Web.Listen == "" {
 		return nil
 	}
-	if n.web, err = listenTCP(ctx, n.cfg.Web.Listen, "web.listen"); err != nil {
-		return err
+	if n.web == nil {
+		if n.web, err = listenTCP(ctx, n.cfg.Web.Listen, "web.listen"); err != nil {
+			return err
+		}
 	}
 	if n.cfg.Web.Certificate == "" {
 		return nil
@@ -58,6 +63,9 @@ func (n *node) Listen(ctx context.Context) (err error) {
 func listenTCP(ctx context.Context, address config.Listen, key string) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", string(address))
+	if errors.Is(err, syscall.EACCES) {
+		return nil, fmt.Errorf("%s: %w; a port below 1024 needs CAP_NET_BIND_SERVICE, or a socket from systemd: see docs/install.md", key, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}

@@ -29,7 +29,8 @@ func newServeCommand(g *globals) *cobra.Command {
 		Use:   "serve -c FILE",
 		Short: "Run the bastion",
 		Long: "Run the bastion until SIGTERM or SIGINT. Then nobody is let in any more, open sessions are told and end\n" +
-			"after the time that drain: gives them. A second signal ends at once; recordings are whole either way.",
+			"after the time that drain: gives them. A second signal ends at once; recordings are whole either way.\n\n" +
+			"Sockets that systemd passes by the names ssh and web are taken in place of ssh.listen and web.listen.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), g, file) },
 	}
@@ -42,12 +43,19 @@ func serve(ctx context.Context, g *globals, file string) error {
 	if err != nil {
 		return err
 	}
+	sockets, err := inheritListeners()
+	if err != nil {
+		return err
+	}
+	if err := sockets.use(cfg); err != nil {
+		return errors.Join(err, sockets.Close())
+	}
 	log, auditLog := newLogs(g.Err, cfg.Log)
 	slog.SetDefault(log)
 	tuneMemory(log)
 	ctx, stop := untilSignal(ctx)
 	defer stop()
-	n, err := newNode(ctx, cfg, nodeOptions{Log: log, AuditLog: auditLog})
+	n, err := newNode(ctx, cfg, nodeOptions{Log: log, AuditLog: auditLog, Sockets: sockets})
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func Parse(file string, text []byte) (*Config, error) {
 	if err := decode(newSource(file, text), text, cfg); err != nil {
 		return nil, err
 	}
-	if err := cfg.examine(); err != nil {
+	if err := cfg.Examine(); err != nil {
 		return nil, err
 	}
 	dir, err := filepath.Abs(filepath.Dir(file))
@@ -35,8 +35,8 @@ func Parse(file string, text []byte) (*Config, error) {
 	return cfg, nil
 }
 
-// examine finds what no single value shows.
-func (c *Config) examine() error {
+// Examine finds what no single value shows. Whoever changes a Config that was read asks again.
+func (c *Config) Examine() error {
 	checks := []func() error{c.examineWeb, c.examineDirectory, c.examineRest}
 	for _, check := range checks {
 		if err := check(); err != nil {
