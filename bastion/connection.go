@@ -51,6 +51,7 @@ type connection struct {
 	channels   atomic.Int64 // open now
 	receptions atomic.Int64 // of them, those without a target
 	refused    atomic.Int64 // turned away so far
+	denied     atomic.Int64 // refused by the rules so far, or not reachable
 
 	barrier      chan chan struct{} // see inOrder
 	requestsOver chan struct{}      // closed when the client can ask for nothing more
@@ -152,9 +153,12 @@ func (c *connection) open() (s *session.Session, refusal string) {
 
 // openAt opens a session to where to says; client is what the session ends with.
 func (c *connection) openAt(ctx context.Context, to Login, client ssh.Conn) (s *session.Session, refusal string) {
+	if c.denied.Load() >= maxRefusedEvents { // an attempt costs the target a connection too
+		return nil, "too much was refused in this connection; connect again"
+	}
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	d, err := c.s.cfg.Engine.Authorize(ctx, c.id, auth.Request{Target: to.Target, Account: to.Account, Source: c.source})
+	d, err := c.decide(ctx, auth.Request{Target: to.Target, Account: to.Account, Source: c.source})
 	switch {
 	case err != nil:
 		c.s.cfg.Log.Error("asking the rules", "user", c.id.Login, "error", err)
@@ -214,9 +218,24 @@ func (c *connection) params(d auth.Decision, up *upstream.Upstream, client ssh.C
 	}
 }
 
+// decide asks the rules. What they allow always leaves an event; of what they refuse, the first in a connection do: a
+// client may ask without end.
+func (c *connection) decide(ctx context.Context, r auth.Request) (auth.Decision, error) {
+	if c.denied.Load() >= maxRefusedEvents {
+		if d, err := c.s.cfg.Engine.Preview(ctx, c.id, r); err != nil || !d.Allow {
+			return d, err
+		}
+	}
+	d, err := c.s.cfg.Engine.Authorize(ctx, c.id, r)
+	if err == nil && !d.Allow && c.denied.Add(1) == maxRefusedEvents {
+		c.reportRefused("further refusals of this connection leave no event", "channel", r.Channel)
+	}
+	return d, err
+}
+
 // authorize asks the rules for one channel.
 func (c *connection) authorize(ctx context.Context, r auth.Request) (session.Grant, error) {
-	d, err := c.s.cfg.Engine.Authorize(ctx, c.id, r)
+	d, err := c.decide(ctx, r)
 	if err != nil {
 		return session.Grant{}, err
 	}
@@ -245,6 +264,9 @@ func (c *connection) overLimit(ctx context.Context, d auth.Decision) string {
 }
 
 func (c *connection) reportUnreachable(ctx context.Context, d auth.Decision, err error) {
+	if c.denied.Add(1) > maxRefusedEvents {
+		return
+	}
 	_ = c.s.cfg.Audit.Emit(ctx, audit.Event{
 		Type: audit.SessionStarted, Result: audit.Error, Door: audit.DoorSSH, User: c.id.Login, Source: c.source.String(),
 		Target: d.Target.Name, Account: d.Account, Rule: d.Rule, Reason: err.Error(),

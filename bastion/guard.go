@@ -19,6 +19,7 @@ type Guard struct {
 	PerSource int            // unauthenticated connections of one address (IPv6: /64) at once; 10
 	Total     int            // … of all addresses; 512. From an eighth of it on some new ones take the place of the oldest still at key exchange
 	Queue     time.Duration  // how long the excess of a source waits for a place; 10 s
+	Patience  time.Duration  // from when on a place at a prompt may go to a new one when places are short; 30 s
 	Handshake time.Duration  // version and key exchange; 10 s
 	Prompt    time.Duration  // each answer; 120 s
 	Enrolment time.Duration  // the code that proves a new token; 5 min
@@ -44,6 +45,7 @@ func (g Guard) withDefaults() Guard {
 	def(&g.Total, 512)
 	def(&g.Tries, 3)
 	span(&g.Queue, 10*time.Second)
+	span(&g.Patience, 30*time.Second)
 	span(&g.Handshake, 10*time.Second)
 	span(&g.Prompt, 120*time.Second)
 	span(&g.Enrolment, 5*time.Minute)
@@ -74,6 +76,7 @@ type gate struct {
 	waiting     int        // connections that wait for a place
 	sources     map[netip.Prefix]*queue
 	handshaking list.List // of *place: those that have not finished key exchange, oldest first
+	prompted    list.List // of *place: those that have, oldest first
 }
 
 // queue of one source: places taken, and those who wait, first come first served.
@@ -87,8 +90,11 @@ type place struct {
 	gate *gate
 	key  netip.Prefix
 	conn io.Closer
-	elem *list.Element // in handshaking; nil: key exchange is done. Guarded by gate.mu
-	left bool          // guarded by gate.mu
+
+	// Guarded by gate.mu:
+	elem  *list.Element // in handshaking or, from since on, in prompted; nil: in neither
+	since time.Time     // zero: key exchange is not done
+	left  bool
 }
 
 func newGate(g Guard) *gate { return &gate{g: g, sources: map[netip.Prefix]*queue{}} }
@@ -153,11 +159,15 @@ func (t *gate) dropEarly() bool {
 
 // evict cuts the connection that has been at key exchange for longest, to make room for a new one. A
 // client that means it is done with key exchange in a moment; those that keep places by saying nothing
-// are not. It is false if nobody is at that stage. The caller holds mu.
+// are not. If nobody is at that stage it cuts who has been at prompts for longest, but nobody who has
+// not had time to type. It is false if there is no such connection. The caller holds mu.
 func (t *gate) evict() bool {
 	oldest := t.handshaking.Front()
 	if oldest == nil {
-		return false
+		oldest = t.prompted.Front()
+		if oldest == nil || time.Since(oldest.Value.(*place).since) < t.g.Patience {
+			return false
+		}
 	}
 	p := oldest.Value.(*place)
 	t.leave(p)
@@ -169,15 +179,25 @@ func (t *gate) evict() bool {
 func (p *place) exchanged() {
 	p.gate.mu.Lock()
 	defer p.gate.mu.Unlock()
+	if p.left || !p.since.IsZero() {
+		return
+	}
 	p.settle()
+	p.since = time.Now()
+	p.elem = p.gate.prompted.PushBack(p)
 }
 
-// settle takes p out of the list of those at key exchange. The caller holds gate.mu.
+// settle takes p out of the list that it is in. The caller holds gate.mu.
 func (p *place) settle() {
-	if p.elem != nil {
-		p.gate.handshaking.Remove(p.elem)
-		p.elem = nil
+	if p.elem == nil {
+		return
 	}
+	if p.since.IsZero() {
+		p.gate.handshaking.Remove(p.elem)
+	} else {
+		p.gate.prompted.Remove(p.elem)
+	}
+	p.elem = nil
 }
 
 // leave gives the place back. It may be called more than once.

@@ -35,14 +35,14 @@ func TestHugeUserName(t *testing.T) {
 	}
 }
 
-// Answers of a megabyte, none at all, or a thousand for one prompt end the connection, not the bastion.
+// Answers of a megabyte and of bytes that are no text end the connection, not the bastion. (Go's client gives as many as
+// it was asked for; others are in TestWrongNumberOfAnswers.)
 func TestHostileAnswers(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, options{noSSHD: true, guard: bastion.Guard{Exempt: loopback()}})
 	for name, reply := range map[string]func(questions []string) []string{
-		"huge":     func(q []string) []string { return []string{strings.Repeat("x", 1<<20)} },
-		"NUL":      func(q []string) []string { return []string{"\x00"} },
-		"too many": func(q []string) []string { return make([]string, 1000) },
+		"huge": func(q []string) []string { return []string{strings.Repeat("x", 1<<20)} },
+		"NUL":  func(q []string) []string { return []string{"\x00"} },
 	} {
 		var rounds int
 		_, err := s.dial("alice@down", ssh.KeyboardInteractive(func(_, _ string, q []string, _ []bool) ([]string, error) {
@@ -151,18 +151,29 @@ func TestSilentFlood(t *testing.T) {
 		check(t, err)
 		defer c.Close()
 	}
-	code := s.code("alice")
-	conn, err := dial(5000)
-	check(t, err)
-	started := time.Now()
-	c, _, _, err := ssh.NewClientConn(conn, s.Addr, &ssh.ClientConfig{User: "alice@down",
-		Auth: []ssh.AuthMethod{answers(alicePassword, code, nil)}, HostKeyCallback: ssh.FixedHostKey(s.HostKey)})
-	if err != nil {
-		t.Fatalf("after %s: %v", time.Since(started), err)
+	s.loginsIn(2*time.Second, dial)
+}
+
+// loginsIn wants every one of three good logins to get in, and the quickest to take no longer than limit: what else
+// the machine does must not count.
+func (s *system) loginsIn(limit time.Duration, dial func(i int) (net.Conn, error)) {
+	s.t.Helper()
+	quickest := time.Hour
+	for i := range 3 {
+		code := s.code("alice")
+		conn, err := dial(5000 + i)
+		check(s.t, err)
+		started := time.Now()
+		c, _, _, err := ssh.NewClientConn(conn, s.Addr, &ssh.ClientConfig{User: "alice@down",
+			Auth: []ssh.AuthMethod{answers(alicePassword, code, nil)}, HostKeyCallback: ssh.FixedHostKey(s.HostKey)})
+		if err != nil {
+			s.t.Fatalf("login %d, after %s: %v", i, time.Since(started), err)
+		}
+		c.Close()
+		quickest = min(quickest, time.Since(started))
 	}
-	c.Close()
-	if took := time.Since(started); took > 5*time.Second {
-		t.Errorf("a good login took %s", took)
+	if quickest > limit {
+		s.t.Errorf("the quickest good login took %s", quickest)
 	}
 }
 

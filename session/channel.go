@@ -88,7 +88,7 @@ func (s *Session) Channel(nc ssh.NewChannel) {
 // once can fail where a moment later it would not.
 func (s *Session) openUpstream() (ch ssh.Channel, reqs <-chan *ssh.Request, err error) {
 	for pause := 10 * time.Millisecond; ; pause *= 2 {
-		ch, reqs, err = s.p.Upstream.OpenChannel("session", nil)
+		ch, reqs, err = s.openOnce()
 		var open *ssh.OpenChannelError
 		if err == nil || pause > 200*time.Millisecond || !errors.As(err, &open) || open.Reason != ssh.ConnectionFailed {
 			return ch, reqs, err
@@ -100,11 +100,56 @@ func (s *Session) openUpstream() (ch ssh.Channel, reqs <-chan *ssh.Request, err 
 	}
 }
 
+// openTime is how long a target may take to answer the opening of a session channel.
+const openTime = 10 * time.Second
+
+var errSilent = errors.New("the target does not answer")
+
+// openOnce opens a session channel. What a target answers later than openTime is closed again.
+func (s *Session) openOnce() (ssh.Channel, <-chan *ssh.Request, error) {
+	type opened struct {
+		ch   ssh.Channel
+		reqs <-chan *ssh.Request
+		err  error
+	}
+	answer := make(chan opened)
+	given := make(chan struct{})
+	defer close(given)
+	go func() {
+		ch, reqs, err := s.p.Upstream.OpenChannel("session", nil)
+		select {
+		case answer <- opened{ch, reqs, err}:
+		case <-given:
+			if err == nil {
+				go ssh.DiscardRequests(reqs)
+				_ = ch.Close()
+			}
+		}
+	}()
+	limit := time.NewTimer(openTime)
+	defer limit.Stop()
+	select {
+	case o := <-answer:
+		return o.ch, o.reqs, o.err
+	case <-limit.C:
+		if s.silent.Add(1) > maxSessionChannels { // each that is still open costs something
+			go s.End("the target does not answer")
+		}
+		return nil, nil, errSilent
+	case <-s.closing:
+		return nil, nil, errors.New("the session has ended")
+	}
+}
+
 // rejectAs passes on why the target did not open a channel (its MaxSessions, for instance).
 func rejectAs(nc ssh.NewChannel, err error) {
 	var open *ssh.OpenChannelError
 	if errors.As(err, &open) {
 		_ = nc.Reject(open.Reason, "the target refused: "+audit.Escape(open.Message))
+		return
+	}
+	if errors.Is(err, errSilent) {
+		_ = nc.Reject(ssh.ConnectionFailed, err.Error())
 		return
 	}
 	_ = nc.Reject(ssh.ConnectionFailed, "the connection to the target is gone")

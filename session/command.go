@@ -24,10 +24,8 @@ func shortcut(command string) string {
 	}
 	switch words[0] {
 	case "scp":
-		for _, w := range words[1 : len(words)-1] {
-			if w == "-t" || w == "-f" {
-				return "scp"
-			}
+		if isSCP(command) {
+			return "scp"
 		}
 	case "rsync":
 		// -e on the server's side would run a program (rsync --server -e.sh).
@@ -38,6 +36,27 @@ func shortcut(command string) string {
 		return "git"
 	}
 	return ""
+}
+
+// isSCP tells that command is the far end of a copy: flags that only say how, one of them which way, and one path. Programs
+// write them apart or together (-p -t, -pt). Any other flag, such as -S and -o, names a program or an option of ssh.
+func isSCP(command string) bool {
+	flags, _, quoted := strings.Cut(command, " '")
+	words := strings.Fields(flags)[1:]
+	if !quoted {
+		words = words[:len(words)-1] // the path
+	}
+	ways := 0
+	for i, w := range words {
+		switch letters, isFlag := strings.CutPrefix(w, "-"); {
+		case letters == "-" && i == len(words)-1:
+		case !isFlag || letters == "" || strings.Trim(letters, "vrpdqtf") != "":
+			return false
+		default:
+			ways += strings.Count(letters, "t") + strings.Count(letters, "f")
+		}
+	}
+	return ways == 1
 }
 
 // noUDP is what the person reads instead of a mosh that never connects.

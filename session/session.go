@@ -73,6 +73,7 @@ type Session struct {
 
 	active  atomic.Int64 // unix nanoseconds of the last byte in either direction
 	refused atomic.Int64 // channels and requests that were turned away
+	silent  atomic.Int64 // channels that the target did not answer the opening of in time
 	closing chan struct{}
 
 	agent, x11 atomic.Bool  // granted to the target
