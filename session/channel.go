@@ -291,9 +291,14 @@ func (c *channel) resume(n int) bool {
 // the target has closed it. EOF and close of the client's side are held back until the exit status
 // went out: x/crypto/ssh answers the client's close at once, and a status after that would be lost.
 func (c *channel) upstreamRequests(reqs <-chan *ssh.Request) {
+	exited := false
 	for r := range reqs {
 		switch r.Type {
 		case "exit-status", "exit-signal":
+			if exited { // a program ends once, and each would wait for output anew
+				break
+			}
+			exited = true
 			c.answered()
 			c.drained(exitGrace)
 			if c.noteExit(r) { // a client may die of a malformed one, and lose output it has not shown yet
