@@ -8,7 +8,7 @@ import (
 )
 
 // git clones from and pushes to a target by the name alice@web1@bastion:repo.git, under a rule that allows
-// nothing but git. (In an ssh:// URL the first @ ends the user for git as well, see docs/clients.md.)
+// nothing but git.
 func TestGit(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, options{rules: "version: 1\nrules:\n  - {name: code, users: ['*'], targets: ['*'], channels: [git]}\n"})
