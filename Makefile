@@ -39,7 +39,8 @@ check: ## what can be said without running anything
 	$(GO) mod verify
 
 bench: deps build ## side by side with OpenSSH; JSON to $$BENCH_JSON if set
-	$(GO) run ./bench -sallyport bin/sallyport
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/sallyport-stock ./cmd/sallyport
+	$(GO) run ./bench -sallyport bin/sallyport -stock bin/sallyport-stock
 
 deb: build ## dist/sallyport_*.deb
 	@mkdir -p dist

@@ -12,6 +12,8 @@ const (
 	connections  = 8 // at once
 	sessionsEach = 4 // at once on a connection; together 32
 	perSession   = 6 // commands one after another, then the connection is replaced
+
+	relayShare = 25 // the relay runs that part of it: each starts processes worth a tenth of a second
 )
 
 // outcome counts commands.
@@ -36,7 +38,7 @@ func (o *outcome) add(n int, err error) {
 func (b *bench) runCommands(ctx context.Context, p *peer) error {
 	n := b.commands / b.rounds
 	if p.name == relay {
-		n /= 5 // each starts processes worth a tenth of a second
+		n /= relayShare
 	}
 	batches := make(chan int, n)
 	for left := n; left > 0; left -= sessionsEach * perSession {

@@ -2,9 +2,11 @@
 //
 // It starts on free loopback ports a real sshd as target, a second sshd that runs `ssh` to the target for
 // everybody (how bastions made of processes work), the real sallyport with rules and recording on, and
-// a calibrator: the least work that a proxy which reads the traffic can do. All are measured in turns,
-// round by round, so that a busy minute of the machine is shared by all. The main figure is the CPU time of the proxy, since client, proxy
-// and target share the same cores here. Nothing is left behind.
+// a calibrator: the least work that a proxy which reads the traffic can do. With -stock there is a second
+// sallyport, built with Go's SSH library as it is published, and transfers are measured there too. All
+// are measured in turns, round by round, so that a busy minute of the machine is shared by all. The main
+// figure is the CPU time of the proxy, since client, proxy and target share the same cores here. Nothing
+// is left behind.
 package main
 
 import (
@@ -25,6 +27,7 @@ import (
 // settings are the flags.
 type settings struct {
 	sallyport string // path of the binary
+	stock     string // path of one with the library as it is published; empty: none
 	rounds    int
 	size      size // bytes of one transfer
 	sessions  int  // open at once while memory is measured
@@ -53,10 +56,11 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&s.sallyport, "sallyport", "bin/sallyport", "the binary to measure")
+	f.StringVar(&s.stock, "stock", "", "a binary of a plain go build, whose transfers are measured beside")
 	f.IntVar(&s.rounds, "rounds", 5, "times that everything is measured; the table shows medians")
 	f.Var(&s.size, "size", "length of one transfer, such as 256MiB")
 	f.IntVar(&s.sessions, "sessions", 200, "idle sessions for the memory figure")
-	f.IntVar(&s.commands, "commands", 2000, "times that `true` runs, in all rounds together (a fifth of it at the relay)")
+	f.IntVar(&s.commands, "commands", 10000, "times that `true` runs, in all rounds together (a 25th of it at the relay)")
 	f.IntVar(&s.keys, "keys", 1000, "keys typed in a round")
 	f.IntVar(&s.logins, "logins", 40, "logins in a round (half of it direct and at the relay)")
 	f.DurationVar(&s.limit, "limit", 30*time.Minute, "give up after this time")
@@ -74,7 +78,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 			}
 		}
 	}
-	if s.rounds < 1 || s.size < 1<<20 || s.sessions < 1 || s.commands < s.rounds*5 || s.keys < turns || s.logins < 2 || f.NArg() > 0 {
+	if s.rounds < 1 || s.size < 1<<20 || s.sessions < 1 || s.commands < s.rounds*relayShare || s.keys < turns || s.logins < 2 || f.NArg() > 0 {
 		return s, fmt.Errorf("these flags leave nothing to measure: %q", args)
 	}
 	for part := range strings.SplitSeq(s.only, ",") {
@@ -83,8 +87,13 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 		}
 	}
 	var err error
-	if s.sallyport, err = filepath.Abs(s.sallyport); err != nil {
-		return s, fmt.Errorf("finding %s: %w", s.sallyport, err)
+	for _, bin := range []*string{&s.sallyport, &s.stock} {
+		if *bin == "" {
+			continue
+		}
+		if *bin, err = filepath.Abs(*bin); err != nil {
+			return s, fmt.Errorf("finding %s: %w", *bin, err)
+		}
 	}
 	return s, nil
 }
@@ -158,9 +167,7 @@ func (b *bench) measure(ctx context.Context) error {
 		if err := b.calibrate(ctx); err != nil {
 			return fmt.Errorf("calibrator: %w", err)
 		}
-		// Every peer is first, second and last in turn.
-		first := round % len(b.peers)
-		if err := b.round(ctx, slices.Concat(b.peers[first:], b.peers[:first])); err != nil {
+		if err := b.round(ctx, round); err != nil {
 			return err
 		}
 	}
@@ -170,16 +177,23 @@ func (b *bench) measure(ctx context.Context) error {
 	return nil
 }
 
+// turned begins the list with another peer in each round.
+func turned(peers []*peer, round int) []*peer {
+	first := round % len(peers)
+	return slices.Concat(peers[first:], peers[:first])
+}
+
 // round measures each thing once at each peer.
-func (b *bench) round(ctx context.Context, peers []*peer) error {
+func (b *bench) round(ctx context.Context, round int) error {
 	for _, t := range b.transfers() {
 		if !b.measures(t.part) {
 			continue
 		}
-		if err := each(peers, t.metric, func(p *peer) error { return b.transfer(ctx, p, t) }); err != nil {
+		if err := each(turned(b.carriers, round), t.metric, func(p *peer) error { return b.transfer(ctx, p, t) }); err != nil {
 			return err
 		}
 	}
+	peers := turned(b.peers, round)
 	if b.measures("login") {
 		if err := each(peers, "logins", func(p *peer) error { return b.logIn(ctx, p) }); err != nil {
 			return err

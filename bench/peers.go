@@ -19,6 +19,7 @@ const (
 	direct    = "direct"
 	relay     = "relay"
 	sallyport = "sallyport"
+	stock     = "stock" // sallyport with the library as it is published
 )
 
 const gcm = "aes128-gcm@openssh.com" // what all legs speak

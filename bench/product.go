@@ -159,26 +159,33 @@ func (s *product) run(ctx context.Context, stdin string, out any, args ...string
 	return nil
 }
 
-// addTarget puts target and rules in force, and lets the product in at the target.
-func (s *product) addTarget(ctx context.Context, target *sshd, account string, others ...string) error {
+// peer is the way through the product with the key alone.
+func (s *product) peer(name string) *peer {
+	return &peer{name: name, addr: s.addr, login: trusted + "@" + targetName, proxy: &proxy{s.server}}
+}
+
+// addTarget puts target and rules in force, and lets the product in at the target beside those whose keys
+// it knows. It returns all their keys.
+func (s *product) addTarget(ctx context.Context, target *sshd, account string, keys []string) ([]string, error) {
 	err := s.run(ctx, "", nil, "target", "add", targetName, "--address", target.addr, "--account", account, "--host-key", target.host.line())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.run(ctx, rules, nil, "apply", "-f", "-"); err != nil {
-		return err
+		return nil, err
 	}
 	var way admin.Onboarding
 	if err := s.run(ctx, "", &way, "target", "onboard", targetName); err != nil {
-		return err
+		return nil, err
 	}
 	if len(way.AuthorizedKeys) != 1 {
-		return fmt.Errorf("onboarding gave %d lines, want 1", len(way.AuthorizedKeys))
+		return nil, fmt.Errorf("onboarding gave %d lines, want 1", len(way.AuthorizedKeys))
 	}
-	if err := target.authorize(append(others, way.AuthorizedKeys[0].Line)...); err != nil {
-		return err
+	keys = append(keys, way.AuthorizedKeys[0].Line)
+	if err := target.authorize(keys...); err != nil {
+		return nil, err
 	}
-	return s.run(ctx, "", nil, "target", "check", targetName)
+	return keys, s.run(ctx, "", nil, "target", "check", targetName)
 }
 
 // addUser adds a user who comes with a key.

@@ -18,14 +18,16 @@ type bench struct {
 	progress io.Writer
 	begun    time.Time
 
-	dir     string // holds every file of this run
-	key     key    // of the client, at all peers
-	source  string // file that is sent
-	target  *sshd
-	relay   *sshd
-	product *product
-	people  []*person // who log in with a code
-	peers   []*peer   // in the order of the table
+	dir      string // holds every file of this run
+	key      key    // of the client, at all peers
+	source   string // file that is sent
+	target   *sshd
+	relay    *sshd
+	product  *product
+	stock    *product  // nil: not measured
+	people   []*person // who log in with a code
+	peers    []*peer   // in the order of the table
+	carriers []*peer   // those and stock, for transfers
 }
 
 // say tells people how far it is.
@@ -36,8 +38,13 @@ func (b *bench) say(format string, args ...any) {
 // setUp starts everything. The result is to be closed also after an error.
 func setUp(ctx context.Context, s settings, progress io.Writer) (*bench, error) {
 	b := &bench{settings: s, results: results{}, progress: progress, begun: time.Now()}
-	if _, err := os.Stat(s.sallyport); err != nil {
-		return b, fmt.Errorf("the binary to measure is missing (make build): %w", err)
+	for _, bin := range []string{s.sallyport, s.stock} {
+		if bin == "" {
+			continue
+		}
+		if _, err := os.Stat(bin); err != nil {
+			return b, fmt.Errorf("the binary to measure is missing (make build): %w", err)
+		}
 	}
 	if err := adoptOrphans(); err != nil {
 		return b, err
@@ -62,9 +69,13 @@ func setUp(ctx context.Context, s settings, progress io.Writer) (*bench, error) 
 	b.peers = []*peer{
 		{name: direct, addr: b.target.addr, login: me.Username},
 		{name: relay, addr: b.relay.addr, login: me.Username, proxy: &proxy{b.relay.server}},
-		{name: sallyport, addr: b.product.addr, login: trusted + "@" + targetName, proxy: &proxy{b.product.server}},
+		b.product.peer(sallyport),
 	}
-	for _, p := range b.peers {
+	b.carriers = b.peers
+	if b.stock != nil {
+		b.carriers = append(b.peers[:len(b.peers):len(b.peers)], b.stock.peer(stock))
+	}
+	for _, p := range b.carriers {
 		if err := b.tryOnce(ctx, p); err != nil {
 			return b, fmt.Errorf("%s: %w", p.name, err)
 		}
@@ -80,14 +91,14 @@ func (b *bench) startServers(ctx context.Context, account string) (err error) {
 	if b.relay, relayKey, err = startRelay(ctx, filepath.Join(b.dir, "relay"), b.key, b.target, account); err != nil {
 		return fmt.Errorf("relay: %w", err)
 	}
-	if b.product, err = startProduct(ctx, b.sallyport, filepath.Join(b.dir, "sallyport")); err != nil {
+	keys := []string{b.key.line(), relayKey.line()}
+	if b.product, keys, err = b.setUpProduct(ctx, sallyport, b.sallyport, account, keys); err != nil {
 		return err
 	}
-	if err := b.product.addTarget(ctx, b.target, account, b.key.line(), relayKey.line()); err != nil {
-		return err
-	}
-	if err := b.product.addUser(ctx, trusted, b.key); err != nil {
-		return err
+	if b.settings.stock != "" && (b.measures("exec") || b.measures("sftp")) {
+		if b.stock, _, err = b.setUpProduct(ctx, stock, b.settings.stock, account, keys); err != nil {
+			return err
+		}
 	}
 	if !b.measures("login") {
 		return nil
@@ -95,6 +106,20 @@ func (b *bench) startServers(ctx context.Context, account string) (err error) {
 	b.say("adding %d users with tokens", b.logins)
 	b.people, err = b.addPeople(ctx, b.logins)
 	return err
+}
+
+// setUpProduct starts a binary with target and user. keys are those that the target knows; the product's
+// is added to what it returns. The product is to be stopped also after an error.
+func (b *bench) setUpProduct(ctx context.Context, name, bin, account string, keys []string) (*product, []string, error) {
+	p, err := startProduct(ctx, bin, filepath.Join(b.dir, name))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	keys, err = p.addTarget(ctx, b.target, account, keys)
+	if err == nil {
+		err = p.addUser(ctx, trusted, b.key)
+	}
+	return p, keys, err
 }
 
 // tryOnce is the first connection, which may cost what later ones do not.
@@ -110,6 +135,7 @@ func (b *bench) tryOnce(ctx context.Context, p *peer) error {
 // close ends all servers and removes all files.
 func (b *bench) close() error {
 	b.product.stop()
+	b.stock.stop()
 	b.relay.stop()
 	b.target.stop()
 	err := killDescendants()

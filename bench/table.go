@@ -74,7 +74,9 @@ type row struct {
 	Title           string               `json:"title"`
 	Direct          *float64             `json:"direct"`
 	Relay           *float64             `json:"relay"`
+	Stock           *float64             `json:"stock"` // Sallyport with the library as it is published
 	Sallyport       *float64             `json:"sallyport"`
+	StockRatio      *float64             `json:"stock_ratio"`      // that to relay
 	Ratio           *float64             `json:"ratio"`            // Sallyport to relay
 	CalibratorShare *float64             `json:"calibrator_share"` // Sallyport to calibrator
 	Samples         map[string][]float64 `json:"samples"`          // by peer, in order of rounds
@@ -116,9 +118,10 @@ func (r *results) rows() []row {
 		}
 		one := row{
 			Metric: l.metric, Title: l.title, Samples: s, decimals: l.decimals,
-			Direct: value(s[direct], l.sum), Relay: value(s[relay], l.sum), Sallyport: value(s[sallyport], l.sum),
+			Direct: value(s[direct], l.sum), Relay: value(s[relay], l.sum), Stock: value(s[stock], l.sum), Sallyport: value(s[sallyport], l.sum),
 		}
 		if !l.plain {
+			one.StockRatio = ratio(one.Stock, one.Relay)
 			one.Ratio = ratio(one.Sallyport, one.Relay)
 		}
 		if l.share {
@@ -164,8 +167,11 @@ func (b *bench) explain() []string {
 		"login: connect, log in, run true, leave. At sallyport with public key, a fresh one-time code and audit, each another person's; at the relay and direct with public key only.",
 		"echo: one key at a time through cat on a raw terminal, which sallyport records.",
 		fmt.Sprintf("memory: proportional set size of all processes of the proxy, measured once, with %d sessions on a terminal, each on its own connection, %s after the last login.", b.sessions, b.cool),
-		"true: 32 at once, on 8 connections that are replaced after 24 commands, at sallyport by a rule for a trusted source (key, no code); a fifth as many at the relay.",
+		"true: 32 at once, on 8 connections that are replaced after 24 commands, at sallyport by a rule for a trusted source (key, no code); a 25th as many at the relay.",
 		"All but logins go to sallyport with public key by that rule, which needs no code from here.",
+	}
+	if b.stock != nil {
+		notes = append(notes, "stock: sallyport of a plain `go build`, with Go's SSH library as it is published. Only transfers are measured there.")
 	}
 	if len(c) > 0 {
 		notes = append(notes, fmt.Sprintf("calibrator: %.0f MB per CPU-second (%.0f-%.0f) for reading packets of 32 KiB from a socket, opening and sealing them with AES-128-GCM and writing them to another.", median(c), slices.Min(c), slices.Max(c)))
@@ -175,11 +181,11 @@ func (b *bench) explain() []string {
 
 // print writes the table and its notes as Markdown.
 func (r report) print(w io.Writer) error {
-	table := [][]string{{"metric", direct, relay, sallyport, "sallyport/relay", "of calibrator"}, nil}
+	table := [][]string{{"metric", direct, relay, stock, sallyport, "stock/relay", "sallyport/relay", "of calibrator"}, nil}
 	for _, one := range r.Rows {
 		table = append(table, []string{
-			one.Title, number(one.Direct, one.decimals), number(one.Relay, one.decimals), number(one.Sallyport, one.decimals),
-			number(one.Ratio, 2), percent(one.CalibratorShare),
+			one.Title, number(one.Direct, one.decimals), number(one.Relay, one.decimals), number(one.Stock, one.decimals), number(one.Sallyport, one.decimals),
+			number(one.StockRatio, 2), number(one.Ratio, 2), percent(one.CalibratorShare),
 		})
 	}
 	var out strings.Builder

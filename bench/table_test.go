@@ -56,6 +56,7 @@ func TestRows(t *testing.T) {
 	for _, v := range []float64{100, 300, 200} {
 		r.add("bulk_down_cpu", relay, v)
 		r.add("bulk_down_cpu", sallyport, 2*v)
+		r.add("bulk_down_cpu", stock, 1.5*v)
 		r.add("calibrator", calibratorWord, 4*v)
 		r.add("commands_failed", sallyport, v)
 	}
@@ -73,6 +74,9 @@ func TestRows(t *testing.T) {
 		{"no proxy", rows["bulk_down_cpu"].Direct, "-"},
 		{"median", rows["bulk_down_cpu"].Sallyport, "400.00"},
 		{"ratio", rows["bulk_down_cpu"].Ratio, "2.00"},
+		{"stock", rows["bulk_down_cpu"].Stock, "300.00"},
+		{"its ratio", rows["bulk_down_cpu"].StockRatio, "1.50"},
+		{"no stock", rows["commands_failed"].Stock, "-"},
 		{"share", rows["bulk_down_cpu"].CalibratorShare, "0.50"},
 		{"sum", rows["commands_failed"].Sallyport, "600.00"},
 		{"ratio of counts", rows["commands_failed"].Ratio, "-"},
