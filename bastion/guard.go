@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sallyport/internal/readahead"
 )
 
 // Guard bounds what connections may cost before their people have proved who they are. Zero fields
@@ -257,7 +259,7 @@ func sourceKey(a netip.Addr) netip.Prefix {
 
 // guardedConn counts inbound bytes and keeps deadlines until the person is authenticated.
 type guardedConn struct {
-	net.Conn
+	*readahead.Conn
 	budget   atomic.Int64 // bytes left; ignored once open
 	open     atomic.Bool  // authenticated: no bounds
 	latest   time.Time    // no deadline before authentication is later than this
@@ -265,7 +267,7 @@ type guardedConn struct {
 }
 
 func newGuardedConn(c net.Conn, g Guard) *guardedConn {
-	gc := &guardedConn{Conn: c, latest: time.Now().Add(g.Login)}
+	gc := &guardedConn{Conn: readahead.New(c), latest: time.Now().Add(g.Login)}
 	gc.budget.Store(g.Bytes)
 	_ = c.SetDeadline(time.Now().Add(g.Handshake))
 	return gc

@@ -20,7 +20,6 @@ import (
 	"sallyport/audit"
 	"sallyport/auth"
 	"sallyport/internal/auditlog"
-	"sallyport/internal/readahead"
 	"sallyport/session"
 	"sallyport/store"
 	"sallyport/upstream"
@@ -155,7 +154,7 @@ func (s *Server) serve(conn net.Conn) {
 
 // speak runs the connection from key exchange on, in the caller's goroutine.
 func (c *connection) speak(cfg *ssh.ServerConfig) {
-	sc, chans, reqs, err := ssh.NewServerConn(readahead.New(c.guarded), cfg)
+	sc, chans, reqs, err := ssh.NewServerConn(c.guarded, cfg)
 	if err != nil {
 		if c.guarded.overdrew.Load() {
 			c.s.refuse(c.source, errByteBudget)

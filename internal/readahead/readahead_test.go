@@ -3,8 +3,11 @@ package readahead
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net"
+	"os"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -80,3 +83,100 @@ func (fake) RemoteAddr() net.Addr             { return nil }
 func (fake) SetDeadline(time.Time) error      { return nil }
 func (fake) SetReadDeadline(time.Time) error  { return nil }
 func (fake) SetWriteDeadline(time.Time) error { return nil }
+
+// pair is both ends of a TCP connection.
+func pair(t *testing.T) (*Conn, net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	here, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { here.Close(); there.Close() })
+	return New(here), there
+}
+
+// A write of more than the kernel takes at once is complete, and both directions go on beside each other.
+func TestSocketBothWays(t *testing.T) {
+	t.Parallel()
+	here, there := pair(t)
+	want := make([]byte, 16<<20)
+	rand.Read(want)
+	go func() {
+		_, _ = io.Copy(there, there)
+		_ = there.(*net.TCPConn).CloseWrite()
+	}()
+	written := make(chan error, 1)
+	go func() {
+		n, err := here.Write(want)
+		if err == nil && n != len(want) {
+			err = io.ErrShortWrite
+		}
+		written <- err
+	}()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(here, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("what came back differs: %v", err)
+	}
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+}
+
+// A socket ends, is closed, is reset and gets late as those of the net package do, and holds no buffer
+// while it waits.
+func TestSocketErrors(t *testing.T) {
+	t.Parallel()
+	one := make([]byte, 1)
+	t.Run("end", func(t *testing.T) {
+		here, there := pair(t)
+		there.Close()
+		if _, err := here.Read(one); err != io.EOF {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("closed while it waits", func(t *testing.T) {
+		here, _ := pair(t)
+		done := make(chan error, 1)
+		go func() {
+			_, err := here.Read(one)
+			done <- err
+		}()
+		here.Close()
+		if err := <-done; !errors.Is(err, net.ErrClosed) || here.buf != nil {
+			t.Errorf("got %v, a buffer is held: %t", err, here.buf != nil)
+		}
+		if _, err := here.Write(one); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("writing: %v", err)
+		}
+	})
+	t.Run("late", func(t *testing.T) {
+		here, _ := pair(t)
+		here.SetDeadline(time.Now().Add(20 * time.Millisecond))
+		if _, err := here.Read(one); !errors.Is(err, os.ErrDeadlineExceeded) || here.buf != nil {
+			t.Errorf("got %v, a buffer is held: %t", err, here.buf != nil)
+		}
+		if n, err := here.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) || n == 64<<20 {
+			t.Errorf("writing to nobody: %d, %v", n, err)
+		}
+	})
+	t.Run("reset", func(t *testing.T) {
+		here, there := pair(t)
+		there.(*net.TCPConn).SetLinger(0)
+		there.Close()
+		if _, err := here.Read(one); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("got %v", err)
+		}
+		if _, err := here.Write(one); !errors.Is(err, syscall.EPIPE) {
+			t.Errorf("writing: %v", err)
+		}
+	})
+}
