@@ -14,25 +14,69 @@ type edit struct {
 	old, new string
 }
 
-// edits are what the copy differs in; what they call is in added/bulk.go.txt. Three things are
-// changed: packets of channel data are read into buffers of a pool; packets that one Write of a
-// channel makes go out together; nothing is held while a connection is idle.
+// edits are what the copy differs in; what they call is in added/bulk.go.txt. Four things are changed:
+// channel data goes from the goroutine that reads a connection to the one that reads the channel, without
+// one in between; long packets of it are decrypted in a buffer of a pool, and handed on in that; what one
+// Write of a channel makes is encrypted where it is written from, and goes out together; the peer's window
+// is opened less often. Nothing is held while a connection is idle.
 var edits = []edit{
-	{"read data packets into buffers of the pool", "transport.go",
+	{"leave long packets where they were decrypted", "transport.go",
 		"	fresh := make([]byte, len(packet))\n	copy(fresh, packet)\n",
-		"	fresh := keepPacket(packet)\n"},
-	{"remember the packet of a piece of data", "buffer.go",
+		"	if isBulk(packet) {\n		return packet, err // the caller is a read loop, which keeps it or hands it over\n	}\n" +
+			"	fresh := make([]byte, len(packet))\n	copy(fresh, packet)\n	s.giveBack()\n"},
+	{"remember whose buffer a long packet is in", "cipher.go",
+		"	iv     []byte\n	buf    []byte\n}\n\nfunc newGCMCipher",
+		"	iv     []byte\n	buf    []byte\n	lent   *bulkPacket // of which the packet read last is a part\n}\n\nfunc newGCMCipher"},
+	{"decrypt long packets in buffers of the pool", "cipher.go",
+		"	if cap(c.buf) < int(length+gcmTagSize) {\n		c.buf = make([]byte, length+gcmTagSize)\n	} else {\n		c.buf = c.buf[:length+gcmTagSize]\n	}\n\n" +
+			"	if _, err := io.ReadFull(r, c.buf); err != nil {\n		return nil, err\n	}\n\n" +
+			"	plain, err := c.aead.Open(c.buf[:0], c.iv, c.buf, c.prefix[:])\n",
+		"	buf := c.room(int(length + gcmTagSize))\n" +
+			"	if _, err := io.ReadFull(r, buf); err != nil {\n		return nil, err\n	}\n\n" +
+			"	plain, err := c.aead.Open(buf[:0], c.iv, buf, c.prefix[:])\n"},
+
+	{"know who takes channel data, and whether it is waiting for other packets", "handshake.go",
+		"	incoming  chan []byte\n	readError error\n",
+		"	incoming  chan []byte\n	readError error\n\n" +
+			"	mux    atomic.Pointer[mux]\n	queued atomic.Int64 // packets in incoming, and the one being handled\n	taken  bool         // one is; for whom reads packets\n"},
+	{"import atomic", "handshake.go",
+		"	\"sync\"\n)",
+		"	\"sync\"\n	\"sync/atomic\"\n)"},
+	{"deliver channel data from the read loop", "handshake.go",
+		"		t.incoming <- p\n",
+		"		if delivered, err := t.deliver(p); err != nil {\n			t.readError = err\n			close(t.incoming)\n			break\n		} else if delivered {\n			continue\n		}\n" +
+			"		t.queued.Add(1)\n		t.incoming <- t.keep(p)\n"},
+	{"wake who waits for channel data before a key exchange", "handshake.go",
+		"	firstKex := t.sessionID == nil\n\n	kex :=",
+		"	t.wake()\n	firstKex := t.sessionID == nil\n\n	kex :="},
+	{"count what is handled", "handshake.go",
+		"	p, ok := <-t.incoming\n	if !ok {\n		return nil, t.readError\n	}\n",
+		"	if t.taken {\n		t.queued.Add(-1)\n	}\n	p, ok := <-t.incoming\n	if t.taken = ok; !ok {\n		return nil, t.readError\n	}\n"},
+	{"introduce the mux", "mux.go",
+		"	go m.loop()\n",
+		"	if t, ok := p.(*handshakeTransport); ok {\n		t.mux.Store(m)\n	}\n	go m.loop()\n"},
+
+	{"remember the buffer of a piece of data", "buffer.go",
 		"	buf  []byte\n	next *element\n",
-		"	buf  []byte\n	next *element\n\n	packet []byte // of which buf is the rest\n"},
-	{"give a packet back when it is read", "buffer.go",
+		"	buf  []byte\n	next *element\n\n	lent *bulkPacket // of which buf is the rest\n"},
+	{"give a buffer back when it is read", "buffer.go",
 		"			n += r\n",
 		"			n += r\n			b.head.recycle()\n"},
-	{"hand the packet of data over", "channel.go",
+	{"know the buffer of the data that is handled", "channel.go",
+		"	remoteWin  window\n	pending    *buffer\n	extPending *buffer\n",
+		"	remoteWin  window\n	pending    *buffer\n	extPending *buffer\n\n	lent *bulkPacket // of the packet that is being delivered; for the read loop\n"},
+	{"hand data over", "channel.go",
 		"		ch.pending.write(data)\n",
-		"		ch.pending.writePacket(data, packet)\n"},
-	{"hand the packet of extended data over", "channel.go",
+		"		ch.pending.add(data, &ch.lent)\n"},
+	{"hand extended data over", "channel.go",
 		"		ch.extPending.write(data)\n",
-		"		ch.extPending.writePacket(data, packet)\n"},
+		"		ch.extPending.add(data, &ch.lent)\n"},
+	{"wake who reads the channel", "channel.go",
+		"		return ch.handleData(packet)\n",
+		"		err := ch.handleData(packet)\n		ch.wake()\n		return err\n"},
+	{"open the window after half a MiB", "channel.go",
+		"	if (channelWindowSize-c.myWindow > 3*c.maxIncomingPayload) ||\n		(c.myWindow < channelWindowSize/2) {\n",
+		"	if c.myConsumed >= channelWindowSize/4 {\n"},
 
 	{"know whether packets are held back", "channel.go",
 		"	for len(data) > 0 {\n		space :=",
@@ -40,9 +84,15 @@ var edits = []edit{
 	{"hold nothing back while the window is closed", "channel.go",
 		"ch.remoteWin.reserve(space)",
 		"ch.reserve(space, held)"},
+	{"encrypt long packets where they are written from", "channel.go",
+		"		if want := headerLength + space; uint32(cap(packet)) < want {\n",
+		"		held = len(data) > int(space)\n" +
+			"		if sent, err := ch.sendBulk(data[:space], extendedCode, held); err != nil {\n			return n, err\n		} else if sent {\n" +
+			"			n += int(space)\n			data = data[space:]\n			continue\n		}\n" +
+			"		if want := headerLength + space; uint32(cap(packet)) < want {\n"},
 	{"hold a packet back that another one follows", "channel.go",
 		"		if err = ch.writePacket(packet); err != nil {\n",
-		"		held = len(data) > len(todo)\n		if err = ch.send(packet, held); err != nil {\n"},
+		"		if err = ch.send(packet, held); err != nil {\n"},
 	{"send on a channel", "channel.go",
 		"func (ch *channel) writePacket(packet []byte) error {\n",
 		"func (ch *channel) writePacket(packet []byte) error {\n	return ch.send(packet, false)\n}\n\n" +
@@ -58,14 +108,15 @@ var edits = []edit{
 		"	if err := t.pushPacket(p); err != nil {\n		t.writeError = err\n",
 		"	if err := t.push(p, more); err != nil {\n		t.writeError = err\n"},
 
-	{"keep the writer that holds back", "transport.go",
+	{"keep the writer that holds back and the reader that wakes", "transport.go",
 		"	bufWriter *bufio.Writer\n",
-		"	bufWriter *bufio.Writer\n	bulk      *bulkWriter // below bufWriter\n"},
-	{"put it below the buffer", "transport.go",
-		"	t.isClient = isClient\n",
-		"	t.bulk = &bulkWriter{w: rwc}\n	t.bufWriter.Reset(t.bulk)\n	t.isClient = isClient\n"},
+		"	bufWriter *bufio.Writer\n	bulk      *bulkWriter // below bufWriter\n	source    *bulkReader // below bufReader\n"},
+	{"make them", "transport.go",
+		"	t := &transport{\n		bufReader: bufio.NewReader(rwc),\n		bufWriter: bufio.NewWriter(rwc),\n",
+		"	source, bulk := newBulkReader(rwc), &bulkWriter{w: rwc}\n" +
+			"	t := &transport{\n		bufReader: bufio.NewReaderSize(source, 16), // reading ahead is left to rwc\n		bufWriter: bufio.NewWriterSize(bulk, 16),\n		source:    source,\n		bulk:      bulk,\n"},
 	{"write packets through it", "transport.go",
 		"	return t.writer.writePacket(t.bufWriter, t.rand, packet, t.strictMode)\n",
-		"	t.bulk.begin(len(packet))\n" +
+		"	if err, done := t.seal(packet); done {\n		return t.bulk.end(err)\n	}\n" +
 			"	return t.bulk.end(t.writer.writePacket(t.bufWriter, t.rand, packet, t.strictMode))\n"},
 }
