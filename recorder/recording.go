@@ -61,6 +61,7 @@ type Recording struct {
 	hash         hash.Hash
 	err          error // why nothing is written now
 	firstErr     error
+	onFail       func()
 	closed       bool
 	abandoned    bool          // the Recorder was closed first
 	changed      chan struct{} // closed at the next change, if somebody follows
@@ -356,6 +357,9 @@ func (w *Recording) fail(err error) {
 	if w.firstErr == nil {
 		w.firstErr = err
 		close(w.failed)
+		if w.onFail != nil {
+			go w.onFail()
+		}
 	}
 	w.synced.Broadcast()
 }
@@ -438,6 +442,17 @@ func (w *Recording) Path() string { return w.path }
 
 // Failed is closed at the first error of a write or of the background sync.
 func (w *Recording) Failed() <-chan struct{} { return w.failed }
+
+// OnFail has f called, in a goroutine of its own, when Failed is closed. Only the last f is.
+func (w *Recording) OnFail(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.firstErr != nil {
+		go f()
+		return
+	}
+	w.onFail = f
+}
 
 // Err is the first error of a write or of the background sync.
 func (w *Recording) Err() error {

@@ -257,17 +257,15 @@ func (c *channel) beginRecording(kind, command string) error {
 	c.mu.Lock()
 	c.row.Recording = rec.Path()
 	c.mu.Unlock()
-	go c.watchRecording(rec)
+	// An error of the background sync while nothing is being written.
+	rec.OnFail(func() {
+		select {
+		case <-c.over:
+		default:
+			c.recordingFailed(rec.Err(), 0)
+		}
+	})
 	return nil
-}
-
-// watchRecording notices an error of the background sync while nothing is being written.
-func (c *channel) watchRecording(rec *recorder.Recording) {
-	select {
-	case <-rec.Failed():
-		c.recordingFailed(rec.Err(), 0)
-	case <-c.over:
-	}
 }
 
 // abandon closes a recording of something that never ran.

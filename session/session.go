@@ -28,7 +28,7 @@ type Upstream interface {
 	// OnChannel sets who takes the channels that the target opens; those that take says no to are refused.
 	// take must not wait for anything but the target.
 	OnChannel(take func(ssh.NewChannel) bool)
-	Done() <-chan struct{}
+	OnDone(f func()) // has f called in a goroutine of its own when the connection has ended
 }
 
 // Grant is what the rules allow for one channel.
@@ -120,13 +120,7 @@ func (m *Manager) Open(ctx context.Context, p Params) (*Session, error) {
 	}
 	s.startTimers()
 	p.Upstream.OnChannel(s.fromTarget)
-	go func() {
-		select {
-		case <-p.Upstream.Done():
-			s.upstreamGone()
-		case <-s.closing:
-		}
-	}()
+	p.Upstream.OnDone(s.upstreamGone)
 	return s, nil
 }
 

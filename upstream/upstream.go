@@ -69,8 +69,8 @@ func (d *Dialer) AuthorizedKey() string {
 // Upstream is an open connection to a target, logged in.
 type Upstream struct {
 	ssh.Conn
-	closed chan struct{}
-	take   atomic.Pointer[func(ssh.NewChannel) bool]
+	ended context.Context // is over when the connection has ended
+	take  atomic.Pointer[func(ssh.NewChannel) bool]
 }
 
 // OnChannel sets who takes the channels that the target opens; until then, and when take says no, they
@@ -78,7 +78,10 @@ type Upstream struct {
 func (u *Upstream) OnChannel(take func(ssh.NewChannel) bool) { u.take.Store(&take) }
 
 // Done is closed when the connection has ended.
-func (u *Upstream) Done() <-chan struct{} { return u.closed }
+func (u *Upstream) Done() <-chan struct{} { return u.ended.Done() }
+
+// OnDone has f called, in a goroutine of its own, when the connection has ended.
+func (u *Upstream) OnDone(f func()) { context.AfterFunc(u.ended, f) }
 
 // Error says in words for the person why a target could not be reached, and keeps the cause.
 type Error struct {
@@ -102,12 +105,12 @@ func (d *Dialer) Dial(ctx context.Context, t store.Target, account string, who W
 	if err != nil {
 		return nil, err
 	}
-	u := &Upstream{Conn: conn, closed: make(chan struct{})}
-	go d.channels(u, t, chans)
-	go answerRequests(reqs)
+	ended, end := context.WithCancel(context.Background())
+	u := &Upstream{Conn: conn, ended: ended}
 	go func() {
+		defer end()
+		d.serve(u, t, chans, reqs)
 		_ = conn.Wait()
-		close(u.closed)
 	}()
 	return u, nil
 }
@@ -198,32 +201,43 @@ func credentialReason(err error) string {
 // maxRefusedEvents bounds the audit events that a target can cause in one connection.
 const maxRefusedEvents = 100
 
-// channels hands on the channels that a target opens, and turns away those that nobody asked for.
-func (d *Dialer) channels(u *Upstream, t store.Target, chans <-chan ssh.NewChannel) {
+// serve takes what the target asks for, until the connection ends.
+func (d *Dialer) serve(u *Upstream, t store.Target, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
 	refused := 0
-	for c := range chans {
-		if take := u.take.Load(); take != nil && (*take)(c) {
-			continue
+	for chans != nil || reqs != nil {
+		select {
+		case c, ok := <-chans:
+			if !ok {
+				chans = nil
+			} else if !d.channel(u, t, c, refused < maxRefusedEvents) {
+				refused++
+			}
+		case r, ok := <-reqs:
+			if !ok {
+				reqs = nil
+			} else if r.WantReply {
+				// Keepalives are alive. The target's host keys (hostkeys-00@openssh.com) are no business of the
+				// client, which talks to the bastion.
+				_ = r.Reply(r.Type == "keepalive@openssh.com", nil)
+			}
 		}
-		_ = c.Reject(ssh.Prohibited, "not requested")
-		if refused++; refused > maxRefusedEvents {
-			continue
-		}
+	}
+}
+
+// channel hands on a channel that the target opens, or turns it away, with an event if report, and is
+// false, when nobody asked for it.
+func (d *Dialer) channel(u *Upstream, t store.Target, c ssh.NewChannel, report bool) bool {
+	if take := u.take.Load(); take != nil && (*take)(c) {
+		return true
+	}
+	_ = c.Reject(ssh.Prohibited, "not requested")
+	if report {
 		_ = d.cfg.Audit.Emit(context.Background(), audit.Event{
 			Type: audit.ChannelRefused, Result: audit.Refused, Target: t.Name,
 			Reason: "the target opened a channel that nobody asked for", Detail: map[string]string{"type": c.ChannelType()},
 		})
 	}
-}
-
-// answerRequests answers the target's global requests here: keepalives are alive, and its host keys
-// (hostkeys-00@openssh.com) are no business of the client, which talks to the bastion.
-func answerRequests(reqs <-chan *ssh.Request) {
-	for r := range reqs {
-		if r.WantReply {
-			_ = r.Reply(r.Type == "keepalive@openssh.com", nil)
-		}
-	}
+	return false
 }
 
 // algorithms that the bastion offers to targets: the same modern list as to clients, with what older
