@@ -27,6 +27,8 @@ func TestSyncErrorEndsIdleRecording(t *testing.T) {
 		c.OnError = func(path string, err error) { told.Store(path) }
 	})
 	bad, good := create(t, r, Header{}), create(t, r, Header{Channel: 1})
+	called := make(chan struct{})
+	bad.OnFail(func() { close(called) })
 	broken.Store(true)
 	must(t, bad.Output([]byte("seen")))
 	must(t, good.Output([]byte("seen")))
@@ -35,6 +37,10 @@ func TestSyncErrorEndsIdleRecording(t *testing.T) {
 	case <-time.After(time.Second):
 		t.Fatal("the session would go on for more than a second")
 	}
+	<-called
+	late := make(chan struct{})
+	bad.OnFail(func() { close(late) })
+	<-late
 	if err := bad.Err(); !errors.Is(err, errInjected) {
 		t.Errorf("Err: %v", err)
 	}

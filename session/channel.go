@@ -451,10 +451,9 @@ func (c *channel) close() {
 		row.Recording, row.SHA256, row.Truncated = sum.Path, sum.SHA256, sum.Truncated
 		detail["recording"], detail["root"], detail["sha256"] = sum.Path, sum.Root, sum.SHA256
 	}
-	c.s.m.later(func(ctx context.Context) error {
-		return c.s.m.cfg.Store.Sessions.CloseChannel(ctx, c.s.row.ID, row)
+	c.s.m.over(c.event(audit.ChannelEnded, audit.OK, "", detail), func(ctx context.Context, e audit.Event) error {
+		return c.s.m.cfg.Store.Sessions.CloseChannel(ctx, c.s.row.ID, row, e)
 	})
-	_ = c.s.m.emit(context.Background(), c.event(audit.ChannelEnded, audit.OK, "", detail))
 }
 
 // snapshot is the channel's row with the counters as of now.

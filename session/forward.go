@@ -121,13 +121,12 @@ func (s *Session) begin(kind string, kinds []string, to string) (*forward, error
 	s.open++
 	s.forwards[f.row.ID] = f
 	s.mu.Unlock()
-	if err := s.m.cfg.Store.Sessions.OpenChannel(context.Background(), s.row.ID, f.row); err != nil {
+	err := s.m.begun(context.Background(), f.event(audit.ChannelStarted, audit.OK, ""), func(ctx context.Context, e audit.Event) error {
+		return s.m.cfg.Store.Sessions.OpenChannel(ctx, s.row.ID, f.row, e)
+	})
+	if err != nil {
 		f.drop()
 		return nil, errors.New("the database is not available; try again in a minute")
-	}
-	if err := s.m.emit(context.Background(), f.event(audit.ChannelStarted, audit.OK, "")); err != nil {
-		f.finish(audit.Error, "the audit log could not be written")
-		return nil, errors.New("the audit log cannot be written; try again in a minute")
 	}
 	s.touch()
 	return f, nil
@@ -210,13 +209,12 @@ func (f *forward) end() {
 func (f *forward) finish(result audit.Result, reason string) {
 	row := f.snapshot()
 	row.Ended = time.Now()
-	f.s.m.later(func(ctx context.Context) error {
-		return f.s.m.cfg.Store.Sessions.CloseChannel(ctx, f.s.row.ID, row)
-	})
 	e := f.event(audit.ChannelEnded, result, reason)
 	e.Detail["bytes-in"], e.Detail["bytes-out"] = fmt.Sprint(row.BytesIn), fmt.Sprint(row.BytesOut)
 	e.Detail["duration"] = row.Ended.Sub(row.Started).Round(time.Millisecond).String()
-	_ = f.s.m.emit(context.Background(), e)
+	f.s.m.over(e, func(ctx context.Context, e audit.Event) error {
+		return f.s.m.cfg.Store.Sessions.CloseChannel(ctx, f.s.row.ID, row, e)
+	})
 	f.drop()
 }
 

@@ -233,6 +233,36 @@ func (m *Manager) isLive(id string) bool {
 
 func (m *Manager) emit(ctx context.Context, e audit.Event) error { return m.cfg.Audit.Emit(ctx, e) }
 
+// begun writes a row and the event of what begins, both or neither. An error means that it must not begin.
+func (m *Manager) begun(ctx context.Context, e audit.Event, write func(context.Context, audit.Event) error) error {
+	e, err := m.cfg.Audit.Complete(e)
+	if err != nil {
+		return err
+	}
+	if err := write(ctx, e); err != nil {
+		return err
+	}
+	m.cfg.Audit.Print(ctx, e)
+	return nil
+}
+
+// over writes a row and the event of what has ended, together, now or when the database is back.
+func (m *Manager) over(e audit.Event, write func(context.Context, audit.Event) error) {
+	e, err := m.cfg.Audit.Complete(e)
+	if err != nil {
+		m.cfg.Log.Error("noting an end", "error", err)
+		return
+	}
+	m.cfg.Audit.Print(context.Background(), e)
+	m.later(func(ctx context.Context) error {
+		err := write(ctx, e)
+		if err != nil && !errors.Is(err, store.ErrUnavailable) {
+			_ = m.cfg.Audit.Write(ctx, e) // the row is no reason to lose the event
+		}
+		return err
+	})
+}
+
 // later does write now, or keeps it for when the database is back: the end of a session that goes on
 // while the database is away must not be forgotten.
 func (m *Manager) later(write func(context.Context) error) {

@@ -151,15 +151,15 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 	if err := c.beginRecording(kind, command); err != nil {
 		return c.refuseStart(r, "this session has to be recorded, and that is not possible now: "+err.Error()+". Tell an operator")
 	}
-	if err := c.s.m.cfg.Store.Sessions.OpenChannel(context.Background(), c.s.row.ID, c.snapshot()); err != nil {
+	started := c.event(audit.ChannelStarted, audit.OK, "", map[string]string{"kind": kind, "command": command})
+	err = c.s.m.begun(context.Background(), started, func(ctx context.Context, e audit.Event) error {
+		return c.s.m.cfg.Store.Sessions.OpenChannel(ctx, c.s.row.ID, c.snapshot(), e)
+	})
+	if err != nil {
 		c.abandon()
 		return c.refuseStart(r, "the database is not available; try again in a minute")
 	}
 	c.written = true
-	if err := c.s.m.emit(context.Background(), c.event(audit.ChannelStarted, audit.OK, "", map[string]string{"kind": kind, "command": command})); err != nil {
-		c.abandon()
-		return c.refuseStart(r, "the audit log cannot be written; try again in a minute")
-	}
 	c.starting.Lock()
 	defer c.starting.Unlock()
 	ok := c.pass(r)

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/audit"
@@ -102,21 +103,26 @@ type Session struct {
 // Open registers a session, writes its row and its audit event, and ends it when the upstream goes.
 func (m *Manager) Open(ctx context.Context, p Params) (*Session, error) {
 	p.Row.Node, p.Row.State = m.cfg.Node, store.Live
-	row, err := m.cfg.Store.Sessions.OpenWithin(ctx, p.Row, p.Quota)
+	if p.Row.ID == "" {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return nil, fmt.Errorf("making an id: %w", err)
+		}
+		p.Row.ID = id.String()
+	}
+	s := &Session{m: m, p: p, row: p.Row, channels: map[int]*channel{}, forwards: map[int]*forward{}, listeners: map[listener]string{}, closing: make(chan struct{}), next: 1}
+	s.gone = sync.NewCond(&s.mu)
+	s.touch()
+	err := m.begun(ctx, s.event(audit.SessionStarted, audit.OK, ""), func(ctx context.Context, e audit.Event) (err error) {
+		s.row, err = m.cfg.Store.Sessions.OpenWithin(ctx, p.Row, p.Quota, e)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("writing the session: %w", err)
 	}
-	s := &Session{m: m, p: p, row: row, channels: map[int]*channel{}, forwards: map[int]*forward{}, listeners: map[listener]string{}, closing: make(chan struct{}), next: 1}
-	s.gone = sync.NewCond(&s.mu)
-	s.touch()
 	if !m.add(s) {
-		_ = m.cfg.Store.Sessions.End(ctx, row.ID, "the bastion is shutting down")
+		s.noteEnd("the bastion is shutting down")
 		return nil, errors.New("the bastion is shutting down")
-	}
-	if err := m.emit(ctx, s.event(audit.SessionStarted, audit.OK, "")); err != nil {
-		s.End("the audit log could not be written")
-		s.Close("the audit log could not be written")
-		return nil, err
 	}
 	s.startTimers()
 	p.Upstream.OnChannel(s.fromTarget)
@@ -193,12 +199,17 @@ func (s *Session) Close(reason string) {
 	_ = s.p.Upstream.Close()
 	_ = s.p.Client.Close()
 	s.wait(0)
-	s.m.later(func(ctx context.Context) error { return s.m.cfg.Store.Sessions.End(ctx, s.row.ID, reason) })
-	_ = s.m.emit(context.Background(), s.event(audit.SessionEnded, audit.OK, reason))
+	s.noteEnd(reason)
 	s.m.remove(s)
 	if s.p.Closed != nil {
 		s.p.Closed()
 	}
+}
+
+func (s *Session) noteEnd(reason string) {
+	s.m.over(s.event(audit.SessionEnded, audit.OK, reason), func(ctx context.Context, e audit.Event) error {
+		return s.m.cfg.Store.Sessions.End(ctx, s.row.ID, reason, e)
+	})
 }
 
 // lastWords is how long channels may take to pass on what one side has sent before it went.

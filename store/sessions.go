@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+
+	"sallyport/audit"
 )
 
 // States of a session.
@@ -101,15 +103,42 @@ func channelFields(c *channelRow) []any {
 	}
 }
 
-// Open notes a session that begins. A missing id or start is filled in; the state is Live.
-func (s Sessions) Open(ctx context.Context, x Session) (Session, error) {
-	return s.OpenWithin(ctx, x, Quota{})
+// together runs f and keeps what happened, in one transaction if there are events or atomic.
+func (s Sessions) together(ctx context.Context, what string, atomic bool, events []audit.Event, f func(context.Context, querier) error) error {
+	if len(events) == 0 && !atomic {
+		return s.db.writing(ctx, what, f)
+	}
+	var rows [][]any
+	for _, e := range events {
+		values, err := Audit{s.db}.values(e)
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		rows = append(rows, values)
+	}
+	return s.db.changing(ctx, what, func(ctx context.Context, tx querier) error {
+		if err := f(ctx, tx); err != nil {
+			return err
+		}
+		for _, values := range rows {
+			if err := appendEvent(ctx, tx, values); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Open notes a session that begins. A missing id or start is filled in; the state is Live. Here and below
+// events are kept in the same transaction: all or nothing.
+func (s Sessions) Open(ctx context.Context, x Session, events ...audit.Event) (Session, error) {
+	return s.OpenWithin(ctx, x, Quota{}, events...)
 }
 
 // OpenWithin is Open if there is a place for x under each limit of quota; else the error is a *[QuotaError].
 // Of any number of parallel calls on all nodes exactly as many get a place as the limits allow. Sessions that
 // are live count, but for those of nodes that do not live any more.
-func (s Sessions) OpenWithin(ctx context.Context, x Session, quota Quota) (Session, error) {
+func (s Sessions) OpenWithin(ctx context.Context, x Session, quota Quota, events ...audit.Event) (Session, error) {
 	what := "noting a session of " + x.User
 	if x.ID == "" {
 		id, err := newID()
@@ -121,11 +150,7 @@ func (s Sessions) OpenWithin(ctx context.Context, x Session, quota Quota) (Sessi
 	if x.Started.IsZero() {
 		x.Started = s.db.now()
 	}
-	do := s.db.writing
-	if quota != (Quota{}) {
-		do = s.db.changing
-	}
-	err := do(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err := s.together(ctx, what, quota != (Quota{}), events, func(ctx context.Context, q querier) (err error) {
 		if quota != (Quota{}) {
 			if err := s.holdPlaces(ctx, q, x, quota); err != nil {
 				return err
@@ -148,20 +173,20 @@ func (s Sessions) OpenWithin(ctx context.Context, x Session, quota Quota) (Sessi
 }
 
 // OpenChannel notes a channel that begins.
-func (s Sessions) OpenChannel(ctx context.Context, sessionID string, c Channel) error {
-	return s.putChannel(ctx, "noting a channel of session "+sessionID, sessionID, c)
+func (s Sessions) OpenChannel(ctx context.Context, sessionID string, c Channel, events ...audit.Event) error {
+	return s.putChannel(ctx, "noting a channel of session "+sessionID, sessionID, c, events)
 }
 
 // CloseChannel replaces what is known of a channel by c, which has ended. It may come without
 // [Sessions.OpenChannel], if the database did not answer then.
-func (s Sessions) CloseChannel(ctx context.Context, sessionID string, c Channel) error {
+func (s Sessions) CloseChannel(ctx context.Context, sessionID string, c Channel, events ...audit.Event) error {
 	if c.Ended.IsZero() {
 		c.Ended = s.db.now()
 	}
-	return s.putChannel(ctx, "noting the end of a channel of session "+sessionID, sessionID, c)
+	return s.putChannel(ctx, "noting the end of a channel of session "+sessionID, sessionID, c, events)
 }
 
-func (s Sessions) putChannel(ctx context.Context, what, sessionID string, c Channel) error {
+func (s Sessions) putChannel(ctx context.Context, what, sessionID string, c Channel, events []audit.Event) error {
 	if c.Started.IsZero() {
 		c.Started = s.db.now()
 	}
@@ -169,7 +194,7 @@ func (s Sessions) putChannel(ctx context.Context, what, sessionID string, c Chan
 	if c.ExitStatus != nil {
 		status = sql.NullInt64{Int64: int64(*c.ExitStatus), Valid: true}
 	}
-	return s.db.writing(ctx, what, func(ctx context.Context, q querier) error {
+	return s.together(ctx, what, false, events, func(ctx context.Context, q querier) error {
 		_, err := exec(ctx, q, "INSERT INTO session_channels ("+channelColumns+`)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (session_id, id) DO UPDATE SET kind = excluded.kind, command = excluded.command,
@@ -185,8 +210,8 @@ func (s Sessions) putChannel(ctx context.Context, what, sessionID string, c Chan
 
 // End notes that a live session has ended now. On one that has ended it does nothing; the error is
 // [ErrNotFound] if there is none.
-func (s Sessions) End(ctx context.Context, id, reason string) error {
-	return s.db.writing(ctx, "noting the end of session "+id, func(ctx context.Context, q querier) error {
+func (s Sessions) End(ctx context.Context, id, reason string, events ...audit.Event) error {
+	return s.together(ctx, "noting the end of session "+id, false, events, func(ctx context.Context, q querier) error {
 		n, err := exec(ctx, q, "UPDATE sessions SET state = ?, reason = ?, ended = ? WHERE id = ? AND state = ?",
 			Ended, reason, ms(s.db.now()), id, Live)
 		if err != nil || n == 1 {

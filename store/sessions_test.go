@@ -5,8 +5,35 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/audit"
 	"sallyport/store"
 )
+
+// A row and the event of it are written together or not at all.
+func TestSessionsWithEvents(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s, ctx := e.open(), t.Context()
+		event := func(kind string) audit.Event { return audit.Event{Type: kind, Result: audit.OK} }
+		x := must[store.Session](t)(s.Sessions.Open(ctx, store.Session{User: "alice"}, event(audit.SessionStarted)))
+		check(t, s.Sessions.OpenChannel(ctx, x.ID, store.Channel{ID: 1}, event(audit.ChannelStarted)))
+		check(t, s.Sessions.CloseChannel(ctx, x.ID, store.Channel{ID: 1}, event(audit.ChannelEnded)))
+		check(t, s.Sessions.End(ctx, x.ID, "done", event(audit.SessionEnded)))
+
+		_, err := s.Sessions.Open(ctx, store.Session{ID: x.ID, User: "alice"}, event("taken"))
+		wantError(t, "an id twice", err, store.ErrExists)
+		wantError(t, "channel of nothing", s.Sessions.OpenChannel(ctx, "nothing", store.Channel{ID: 1}, event("nothing")), store.ErrNotFound)
+		wantError(t, "end of nothing", s.Sessions.End(ctx, "nothing", "", event("nothing")), store.ErrNotFound)
+
+		var kinds []string
+		for _, got := range must[[]audit.Event](t)(s.Audit.List(ctx, store.AuditFilter{})) {
+			kinds = append(kinds, got.Type)
+		}
+		want := []string{audit.ChannelEnded, audit.ChannelStarted, audit.SessionEnded, audit.SessionStarted}
+		if slices.Sort(kinds); !slices.Equal(kinds, slices.Sorted(slices.Values(want))) {
+			t.Errorf("events %q, want %q", kinds, want)
+		}
+	})
+}
 
 func TestSessions(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {

@@ -59,6 +59,11 @@ func (l *Log) Emit(ctx context.Context, e audit.Event) error {
 		return err
 	}
 	l.Print(ctx, e)
+	return l.Write(ctx, e)
+}
+
+// Write keeps a complete event that was printed, as [Log.Emit] does.
+func (l *Log) Write(ctx context.Context, e audit.Event) error {
 	// The event must be kept even if whoever caused it has hung up meanwhile.
 	if err := l.cfg.Sink.Append(context.WithoutCancel(ctx), e); err != nil {
 		l.keep(e)
