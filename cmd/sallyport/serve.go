@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -104,13 +105,19 @@ func newLogs(w io.Writer, cfg config.Log) (server, auditing *slog.Logger) {
 	return slog.New(handler(slog.Level(cfg.Level))), slog.New(handler(slog.LevelInfo))
 }
 
-// tuneMemory trades memory for CPU: relaying makes garbage quickly, and little of it lives. The limit keeps
-// that from filling the machine. Who sets GOGC or GOMEMLIMIT knows better.
+// tuneMemory trades memory for CPU where that pays: with Go's SSH library as it is published each byte that
+// is relayed makes a byte of garbage. With the one of `make build` garbage comes from logins alone, and what
+// lives of a session should not be strewn over much of it. The limit keeps either from filling the machine.
+// Who sets GOGC or GOMEMLIMIT knows better.
 func tuneMemory(log *slog.Logger) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	debug.SetGCPercent(400)
+	percent := 400
+	if pooledPackets() {
+		percent = 100
+	}
+	debug.SetGCPercent(percent)
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
@@ -118,7 +125,15 @@ func tuneMemory(log *slog.Logger) {
 	if limit > 0 {
 		debug.SetMemoryLimit(limit)
 	}
-	log.Debug("garbage collection tuned", "percent", 400, "limit", limit)
+	log.Debug("garbage collection tuned", "percent", percent, "limit", limit)
+}
+
+// pooledPackets tells whether this binary was built with the SSH library of hack/patchssh.
+func pooledPackets() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.ContainsFunc(info.Deps, func(m *debug.Module) bool {
+		return m.Path == "golang.org/x/crypto" && m.Replace != nil
+	})
 }
 
 // availableMemory is how much memory this process may use at most: that of its control group or of the
