@@ -3,7 +3,8 @@
 // Each entity has one file and one type; its methods are reached through the fields of [Store]. The
 // statements that security rests on live here and nowhere else, each one atomic on both engines:
 // [Attempts] (reserve before a guess is evaluated), [Tokens.ConsumeStep] (a time step is accepted
-// once), [Tokens.AddFirst] (one first token), [Tickets.Take] (take once) and [Admins.Remove] (never
+// once), [Tokens.AddFirst] (one first token), [Tickets.Take] and [SentCodes.Take] (take once), [SentCodes.Issue] (so many
+// messages an hour) and [Admins.Remove] (never
 // the last one).
 //
 // Every method gives up after three seconds, or earlier if its context says so. Errors can be told
@@ -67,6 +68,8 @@ type Store struct {
 	WebSessions WebSessions
 	Secrets     Secrets
 	Settings    Settings
+	Outbox      Outbox
+	SentCodes   SentCodes
 	Bus         *Bus
 
 	db *db
@@ -96,7 +99,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		Users: Users{d}, UserKeys: UserKeys{d}, Tokens: Tokens{d}, Targets: Targets{d}, HostKeys: HostKeys{d}, Rules: Rules{d},
 		Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Audit: Audit{d}, Admins: Admins{d},
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d},
-		Settings: Settings{d}, Bus: bus, db: d,
+		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Bus: bus, db: d,
 	}, nil
 }
 
@@ -135,15 +138,19 @@ func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	return version, err
 }
 
-// Purge deletes what has expired: tickets, web sessions, grants and counters that no longer count. Any node
+// Purge deletes what has expired: tickets, web sessions, grants, sent codes, messages that were settled a week ago
+// and counters that no longer count. Any node
 // may call it at any time; once a minute is enough.
 func (s *Store) Purge(ctx context.Context) error {
 	return s.db.writing(ctx, "deleting what has expired", func(ctx context.Context, q querier) error {
 		now := ms(s.db.now())
-		for _, table := range []string{"tickets", "web_sessions", "grants"} {
+		for _, table := range []string{"tickets", "web_sessions", "grants", "sent_codes", "send_counts"} {
 			if _, err := exec(ctx, q, "DELETE FROM "+table+" WHERE expires <= ?", now); err != nil {
 				return err
 			}
+		}
+		if err := purgeOutbox(ctx, q, s.db.now()); err != nil {
+			return err
 		}
 		// A login locks several counters in an order of its own; this statement waits for none.
 		skip := ""
