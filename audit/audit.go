@@ -36,6 +36,8 @@ const (
 	CodeReplayed   = "code.replayed"    // a right code that was already used: somebody may have stolen it
 	TokenEnrolled  = "token.enrolled"   // a person proved a new token by a code
 	GrantsRevoked  = "grants.revoked"   // a person trusts no place any more: codes are asked for again
+	CodeSent       = "code.sent"        // a one-time code was sent to a person by mail or SMS, or could not be
+	MessageFailed  = "message.failed"   // a mail or short message was given up
 	ConnEnded      = "connection.ended" // a person who was let in may do nothing any more, and had no session open
 	LockoutSet     = "lockout.set"      // failures reached a limit
 	AccessDecided  = "access.decided"   // a rule allowed or refused a target or a channel
