@@ -37,7 +37,7 @@ func Parse(file string, text []byte) (*Config, error) {
 
 // Examine finds what no single value shows. Whoever changes a Config that was read asks again.
 func (c *Config) Examine() error {
-	checks := []func() error{c.examineWeb, c.examineDirectory, c.examineRest}
+	checks := []func() error{c.examineWeb, c.examineDirectory, c.examineMessages, c.examineRest}
 	for _, check := range checks {
 		if err := check(); err != nil {
 			return err
@@ -168,6 +168,9 @@ func (c *Config) complete(dir string) error {
 	if c.Directory != nil {
 		absolute(&c.Directory.BindPasswordFile, dir)
 		absolute(&c.Directory.CAFile, dir)
+	}
+	for _, p := range c.messageFiles() {
+		absolute(p, dir)
 	}
 	switch file, named := strings.CutPrefix(string(c.Database), "sqlite:"); {
 	case c.Database == "sqlite":
