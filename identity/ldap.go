@@ -35,6 +35,8 @@ type LDAPConfig struct {
 	Base              string        // DN below which people are
 	Filter            string        // finds one person; {login} stands for the escaped login name; "": (uid={login})
 	LoginAttribute    string        // attribute whose value is the canonical login name; "": uid (sAMAccountName in Active Directory)
+	MailAttribute     string        // attribute with the e-mail address; "": mail
+	MobileAttribute   string        // attribute with the telephone number; "": mobile
 	GroupBase         string        // DN below which groups are; "": only memberOf is read, and every group it names counts
 	GroupFilter       string        // finds the groups of a DN; {dn} stands for the escaped DN, {login} for the login name; "": (member={dn})
 	LoginGroup        string        // name of the group that people must be in, directly or nested; "": everybody may log in
@@ -57,6 +59,7 @@ type LDAP struct {
 func NewLDAP(cfg LDAPConfig) (*LDAP, error) {
 	cfg.Filter = orDefault(cfg.Filter, "(uid="+placeholderLogin+")")
 	cfg.LoginAttribute = orDefault(cfg.LoginAttribute, "uid")
+	cfg.MailAttribute, cfg.MobileAttribute = orDefault(cfg.MailAttribute, "mail"), orDefault(cfg.MobileAttribute, "mobile")
 	cfg.GroupFilter = orDefault(cfg.GroupFilter, "(member="+placeholderDN+")")
 	if cfg.Timeout == 0 {
 		cfg.Timeout = defaultTimeout
@@ -182,7 +185,7 @@ func (l *LDAP) lookup(c *conn, login string, now time.Time) (Person, error) {
 func (l *LDAP) entry(c *conn, login string) (*ldap.Entry, error) {
 	filter := strings.ReplaceAll(l.cfg.Filter, placeholderLogin, ldap.EscapeFilter(login))
 	// The second entry is asked for only to know that there is one.
-	entries, err := l.query(c, l.cfg.Base, ldap.ScopeWholeSubtree, 2, filter, personAttributes(l.cfg.LoginAttribute))
+	entries, err := l.query(c, l.cfg.Base, ldap.ScopeWholeSubtree, 2, filter, personAttributes(l.cfg))
 	switch {
 	case len(entries) > 1 || ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded):
 		return nil, ErrAmbiguous

@@ -31,6 +31,7 @@ func checkRule(r *Rule) *ruleError {
 		set   bool
 	}{
 		{"code", r.Code != Code{}},
+		{"token-only", r.TokenOnly},
 		{"trust", r.Trust != nil},
 		{"recording", r.Recording != RecordRequired},
 		{"record-limit", r.RecordLimit != 0},
@@ -53,6 +54,8 @@ func checkAllow(r *Rule) *ruleError {
 		return wrong("", errors.New(`allows but has no users: write users: ["*"] for everybody`))
 	case len(r.Targets) == 0:
 		return wrong("", errors.New(`allows but has no targets: write targets: ["*"] for every target`))
+	case r.TokenOnly && r.Code.Kind == CodeNone:
+		return wrong("token-only", errors.New("has no meaning where no code is asked (code: none)"))
 	case r.Recording > RecordOff:
 		return wrong("recording", errors.New("is not a mode"))
 	}

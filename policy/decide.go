@@ -34,6 +34,7 @@ type Decision struct {
 
 	// What the rule asks. When several rules allow parts of a connection, the strictest of each.
 	Code        Code
+	TokenOnly   bool
 	Recording   Mode
 	RecordLimit int64 // bytes, never zero when allowed
 	Limits      Limits
@@ -160,6 +161,7 @@ func (m *matcher) grant() Decision {
 		Rule:        m.rule.Name,
 		Why:         "rule " + show(m.rule.Name) + " allows",
 		Code:        m.rule.Code,
+		TokenOnly:   m.rule.TokenOnly,
 		Recording:   m.rule.Recording,
 		RecordLimit: m.rule.RecordLimit,
 		Limits:      m.rule.Limits,
@@ -178,6 +180,7 @@ func (m *matcher) grant() Decision {
 
 // tighten takes from other what is stricter.
 func (d *Decision) tighten(other Decision) {
+	d.TokenOnly = d.TokenOnly || other.TokenOnly
 	fresh := d.Code.Fresh || other.Code.Fresh
 	if other.Code.stricter(d.Code) {
 		d.Code = other.Code

@@ -53,6 +53,9 @@ func (r *Rule) format(b *strings.Builder) {
 	line("channels", formatList(r.Channels, formatChannel))
 	line("env", formatWords(r.Env))
 	line("code", r.Code.format())
+	if r.TokenOnly {
+		line("token-only", "true")
+	}
 	line("trust", r.Trust.format())
 	if r.Recording != RecordRequired {
 		line("recording", r.Recording.String())

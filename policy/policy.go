@@ -59,6 +59,7 @@
 //     (trust); `fresh` asks for one in each connection, whatever is remembered; with
 //     `{younger-than: 30m}` it must also have been accepted within that time when a target or channel is
 //     opened; `none` asks for none, needs `from` and must not cover a whole address family.
+//   - token-only: the code must be one of a token; one that was sent by mail or SMS does not do.
 //   - trust: an accepted code may be remembered; idle and max lifetime, number of uses, number of targets,
 //     and the sources where that also holds after a password. One lifetime may be left out: max is then 24h
 //     (or idle if that is longer), idle is max. With `grow: {after: 10, max: 7d}` the longest lifetime becomes
@@ -122,6 +123,7 @@ type Rule struct {
 	Env                                     []string // environment variables that pass; nil: LANG, LC_* and TERM
 
 	Code        Code
+	TokenOnly   bool   // a code that was sent by mail or SMS does not do
 	Trust       *Trust // nil: a code is never remembered
 	Recording   Mode
 	RecordLimit int64 // bytes; zero means DefaultRecordLimit
