@@ -42,6 +42,7 @@ type Config struct {
 
 	Lockout      policy.Lockout // zero: policy.DefaultLockout()
 	EnrolAtLogin bool           // a person with a password and no token enrols in the session; needs no code the first time
+	Sent         SentCodes      // codes by mail and SMS
 	Issuer       string         // name shown by authenticator apps; "": Sallyport
 	Window       otp.Window     // steps around now in which a code is accepted (J4); nil-like zero: one each side
 	Grid         time.Duration  // failures are answered at multiples of this; 0: 500 ms
@@ -97,6 +98,7 @@ func New(cfg Config) (*Engine, error) {
 
 // Attempt is what a door knows before anything is proved.
 type Attempt struct {
+	ID      string     // the same for all tries of one connection; "": Begin makes one
 	Door    string     // audit.DoorSSH, audit.DoorWeb, …
 	Login   string     // name as typed, already parted from account, target and configured suffixes
 	Source  netip.Addr // address of the client, from the socket or a listed proxy
@@ -134,7 +136,7 @@ type Identity struct {
 	Groups         []string
 	Door           string
 	Source         netip.Addr
-	Factors        []string  // "password", "key", "code", "remembered-code", "enrolment", in the order proved
+	Factors        []string  // "password", "key", "code", "sent", "remembered-code", "enrolment", in the order proved
 	CodeAt         time.Time // when a one-time code was proved; zero: none was
 	Trusted        *Trusted  // a remembered code that stood in for one, or the one just remembered; nil: neither
 	KeyFingerprint string    // SHA256:… of the proved public key; "": none

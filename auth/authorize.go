@@ -29,6 +29,8 @@ type Decision struct {
 	Target       store.Target
 	Account      string // the account decided on
 	RulesVersion int64
+	SentBy       string // of [Engine.Explain]: the person has no token, and after the first factor is sent a code by this
+	Enrols       bool   // of [Engine.Explain]: the person has no token, and enrols one after the first factor
 	Refusal      string // one line for the person when Allow is false; names no target they may not know of
 	NeedsCode    bool   // it is a one-time code that is missing: with one the answer would be yes
 }
@@ -154,6 +156,11 @@ func (e *Engine) demandCode(ctx context.Context, d *Decision, id Identity, now t
 		}
 		return err
 	}
+	if d.TokenOnly && id.onlySent() {
+		d.Allow, d.NeedsCode = false, true
+		d.Refusal = fmt.Sprintf("%s needs a code from a token; one that was sent by mail or SMS does not do there. Ask an operator for a token.", d.Target.Name)
+		return nil
+	}
 	if d.Code.Kind == policy.CodeYoungerThan && now.Sub(id.CodeAt) > d.Code.YoungerThan {
 		d.Allow, d.NeedsCode = false, true
 		d.Refusal = fmt.Sprintf("%s needs a code younger than %s; yours is %s old. Connect again.",
@@ -203,6 +210,10 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (Decision, error
 	if d.Target.ID == "" {
 		return d, fmt.Errorf("target %s: %w", audit.Escape(r.Target), store.ErrNotFound)
 	}
+	if d.Allow && d.Code.Kind != policy.CodeNone && !d.TokenOnly {
+		d.SentBy = e.sendsBy(s)
+	}
+	d.Enrols = d.Allow && d.Code.Kind != policy.CodeNone && d.SentBy == "" && e.cfg.EnrolAtLogin && (s.user == nil || s.user.Tokens == 0)
 	if s.err != nil || (s.user != nil && s.user.LockedNow(at)) {
 		d.Allow, d.Refusal = false, "The user is locked or disabled."
 	}

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -23,15 +24,18 @@ type Conversation struct {
 	key          string // fingerprint of a public key whose possession was proved; "": none
 	outer        *Outer // the connection within which this one is made; nil: none
 
+	sending *sending // not nil: the first factor is verified, and a code was asked for
+
 	known *known // what an earlier Run found out that could not ask for the code; nil: nothing
 }
 
 // known is what a conversation knows before it asks for a code.
 type known struct {
-	subject  subject
-	needCode bool
-	target   *store.Target // nil: not looked up
-	lockout  policy.Limit  // of the rule that lets the person in there
+	subject   subject
+	needCode  bool
+	tokenOnly bool          // a code that is sent does not do for the target named
+	target    *store.Target // nil: not looked up
+	lockout   policy.Limit  // of the rule that lets the person in there
 
 	decision  *Decision    // about that target; nil: not made
 	remembers []Decision   // those of the rules asked that remember codes
@@ -40,6 +44,9 @@ type known struct {
 
 // Begin starts a conversation for one attempt.
 func (e *Engine) Begin(a Attempt) *Conversation {
+	if a.ID == "" {
+		a.ID = rand.Text()
+	}
 	return &Conversation{e: e, a: a}
 }
 
@@ -81,7 +88,16 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 	}
 	s, needCode := k.subject, k.needCode
 	var settled error // not nil: the verdict has fallen, and only the person's prompts go on
-	if needCode && c.e.cfg.EnrolAtLogin && c.havePassword {
+	_, silent := ask.(cannotAsk)
+	switch by := c.sends(k); {
+	case silent:
+	case by != "":
+		err := c.sendAfterFirst(context.WithoutCancel(ctx), k, by)
+		if errors.Is(err, ErrUnavailable) {
+			return nil, refused(err)
+		}
+		settled = err
+	case needCode && c.e.cfg.EnrolAtLogin && c.havePassword:
 		if c.mayEnrol(s) {
 			id, err := c.enrol(ctx, ask, k)
 			if !errors.Is(err, errAskCode) {
@@ -89,14 +105,21 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 			}
 			settled = err
 		}
+	}
+	if needCode && c.havePassword {
 		// A person without a token had the password looked at before the next prompt; nobody
 		// else may be told apart from them by time.
-		c.e.waitForGrid(answered, enrolGrid)
+		switch {
+		case c.sendsHere():
+			c.e.waitForGrid(answered, c.e.cfg.Grid)
+		case c.e.cfg.EnrolAtLogin:
+			c.e.waitForGrid(answered, enrolGrid)
+		}
 	}
 	var code string
 	if needCode {
 		var err error
-		if code, err = askOne(ctx, ask, Prompt{Text: PromptCode}); err != nil {
+		if code, err = c.askCode(ctx, ask, k); err != nil {
 			if settled == nil {
 				c.known = k
 			}
@@ -152,11 +175,12 @@ func (c *Conversation) demand(ctx context.Context, k *known) {
 	d, err := c.e.decide(ctx, person{login: s.login, groups: s.groups()},
 		Request{Target: c.a.Target, Account: c.a.Account, Source: c.a.Source}, c.e.cfg.Now())
 	if err != nil {
+		k.tokenOnly = true
 		return
 	}
 	k.target, k.decision = &d.Target, &d
 	if d.Allow {
-		k.lockout = d.Lockout
+		k.lockout, k.tokenOnly = d.Lockout, d.TokenOnly
 	}
 	if c.outer != nil {
 		k.needCode = c.e.outerNeedsCode(ctx, c.outer, d)

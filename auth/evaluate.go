@@ -209,7 +209,14 @@ func (c *Conversation) judge(ctx context.Context, k *known, code string, v *verd
 		}
 	}
 	v.id = &Identity{Login: s.login, Name: s.name(), Groups: s.groups(), Door: c.a.Door, Source: c.a.Source}
-	if needCode {
+	factor := "code"
+	switch {
+	case needCode && c.sending != nil && s.user != nil && s.user.Tokens == 0:
+		factor = FactorSent
+		if err := c.judgeSent(ctx, code); err != nil {
+			return err
+		}
+	case needCode:
 		if err := c.judgeCode(ctx, s, code, v); err != nil {
 			return err
 		}
@@ -218,7 +225,7 @@ func (c *Conversation) judge(ctx context.Context, k *known, code string, v *verd
 		return err
 	}
 	if needCode {
-		v.id.Factors, v.id.CodeAt = append(v.id.Factors, "code"), c.e.cfg.Now()
+		v.id.Factors, v.id.CodeAt = append(v.id.Factors, factor), c.e.cfg.Now()
 	}
 	if err := c.remember(ctx, s, v); err != nil {
 		return err

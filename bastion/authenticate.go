@@ -68,7 +68,7 @@ func userKeyAlgorithms() []string {
 func (c *connection) begin(m ssh.ConnMetadata) (*auth.Conversation, Login) {
 	login, ok := ParseLogin(m.User(), c.s.cfg.Suffixes)
 	a := auth.Attempt{
-		Door: audit.DoorSSH, Login: login.User, Source: c.source, Target: login.Target, Account: login.Account,
+		ID: c.attempt, Door: audit.DoorSSH, Login: login.User, Source: c.source, Target: login.Target, Account: login.Account,
 		Client: string(m.ClientVersion()),
 	}
 	if !ok {
@@ -167,6 +167,7 @@ func (c *connection) keyVerified(m ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.P
 type silent struct{}
 
 func (silent) Ask(context.Context, string, []auth.Prompt) ([]string, error) { return nil, errMustAsk }
+func (silent) CannotAsk()                                                   {} // auth sends no code then
 func (silent) Show(context.Context, string) error                           { return errMustAsk }
 
 // asker carries a conversation over keyboard-interactive (RFC 4256). Longer texts go as a banner in

@@ -36,6 +36,7 @@ type connection struct {
 	guarded *guardedConn
 	held    *place                // among the unauthenticated
 	pre     ssh.ServerPreAuthConn // sends banners until authentication is over
+	attempt string                // what codes that are sent are bound to
 	tries   int                   // conversations begun; callbacks of one connection never run in parallel
 	changes int64                 // of rights that there were when it came
 

@@ -2,6 +2,7 @@ package bastion
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -153,7 +154,7 @@ func (c *connection) answerFor(nc ssh.NewChannel, to string, in inner) {
 		_ = conn.Close()
 		<-gone
 	}()
-	i := &connection{s: c.s, source: c.source, guarded: newGuardedConn(conn, c.s.cfg.Guard), inner: &in, inners: c.inners}
+	i := &connection{s: c.s, attempt: rand.Text(), source: c.source, guarded: newGuardedConn(conn, c.s.cfg.Guard), inner: &in, inners: c.inners}
 	if !c.s.track(i) {
 		return
 	}
@@ -191,7 +192,7 @@ func (c *connection) beginInner(m ssh.ConnMetadata, proof string) (*auth.Convers
 	outer := c.inner.outer
 	login := Login{User: outer.id.Login, Account: m.User(), Target: c.inner.target.Name}
 	conv := c.s.cfg.Engine.Begin(auth.Attempt{
-		Door: audit.DoorSSH, Login: login.User, Source: c.source, Target: login.Target, Account: login.Account,
+		ID: c.attempt, Door: audit.DoorSSH, Login: login.User, Source: c.source, Target: login.Target, Account: login.Account,
 		Client: string(m.ClientVersion()),
 	})
 	return conv.WithOuter(auth.Outer{Identity: outer.id, Since: outer.since, Proof: proof}), login

@@ -4,6 +4,7 @@ package bastion
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -145,7 +146,7 @@ func (s *Server) serve(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 3})
 	}
-	c := &connection{s: s, source: source, guarded: newGuardedConn(conn, s.cfg.Guard), held: held, changes: s.changes.Load()}
+	c := &connection{s: s, source: source, attempt: rand.Text(), guarded: newGuardedConn(conn, s.cfg.Guard), held: held, changes: s.changes.Load()}
 	if !s.track(c) {
 		return
 	}

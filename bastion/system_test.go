@@ -36,6 +36,8 @@ type options struct {
 	dsn        string // overrides postgres
 	directory  auth.Directory
 	enrol      bool
+	sent       auth.SentCodes
+	ahead      *atomic.Int64 // how far the clock is set forward, as a time.Duration; nil: not at all
 	guard      bastion.Guard
 	rules      string
 	suffixes   []string
@@ -87,17 +89,21 @@ func newSystem(t testing.TB, o options) *system {
 	}
 	ring, err := seal.NewRing()
 	check(t, err)
+	var now func() time.Time // nil: time.Now
+	if o.ahead != nil {
+		now = func() time.Time { return time.Now().Add(time.Duration(o.ahead.Load())) }
+	}
 	node, upstreamKey := "test", newSigner(t)
 	if o.join != nil {
 		node, dsn, ring, upstreamKey = "test-2", o.join.dsn, o.join.ring, o.join.key
 	}
 	s.dsn, s.ring, s.key = dsn, ring, upstreamKey
-	s.Store, err = store.Open(ctx, store.Config{DSN: dsn, Ring: ring})
+	s.Store, err = store.Open(ctx, store.Config{DSN: dsn, Ring: ring, Now: now})
 	check(t, err)
 	t.Cleanup(func() { s.Store.Close() })
 	quiet := slog.New(slog.NewJSONHandler(io.Discard, nil))
 	log := auditlog.New(auditlog.Config{Sink: s.Store.Audit, Logger: quiet, Node: node})
-	s.Engine, err = auth.New(auth.Config{Store: s.Store, Directory: o.directory, Audit: log, EnrolAtLogin: o.enrol})
+	s.Engine, err = auth.New(auth.Config{Store: s.Store, Directory: o.directory, Audit: log, EnrolAtLogin: o.enrol, Sent: o.sent, Now: now})
 	check(t, err)
 	dir := o.recordings
 	if dir == "" {
