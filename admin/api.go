@@ -38,6 +38,7 @@ func (s *Server) api(mux *http.ServeMux, callerOf func(*http.Request) (Caller, e
 	s.ruleRoutes(api)
 	s.sessionRoutes(api)
 	s.auditRoutes(api)
+	s.messageRoutes(api)
 	for _, unused := range []string{"ErrorModel", "ErrorDetail"} { // huma's own errors; ours is Problem
 		delete(api.OpenAPI().Components.Schemas.Map(), unused)
 	}

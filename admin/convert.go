@@ -31,7 +31,7 @@ func list[S, W any](stored []S, wire func(S) W) []W {
 
 func (s *Server) wireUser(u store.User) User {
 	return User{
-		ID: u.ID, Login: u.Login, Name: u.Name, Email: u.Email, Source: u.Source, Groups: append([]string{}, u.Groups...),
+		ID: u.ID, Login: u.Login, Name: u.Name, Email: u.Email, Phone: u.Phone, CodeBy: u.CodeBy, Source: u.Source, Groups: append([]string{}, u.Groups...),
 		Locked: u.LockedNow(s.cfg.Now()), LockReason: u.LockReason, LockedUntil: timeOf(u.LockedUntil),
 		Lockout:     UserLockout{Failures: u.Lockout.Failures, Window: int64(u.Lockout.Window.Seconds()), Lock: int64(u.Lockout.Lock.Seconds())},
 		HasPassword: u.HasPassword, Tokens: u.Tokens, Created: timeOf(u.Created), LastLogin: timeOf(u.LastLogin),
@@ -138,7 +138,7 @@ func wireLock(l store.Lock) Lockout {
 func wireDecision(user string, d auth.Decision) Explanation {
 	e := Explanation{
 		Allow: d.Allow, Rule: d.Rule, User: user, Target: d.Target.Name, Account: d.Account,
-		Channels: append([]string{}, d.Channels...), Code: codeWord(d.Code), Recording: d.Recording.String(), RulesVersion: d.RulesVersion,
+		Channels: append([]string{}, d.Channels...), Code: codeWord(d.Code), TokenOnly: d.TokenOnly, SentBy: d.SentBy, Enrols: d.Enrols, Recording: d.Recording.String(), RulesVersion: d.RulesVersion,
 		Verdicts: list(d.Trace, func(v policy.Verdict) Verdict { return Verdict{Rule: v.Rule, Matched: v.Matched, Why: v.Why} }),
 	}
 	if d.Allow {

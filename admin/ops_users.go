@@ -42,7 +42,11 @@ func (s *Server) addUser(ctx context.Context, by Caller, n NewUser) (store.User,
 		return store.User{}, err
 	}
 	groups := tidy(n.Groups)
-	if err := errors.Join(checkGroups(groups), checkText("name", n.Name, 255), checkText("e-mail address", n.Email, 255)); err != nil {
+	if err := errors.Join(checkGroups(groups), checkText("name", n.Name, 255), checkEmail(n.Email)); err != nil {
+		return store.User{}, err
+	}
+	phone, err := s.checkPhone(n.Phone)
+	if err != nil {
 		return store.User{}, err
 	}
 	hash, err := hashPassword(ctx, n.Password, true)
@@ -50,7 +54,7 @@ func (s *Server) addUser(ctx context.Context, by Caller, n NewUser) (store.User,
 		return store.User{}, err
 	}
 	u, err := s.cfg.Store.Users.Add(ctx, store.User{
-		Login: login, Name: n.Name, Email: n.Email, Source: store.Local, Groups: groups,
+		Login: login, Name: n.Name, Email: n.Email, Phone: phone, Source: store.Local, Groups: groups,
 	}, hash)
 	if errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrNameTaken) {
 		err = conflict(seeUsers, "there is a user %s already", login)

@@ -461,6 +461,25 @@ func TestOverviewShowsFirstStepsUntilDone(t *testing.T) {
 	}
 }
 
+// The first page says how mail and SMS stand: well, late, or given up.
+func TestOverviewShowsTheOutbox(t *testing.T) {
+	t.Parallel()
+	w := newPageWorld(t, func(c *Config) { c.Messages = true })
+	ctx := context.Background()
+	w.person("ada", store.RoleAdmin)
+	b := w.signedIn("ada")
+	b.shows("/", "Mail and SMS", "0 wait, none was given up")
+	must(t, w.Store.Outbox.Add(ctx, store.OutMessage{Channel: store.ByMail, Kind: "test", Recipient: "a@example.org", Expires: time.Now().Add(time.Hour)}))
+	m, err := w.Store.Outbox.Claim(ctx, time.Minute, store.ByMail)
+	must(t, err)
+	must(t, w.Store.Outbox.Later(ctx, m, time.Now(), "connection refused"))
+	b.shows("/", "1 wait, 1 of them after a failed try")
+	m, err = w.Store.Outbox.Claim(ctx, time.Minute, store.ByMail)
+	must(t, err)
+	must(t, w.Store.Outbox.Fail(ctx, m, "no such mailbox"))
+	b.shows("/", "1 given up in the last week")
+}
+
 // furnishAround furnishes a world that has one administrator already.
 func (w *pageWorld) furnishAround(admin string) {
 	ctx := context.Background()

@@ -31,6 +31,8 @@ type User struct {
 	Login       string      `json:"login"`
 	Name        string      `json:"name"`
 	Email       string      `json:"email"`
+	Phone       string      `json:"phone" doc:"of a local user, E.164"`
+	CodeBy      string      `json:"code_by" doc:"how one-time codes are sent while the user has no token; empty: as the configuration says"`
 	Source      string      `json:"source" enum:"local,directory"`
 	Groups      []string    `json:"groups" nullable:"false"`
 	Locked      bool        `json:"locked"`
@@ -48,6 +50,7 @@ type NewUser struct {
 	Login    string   `json:"login" minLength:"1" maxLength:"255"`
 	Name     string   `json:"name,omitempty" maxLength:"255"`
 	Email    string   `json:"email,omitempty" maxLength:"255"`
+	Phone    string   `json:"phone,omitempty" maxLength:"40" doc:"such as +49 151 12345678"`
 	Groups   []string `json:"groups,omitempty" nullable:"false" maxItems:"200"`
 	Password string   `json:"password,omitempty" maxLength:"1024" doc:"empty: the user has no password and comes with a key"`
 }
@@ -339,6 +342,9 @@ type Explanation struct {
 	Channels     []string  `json:"channels" nullable:"false"`
 	Code         string    `json:"code" doc:"always, fresh, younger-than or none"`
 	CodeMaxAge   int64     `json:"code_max_age" doc:"seconds; 0 unless code is younger-than"`
+	TokenOnly    bool      `json:"token_only" doc:"a code that was sent by mail or SMS does not do"`
+	SentBy       string    `json:"sent_by" doc:"mail or sms: this person has no token, and is sent a code once the password was verified; empty: not"`
+	Enrols       bool      `json:"enrols" doc:"this person has no token, and enrols one once the password was verified"`
 	Recording    string    `json:"recording" doc:"required, best-effort or off"`
 	Limits       string    `json:"limits" doc:"as in a rule, the strictest of each; empty: none" example:"idle: 15m, sessions: 3"`
 	Env          string    `json:"env" doc:"environment variables that pass, names and globs" example:"LANG LC_* TERM"`

@@ -21,6 +21,7 @@ import (
 	"sallyport/audit"
 	"sallyport/internal/auditlog"
 	"sallyport/internal/config"
+	"sallyport/internal/notify"
 	"sallyport/internal/seal"
 	"sallyport/store"
 	"sallyport/upstream"
@@ -51,8 +52,8 @@ func newCheckCommand(g *globals) *cobra.Command {
 	var file string
 	c := &cobra.Command{
 		Use:   "check -c FILE",
-		Short: "Examine configuration, database, directory, storage, clock, listeners and targets",
-		Long: "Examine configuration, file modes, database, directory, storage, clock, listeners and each target.\n" +
+		Short: "Examine configuration, database, directory, mail, storage, clock, listeners and targets",
+		Long: "Examine configuration, file modes, database, directory, mail servers, storage, clock, listeners and each target.\n" +
 			"Each complaint ends with what to do. Exit status 1 if there was any.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return check(cmd.Context(), g, file) },
@@ -130,6 +131,7 @@ func (c *checker) all(ctx context.Context, file string) {
 		defer st.Close()
 	}
 	c.directory(ctx)
+	c.messages(ctx)
 	c.storage()
 	c.clock(ctx, st)
 	c.listeners(ctx)
@@ -253,6 +255,33 @@ func (c *checker) directory(ctx context.Context) {
 			continue
 		}
 		c.ok("directory/"+s.Name, "%s", s.Detail)
+	}
+}
+
+// messages looks at what sends mail and SMS. Mail servers are connected to; a short message costs money, so that
+// none is sent.
+func (c *checker) messages(ctx context.Context) {
+	m, err := newMessages(c.cfg)
+	if err != nil {
+		c.fail("messages", "set mail:, sms: and sent-codes: right", "%v", err)
+		return
+	}
+	if c.cfg.Mail != nil {
+		for _, s := range c.cfg.Mail.Servers {
+			id := "mail/" + string(s.Server)
+			mc, err := mailConfig(c.cfg, s)
+			if err == nil {
+				err = notify.ProbeMail(ctx, mc)
+			}
+			if err != nil {
+				c.fail(id, "see that the server runs, takes mail from this host, and that tls:, user: and password-file: are right", "%s", audit.Escape(err.Error()))
+				continue
+			}
+			c.ok(id, "answers with %s", s.TLS)
+		}
+	}
+	if m.sms != nil {
+		c.ok("sms", "%s (nothing was sent)", m.sms.Name())
 	}
 }
 

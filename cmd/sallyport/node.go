@@ -56,6 +56,7 @@ type node struct {
 	HostCA    *bastion.HostCA
 	Directory *identity.LDAP // nil: local users only
 
+	messages  messages
 	otherKeys []ed25519.PublicKey // signing keys of other nodes
 	bastion   *bastion.Server
 	admin     *admin.Server
@@ -88,7 +89,14 @@ func newNode(ctx context.Context, cfg *config.Config, opts nodeOptions) (n *node
 	if err := n.openRecorder(ctx); err != nil {
 		return n, err
 	}
-	n.Audit = auditlog.New(auditlog.Config{Sink: n.Store.Audit, Logger: opts.AuditLog, Node: string(cfg.Node)})
+	if n.messages, err = newMessages(cfg); err != nil {
+		return n, err
+	}
+	sink, err := auditSink(cfg, n.Store, opts)
+	if err != nil {
+		return n, err
+	}
+	n.Audit = auditlog.New(auditlog.Config{Sink: sink, Logger: opts.AuditLog, Node: string(cfg.Node)})
 	if n.Directory, err = newDirectory(cfg.Directory); err != nil {
 		return n, err
 	}
@@ -175,7 +183,8 @@ func newDirectory(d *config.Directory) (*identity.LDAP, error) {
 	}
 	cfg := identity.LDAPConfig{
 		StartTLS: d.StartTLS, CAFile: string(d.CAFile), ServerName: string(d.ServerName), InsecurePlaintext: d.InsecurePlaintext,
-		BindDN: d.BindDN, Base: d.Base, Filter: d.Filter, LoginAttribute: string(d.LoginAttribute), LoginGroup: d.LoginGroup,
+		BindDN: d.BindDN, Base: d.Base, Filter: d.Filter, LoginAttribute: string(d.LoginAttribute),
+		MailAttribute: string(d.MailAttribute), MobileAttribute: string(d.MobileAttribute), LoginGroup: d.LoginGroup,
 		LockDuration: d.LockDuration.Std(), Timeout: d.Timeout.Std(),
 	}
 	for _, s := range d.Servers {
@@ -201,7 +210,7 @@ func newDirectory(d *config.Directory) (*identity.LDAP, error) {
 func (n *node) openEngines(ctx context.Context) error {
 	cfg := auth.Config{
 		Store: n.Store, Audit: n.Audit, Lockout: lockout(n.cfg.Lockout), EnrolAtLogin: n.cfg.OTP.EnrolmentAtLogin,
-		Issuer: n.cfg.OTP.Issuer, Window: otp.Window{Behind: n.cfg.OTP.Window, Ahead: n.cfg.OTP.Window},
+		Issuer: n.cfg.OTP.Issuer, Sent: n.messages.sent, Window: otp.Window{Behind: n.cfg.OTP.Window, Ahead: n.cfg.OTP.Window},
 		TrustIPv4: n.cfg.Trust.IPv4, TrustIPv6: n.cfg.Trust.IPv6,
 	}
 	if n.Directory != nil { // a nil *LDAP in the interface would not be nil
@@ -282,7 +291,8 @@ func (n *node) openDoors() (err error) {
 	n.admin, err = admin.New(admin.Config{
 		Store: n.Store, Engine: n.Engine, Sessions: n.Sessions, Dialer: n.Dialer, Recorder: n.Recorder, Audit: n.Audit,
 		HostCA: n.HostCA.PublicKey(), Keys: n.otherKeys, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
-		Proxies: config.Prefixes(n.cfg.Web.Proxies), Demo: n.opts.Demo, Version: version, Node: string(n.cfg.Node), Log: n.log,
+		Proxies: config.Prefixes(n.cfg.Web.Proxies), Demo: n.opts.Demo, Numbers: n.messages.sent.Numbers,
+		Messages: n.messages.mail != nil || n.messages.sms != nil, Version: version, Node: string(n.cfg.Node), Log: n.log,
 	})
 	return err
 }

@@ -18,6 +18,7 @@ import (
 
 	"sallyport/audit"
 	"sallyport/internal/config"
+	"sallyport/internal/notify"
 )
 
 const (
@@ -142,6 +143,10 @@ func (n *node) Run(ctx context.Context, ready func()) error {
 	work("sessions", func() error { return n.Sessions.Run(background) })
 	work("rights", func() error { return n.bastion.Watch(background) })
 	work("housekeeping", func() error { n.housekeeping(background); return nil })
+	work("outbox", func() error {
+		notify.NewWorker(notify.WorkerConfig{Store: n.Store, Mail: n.messages.mail, SMS: n.messages.sms, Emit: n.Audit.Emit, Log: n.log}).Run(background)
+		return nil
+	})
 	work("ssh", func() error { return n.bastion.Serve(n.ssh) })
 	work("socket", func() error { return serveHTTP(socket, n.socket) })
 	if n.web != nil {

@@ -12,7 +12,7 @@ func operatorCommands(g *globals) []*cobra.Command {
 	return []*cobra.Command{
 		userCommand(g), tokenCommand(g), grantCommand(g), adminCommand(g), apiTokenCommand(g), targetCommand(g), hostKeyCommand(g), caCommand(g), hostCACommand(g),
 		applyCommand(g), exportCommand(g), explainCommand(g),
-		sessionCommand(g), auditCommand(g), lockoutCommand(g),
+		sessionCommand(g), auditCommand(g), lockoutCommand(g), outboxCommand(g),
 	}
 }
 
