@@ -278,7 +278,7 @@ func (c *Conversation) consume(ctx context.Context, v *verdict) error {
 	if v.TokenID == "" {
 		return nil
 	}
-	ok, err := c.e.cfg.Store.Tokens.ConsumeStep(ctx, v.TokenID, v.Step)
+	ok, err := c.e.cfg.Store.Tokens.ConsumeStep(ctx, store.TokenUse{TokenID: v.TokenID, Step: v.Step})
 	v.TokenID = ""
 	switch {
 	case err != nil:

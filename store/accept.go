@@ -21,6 +21,8 @@ type Acceptance struct {
 	Source      netip.Addr
 	TokenID     string // "": there was no code, or [Tokens.ConsumeStep] has consumed it
 	Step        int64
+	Ahead       int          // see [TokenUse]
+	Door        string       // the same
 	KeyID       string       // public key that was used; "": none
 	Use         *GrantUse    // a grant that stood in for the code; nil: none
 	Remember    *Grant       // the code, as a grant: without ID, times of use and Uses; nil: it is not remembered
@@ -59,7 +61,7 @@ func (s Attempts) accept(ctx context.Context, tx querier, a Acceptance, now int6
 		return err
 	}
 	if a.TokenID != "" {
-		consumed, err := consumeStep(ctx, tx, a.TokenID, a.Step, now)
+		consumed, err := consumeStep(ctx, tx, TokenUse{TokenID: a.TokenID, Step: a.Step, Ahead: a.Ahead, Door: a.Door, Source: a.Source}, now)
 		if err != nil {
 			return err
 		}
