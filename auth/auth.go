@@ -56,8 +56,9 @@ type Config struct {
 type Engine struct {
 	cfg Config
 
-	mu    sync.Mutex // guards rules
-	rules parsedRules
+	mu          sync.Mutex // guards the fields below
+	rules       parsedRules
+	clockLooked time.Time // when doubtClock last looked
 }
 
 // New returns an Engine.
@@ -134,7 +135,7 @@ type Identity struct {
 	Groups         []string
 	Door           string
 	Source         netip.Addr
-	Factors        []string  // "password", "key", "code", "remembered-code", "enrolment", in the order proved
+	Factors        []string  // "password", "key", "code", "recovery", "bypass", "remembered-code", "enrolment", in the order proved
 	CodeAt         time.Time // when a one-time code was proved; zero: none was
 	Trusted        *Trusted  // a remembered code that stood in for one, or the one just remembered; nil: neither
 	KeyFingerprint string    // SHA256:… of the proved public key; "": none

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"sallyport/audit"
@@ -108,15 +109,18 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 		return nil, refused(settled)
 	}
 	id, err := c.conclude(ctx, k, code)
-	if !errors.Is(err, errGrantGone) {
-		return id, err
+	if errors.Is(err, errGrantGone) {
+		k.grant, k.needCode = nil, true
+		if code, err = askOne(ctx, ask, Prompt{Text: PromptCode}); err != nil {
+			c.known = k
+			return nil, err
+		}
+		id, err = c.conclude(ctx, k, code)
 	}
-	k.grant, k.needCode = nil, true
-	if code, err = askOne(ctx, ask, Prompt{Text: PromptCode}); err != nil {
-		c.known = k
-		return nil, err
+	if err == nil && k.needCode {
+		c.remind(ctx, ask, id)
 	}
-	return c.conclude(ctx, k, code)
+	return id, err
 }
 
 // conclude evaluates the answers, answers failures on the time grid and writes the audit event.
@@ -208,7 +212,11 @@ func (c *Conversation) reportRefusal(ctx context.Context, s subject, cause error
 	}
 	_ = e.cfg.Audit.Emit(ctx, ev) // kept in memory and flushed later if the database is away; the person is refused anyway
 	if errors.Is(cause, ErrReplay) {
-		ev.Type = audit.CodeReplayed
+		ev.Type, ev.Detail = audit.CodeReplayed, maps.Clone(ev.Detail)
+		var r *Replay
+		if errors.As(cause, &r) {
+			r.detail(ev.Detail)
+		}
 		_ = e.cfg.Audit.Emit(ctx, ev)
 	}
 }

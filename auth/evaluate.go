@@ -65,7 +65,8 @@ func (c *Conversation) evaluate(ctx context.Context, k *known, code string, even
 // verdict grows while an attempt is judged.
 type verdict struct {
 	store.Acceptance
-	id *Identity
+	id     *Identity
+	factor string // "code", "recovery" or "bypass": what was typed as the code
 }
 
 // accept makes a right guess count: the code's step, the end of the reservation, the traces of the login
@@ -80,7 +81,7 @@ func (c *Conversation) accept(ctx context.Context, v *verdict, event func(*Ident
 	}
 	switch err := c.e.cfg.Store.Attempts.Accept(ctx, v.Acceptance); {
 	case errors.Is(err, store.ErrStepUsed):
-		return ErrReplay
+		return c.e.tooLate(ctx, v.TokenID, v.Step)
 	case errors.Is(err, store.ErrGrantUsed):
 		return err
 	case err != nil:
@@ -218,7 +219,7 @@ func (c *Conversation) judge(ctx context.Context, k *known, code string, v *verd
 		return err
 	}
 	if needCode {
-		v.id.Factors, v.id.CodeAt = append(v.id.Factors, "code"), c.e.cfg.Now()
+		v.id.Factors, v.id.CodeAt = append(v.id.Factors, v.factor), c.e.cfg.Now()
 	}
 	if err := c.remember(ctx, s, v); err != nil {
 		return err
@@ -228,65 +229,6 @@ func (c *Conversation) judge(ctx context.Context, k *known, code string, v *verd
 		return nil
 	}
 	return c.keep(ctx, k, v)
-}
-
-// judgeCode looks for a code among the person's tokens, at all of them whatever the first one says, and
-// consumes its time step: before a password is looked at, else with the acceptance.
-func (c *Conversation) judgeCode(ctx context.Context, s subject, code string, v *verdict) error {
-	if s.err != nil {
-		return s.err
-	}
-	if len(s.tokens) == 0 {
-		return ErrNoToken
-	}
-	now := c.e.cfg.Now()
-	var hit *store.TokenSecret
-	var hitStep int64
-	replayed := false
-	for i := range s.tokens {
-		t := &s.tokens[i]
-		p := otp.Params{Algorithm: otp.Algorithm(t.Algorithm), Digits: t.Digits, Period: t.Period}
-		digits, err := otp.Normalise(code, t.Digits)
-		if err != nil {
-			continue
-		}
-		w := c.e.cfg.Window
-		if t.Window > 0 {
-			w = otp.Window{Behind: t.Window, Ahead: t.Window}
-		}
-		m := p.Match(otp.Secret(t.Secret), digits, p.StepAt(now), t.LastStep, w)
-		replayed = replayed || m.Replayed
-		if m.OK && hit == nil {
-			hit, hitStep = t, m.Step
-		}
-	}
-	switch {
-	case hit == nil && replayed:
-		return ErrReplay
-	case hit == nil:
-		return ErrCode
-	}
-	v.TokenID, v.Step = hit.ID, hitStep
-	if c.proved() {
-		return nil
-	}
-	return c.consume(ctx, v)
-}
-
-// consume makes the code that was found used now, whatever becomes of the attempt.
-func (c *Conversation) consume(ctx context.Context, v *verdict) error {
-	if v.TokenID == "" {
-		return nil
-	}
-	ok, err := c.e.cfg.Store.Tokens.ConsumeStep(ctx, store.TokenUse{TokenID: v.TokenID, Step: v.Step})
-	v.TokenID = ""
-	switch {
-	case err != nil:
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	case !ok:
-		return ErrReplay
-	}
-	return nil
 }
 
 // judgeFirst checks the first factor: a person or a key that the door has verified, or the password.

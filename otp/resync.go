@@ -10,9 +10,8 @@ const (
 )
 
 // Resync looks for two normalised codes that follow each other, both of them later than last, the last
-// step or counter that was accepted (RFC 4226, section 7.4). It returns the step of the second one;
-// for TOTP that step minus now, less the one step that has passed since the first code, tells the drift.
-// now is the present step, and means nothing to HOTP. Of several such pairs the one nearest to now
+// step or counter that was accepted (RFC 4226, section 7.4). It returns the step of the second one, which
+// the token shows now: for TOTP that step minus now is the drift. now is the present step, and means nothing to HOTP. Of several such pairs the one nearest to now
 // counts, for HOTP the first.
 func (p Params) Resync(secret Secret, first, second string, now, last int64) (step int64, ok bool) {
 	if p.Validate() != nil || secret.Check() != nil {

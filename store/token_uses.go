@@ -144,6 +144,32 @@ type Drifting struct {
 	Behind int // down
 }
 
+// together is how many tokens, and at least half of those in use, make a clock doubtful.
+const together = 5
+
+// Together tells whether so many tokens moved the same way that our clock must be wrong: 1, they are all
+// ahead of it; -1, behind; 0, no.
+func (d Drifting) Together() int {
+	switch {
+	case d.Ahead >= together && 2*d.Ahead >= d.Used:
+		return 1
+	case d.Behind >= together && 2*d.Behind >= d.Used:
+		return -1
+	}
+	return 0
+}
+
+// String says in words what the tokens tell of our clock.
+func (d Drifting) String() string {
+	switch d.Together() {
+	case 1:
+		return fmt.Sprintf("%d of %d tokens used in the last day moved ahead: the clock here seems to be slow", d.Ahead, d.Used)
+	case -1:
+		return fmt.Sprintf("%d of %d tokens used in the last day fell behind: the clock here seems to be fast", d.Behind, d.Used)
+	}
+	return fmt.Sprintf("of %d tokens used in the last day %d moved ahead and %d fell behind", d.Used, d.Ahead, d.Behind)
+}
+
 // Drifting counts since a time.
 func (s Tokens) Drifting(ctx context.Context, since time.Time) (Drifting, error) {
 	var d Drifting
