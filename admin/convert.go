@@ -7,6 +7,7 @@ import (
 
 	"sallyport/audit"
 	"sallyport/auth"
+	"sallyport/otp"
 	"sallyport/policy"
 	"sallyport/store"
 )
@@ -42,11 +43,27 @@ func wireKey(k store.UserKey) UserKey {
 	return UserKey{ID: k.ID, Name: k.Name, Fingerprint: k.Fingerprint, PublicKey: k.PublicKey, Created: timeOf(k.Created), LastUsed: timeOf(k.LastUsed)}
 }
 
-func wireToken(t store.Token) Token {
-	return Token{
+func (s *Server) wireToken(t store.Token) Token {
+	w := Token{
 		ID: t.ID, Name: t.Name, Kind: t.Kind, Algorithm: t.Algorithm, Digits: t.Digits, Period: t.Period,
-		Enabled: t.Enabled, Created: timeOf(t.Created), LastUsed: timeOf(t.LastUsed),
+		Hardware: t.Hardware, Serial: t.Serial, Enabled: t.Enabled, State: t.State(s.cfg.Now()), Expires: timeOf(t.Expires),
+		Created: timeOf(t.Created), LastUsed: timeOf(t.LastUsed), Drift: t.Drift, Trend: trend(t), DriftMoved: timeOf(t.Moved),
 	}
+	if t.Kind == string(otp.HOTP) {
+		w.Counter = t.LastStep + 1
+	}
+	return w
+}
+
+// trend says on which side of its drift a token was last seen.
+func trend(t store.Token) string {
+	switch {
+	case t.Lean < 0:
+		return "behind"
+	case t.Lean > 0:
+		return "ahead"
+	}
+	return "steady"
 }
 
 func wireAdmin(a store.Admin) Admin {

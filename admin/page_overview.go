@@ -108,6 +108,9 @@ func (s *Server) health(ctx context.Context, rules store.RuleSet) []healthLine {
 	} else {
 		lines = append(lines, healthLine{"Audit log", "ok", "all events are written"})
 	}
+	if drifting, err := s.cfg.Store.Tokens.Drifting(ctx, s.cfg.Now().Add(-24*time.Hour)); err == nil {
+		lines = append(lines, clockHealth(drifting))
+	}
 	if rules.Version == 0 {
 		lines = append(lines, healthLine{"Rules", "bad", "there are none, so everybody is refused"})
 	} else {

@@ -11,6 +11,7 @@ import (
 
 	"sallyport/audit"
 	"sallyport/internal/web"
+	"sallyport/otp"
 	"sallyport/signin"
 	"sallyport/store"
 )
@@ -24,7 +25,7 @@ func (w *pageWorld) fillIn(pattern string, session store.Session) (method, path 
 		login = "ines"
 	}
 	id := session.ID
-	if strings.Contains(pattern, "{id}/delete") {
+	if strings.Contains(pattern, "{id}/delete") || strings.Contains(pattern, "/tokens/{id}") {
 		u, err := w.Store.Users.ByLogin(ctx, login)
 		must(w.t, err)
 		tokens, err := w.Store.Tokens.List(ctx, u.ID)
@@ -269,6 +270,41 @@ func TestUsersPages(t *testing.T) {
 	if page = b.shows("/users/zoe", "phone", "ready"); strings.Contains(page, strings.ReplaceAll(secret[1], " ", "")) || strings.Contains(page, secret[1]) {
 		t.Error("the secret is shown a second time")
 	}
+
+	u, err := w.Store.Users.ByLogin(context.Background(), "zoe")
+	must(t, err)
+	tokens, err := w.Store.Tokens.List(context.Background(), u.ID)
+	must(t, err)
+	token := "/users/zoe/tokens/" + tokens[0].ID
+	parsed, err := otp.ParseSecret(secret[1])
+	must(t, err)
+	p := otp.DefaultParams()
+	now := p.StepAt(time.Now())
+	b.shows(token, "by time (30 s), SHA1, 6 digits", "agrees with this server", "Not yet")
+	if page = b.does(token+"/resync", "first", p.Code(parsed, now-5), "second", p.Code(parsed, now-4)); !strings.Contains(page, "s behind") || !strings.Contains(page, "at web") {
+		t.Errorf("after a resynchronisation:\n%s", page)
+	}
+	if status, body, _ := b.post(token+"/resync", "first", p.Code(parsed, now-5), "second", p.Code(parsed, now-4)); status != http.StatusUnprocessableEntity || !strings.Contains(body, "not two codes in a row") {
+		t.Errorf("the same codes again: status %d", status)
+	}
+	b.does(token+"/rename", "name", "old <phone>")
+	if page = b.does(token+"/state", "state", "lost"); !strings.Contains(page, "old &lt;phone&gt;") || !strings.Contains(page, "lost") {
+		t.Errorf("a lost token:\n%s", page)
+	}
+	b.shows("/users/zoe", "old &lt;phone&gt;", "lost", "s behind")
+	codes := regexp.MustCompile(`class="secret">([a-z2-9-]{19})<`)
+	_, page, header = b.post("/users/zoe/recovery-codes")
+	if n := len(codes.FindAllString(page, -1)); n != 10 || header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%d recovery codes are shown:\n%s", n, page)
+	}
+	b.shows("/users/zoe", "10 codes are left")
+	b.does("/users/zoe/recovery-codes/remove")
+	_, page, _ = b.post("/users/zoe/bypass-codes", "reason", "phone <broken>", "life", "8h")
+	if n := len(codes.FindAllString(page, -1)); n != 1 {
+		t.Errorf("%d bypass codes are shown:\n%s", n, page)
+	}
+	b.shows("/users/zoe", "none", "phone &lt;broken&gt;", "by ada")
+	b.does("/users/zoe/bypass-codes/remove")
 
 	if page = b.does("/users/zoe/lock", "reason", "on leave", "for", "24h"); !strings.Contains(page, "on leave") || !strings.Contains(page, "Unlock zoe") {
 		t.Errorf("after locking:\n%s", page)

@@ -84,35 +84,6 @@ type NewUserKey struct {
 	PublicKey string `json:"public_key" minLength:"1" maxLength:"16384" doc:"a line of authorized_keys without options"`
 }
 
-// Token is something that makes one-time codes.
-type Token struct {
-	ID        string     `json:"id"`
-	Name      string     `json:"name"`
-	Kind      string     `json:"kind" enum:"totp"`
-	Algorithm string     `json:"algorithm" enum:"SHA1,SHA256,SHA512"`
-	Digits    int        `json:"digits"`
-	Period    int        `json:"period" doc:"seconds"`
-	Enabled   bool       `json:"enabled"`
-	Created   *time.Time `json:"created"`
-	LastUsed  *time.Time `json:"last_used"`
-}
-
-// NewToken asks for a token.
-type NewToken struct {
-	Name      string `json:"name,omitempty" maxLength:"100"`
-	Secret    string `json:"secret,omitempty" maxLength:"1024" doc:"base32; absent: a new one of 160 bits"`
-	Algorithm string `json:"algorithm,omitempty" enum:"SHA1,SHA256,SHA512" default:"SHA1"`
-	Digits    int    `json:"digits,omitempty" enum:"6,8" default:"6"`
-	Period    int    `json:"period,omitempty" enum:"30,60" default:"30" doc:"seconds"`
-}
-
-// IssuedToken is a token with its secret, which is shown this once.
-type IssuedToken struct {
-	Token
-	Secret string `json:"secret" doc:"base32"`
-	URI    string `json:"uri" doc:"otpauth URI"`
-}
-
 // Admin is somebody who may use the operators' pages.
 type Admin struct {
 	ID      string     `json:"id" doc:"id of the user"`
