@@ -116,5 +116,5 @@ func (s *Server) spareCodeRoutes(api huma.API) {
 }
 
 func wireBypass(c store.SpareCode) BypassCode {
-	return BypassCode{Reason: c.Reason, Issuer: c.Issuer, Created: timeOf(c.Created), Expires: timeOf(c.Expires)}
+	return BypassCode{ID: c.ID, Reason: c.Reason, Issuer: c.Issuer, Created: timeOf(c.Created), Expires: timeOf(c.Expires)}
 }

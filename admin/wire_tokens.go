@@ -91,6 +91,7 @@ type NewBypassCode struct {
 
 // BypassCode is an unused bypass code; the code itself is not kept.
 type BypassCode struct {
+	ID      string     `json:"id"`
 	Reason  string     `json:"reason"`
 	Issuer  string     `json:"issuer"`
 	Created *time.Time `json:"created"`

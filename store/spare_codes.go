@@ -15,6 +15,7 @@ const (
 
 // SpareCode is what a code that stands for a token's stands for, once.
 type SpareCode struct {
+	ID      string // names it and opens nothing
 	UserID  string
 	Kind    string
 	Reason  string // of a bypass code
@@ -29,8 +30,11 @@ type SpareCodes struct{ db *db }
 
 const spareColumns = "user_id, kind, reason, issuer, created, expires"
 
+// spareResult begins with the part of the hash that serves as the id.
+const spareResult = "substr(code_hash, 1, 16), " + spareColumns
+
 func spareFields(c *SpareCode) []any {
-	return []any{&c.UserID, &c.Kind, &c.Reason, &c.Issuer, timeColumn{&c.Created}, timeColumn{&c.Expires}}
+	return []any{&c.ID, &c.UserID, &c.Kind, &c.Reason, &c.Issuer, timeColumn{&c.Created}, timeColumn{&c.Expires}}
 }
 
 func hashSpare(userID, code string) string { return hashSecret(userID + "\x00" + code) }
@@ -79,7 +83,7 @@ func (s SpareCodes) Take(ctx context.Context, userID, code string) (SpareCode, e
 	var c SpareCode
 	err := s.db.writing(ctx, "taking a spare code of user "+userID, func(ctx context.Context, q querier) (err error) {
 		c, err = one(ctx, q, spareFields, `DELETE FROM spare_codes
-			WHERE code_hash = ? AND user_id = ? AND (expires = 0 OR expires > ?) RETURNING `+spareColumns,
+			WHERE code_hash = ? AND user_id = ? AND (expires = 0 OR expires > ?) RETURNING `+spareResult,
 			hashSpare(userID, code), userID, ms(s.db.now()))
 		return err
 	})
@@ -100,7 +104,7 @@ func (s SpareCodes) Left(ctx context.Context, userID string) (int, error) {
 func (s SpareCodes) Bypasses(ctx context.Context, userID string) ([]SpareCode, error) {
 	var list []SpareCode
 	err := s.db.reading(ctx, "listing the bypass codes of user "+userID, func(ctx context.Context, q querier) (err error) {
-		list, err = all(ctx, q, spareFields, "SELECT "+spareColumns+` FROM spare_codes
+		list, err = all(ctx, q, spareFields, "SELECT "+spareResult+` FROM spare_codes
 			WHERE user_id = ? AND kind = ? AND expires > ? ORDER BY created DESC, code_hash`, userID, BypassCode, ms(s.db.now()))
 		return err
 	})

@@ -325,6 +325,7 @@ func (c *checker) clock(ctx context.Context, st *store.Store) {
 			c.ok("clock/database", "%s apart from the database's", offset.Round(time.Millisecond))
 		}
 	}
+	c.tokens(ctx, st)
 	var t unix.Timex
 	state, err := unix.Adjtimex(&t)
 	switch {
@@ -336,6 +337,22 @@ func (c *checker) clock(ctx context.Context, st *store.Store) {
 			"nothing here synchronises the clock")
 	default:
 		c.ok("clock/kernel", "synchronised, off by at most %s", (time.Duration(t.Maxerror) * time.Microsecond).Round(time.Millisecond))
+	}
+}
+
+// tokens asks what the people's own clocks say of this one.
+func (c *checker) tokens(ctx context.Context, st *store.Store) {
+	if st == nil {
+		return
+	}
+	d, err := st.Tokens.Drifting(ctx, time.Now().Add(-24*time.Hour))
+	switch {
+	case err != nil:
+		c.fail("clock/tokens", "see the database's own log", "%v", err)
+	case d.Together() != 0:
+		c.fail("clock/tokens", "set the clocks of all nodes by NTP", "%s", d)
+	default:
+		c.ok("clock/tokens", "%s", d)
 	}
 }
 
