@@ -45,6 +45,21 @@ func (s Settings) Claim(ctx context.Context, key, value string, age time.Duratio
 	return claimed && err == nil, err
 }
 
+// swap sets the value of a key if it is before, "" if it was never set, and tells whether it was.
+func (s Settings) swap(ctx context.Context, key, before, value string) (bool, error) {
+	swapped := false
+	err := s.db.changing(ctx, "changing the setting "+key, func(ctx context.Context, tx querier) error {
+		now := ms(s.db.now())
+		if _, err := exec(ctx, tx, "INSERT INTO settings (name, value, changed) VALUES (?, '', ?) ON CONFLICT (name) DO NOTHING", key, now); err != nil {
+			return err
+		}
+		n, err := exec(ctx, tx, "UPDATE settings SET value = ?, changed = ? WHERE name = ? AND value = ?", value, now, key, before)
+		swapped = n == 1
+		return err
+	})
+	return swapped && err == nil, err
+}
+
 // WithPrefix returns all settings whose key begins with prefix, by key.
 func (s Settings) WithPrefix(ctx context.Context, prefix string) (map[string]string, error) {
 	type row struct{ name, value string }

@@ -68,6 +68,7 @@ type Store struct {
 	WebSessions WebSessions
 	Secrets     Secrets
 	Settings    Settings
+	Keys        Keys
 	Bus         *Bus
 
 	db *db
@@ -97,7 +98,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		Users: Users{d}, UserKeys: UserKeys{d}, Tokens: Tokens{d}, SpareCodes: SpareCodes{d}, Targets: Targets{d}, HostKeys: HostKeys{d},
 		Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Audit: Audit{d}, Admins: Admins{d},
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d},
-		Settings: Settings{d}, Bus: bus, db: d,
+		Settings: Settings{d}, Keys: Keys{d}, Bus: bus, db: d,
 	}, nil
 }
 

@@ -190,7 +190,8 @@ type S3 struct{}
 
 // Keys names the files with keys.
 type Keys struct {
-	// Key ring that seals secrets in the database; the same on all nodes. Empty: keyring in the data folder.
+	// Key ring that seals secrets in the database; the same on all nodes. A file, or credential:NAME for a
+	// credential of systemd, or env:NAME for a variable of the environment. Empty: keyring in the data folder.
 	Ring Path `yaml:"ring"`
 	// Key of this node that signs recordings. Empty: signing.key in the data folder.
 	Signing Path `yaml:"signing"`
