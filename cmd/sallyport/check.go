@@ -146,11 +146,13 @@ func (c *checker) files(file string) {
 	wants := []want{
 		{"file/configuration", file, 0o022, true},
 		{"file/data", string(c.cfg.Data), 0o077, true},
-		{"file/keyring", string(c.cfg.Keys.Ring), 0o077, true},
 		{"file/signing-key", string(c.cfg.Keys.Signing), 0o077, false},
 		{"file/recordings", string(c.cfg.Recordings.Local), 0o077, false},
 		{"file/database-password", string(c.cfg.DatabasePasswordFile), 0o007, true},
 		{"file/web-key", string(c.cfg.Web.Key), 0o007, true},
+	}
+	if ring := string(c.cfg.Keys.Ring); seal.IsFile(ring) {
+		wants = append(wants, want{"file/keyring", ring, 0o077, true})
 	}
 	if c.cfg.Directory != nil {
 		wants = append(wants, want{"file/directory-password", string(c.cfg.Directory.BindPasswordFile), 0o007, true})

@@ -45,6 +45,7 @@ type node struct {
 	cfg  *config.Config
 	opts nodeOptions
 	log  *slog.Logger
+	ring *seal.Ring
 
 	Store     *store.Store
 	Audit     *auditlog.Log
@@ -75,11 +76,13 @@ func newNode(ctx context.Context, cfg *config.Config, opts nodeOptions) (n *node
 	if err := os.MkdirAll(string(cfg.Data), 0o700); err != nil {
 		return n, fmt.Errorf("making data folder: %w", err)
 	}
-	ring, err := loadRing(cfg)
-	if err != nil {
+	if n.ring, err = loadRing(cfg); err != nil {
 		return n, err
 	}
-	if n.Store, err = openStore(ctx, cfg, ring); err != nil {
+	if name, ok := strings.CutPrefix(string(cfg.Keys.Ring), "env:"); ok {
+		_ = os.Unsetenv(name) // programs that the server starts need not know it
+	}
+	if n.Store, err = openStore(ctx, cfg, n.ring); err != nil {
 		return n, err
 	}
 	if err := checkDemo(ctx, n.Store, opts.Demo); err != nil {
@@ -102,7 +105,7 @@ func newNode(ctx context.Context, cfg *config.Config, opts nodeOptions) (n *node
 // nothing in the database could be opened.
 func loadRing(cfg *config.Config) (*seal.Ring, error) {
 	ring, err := seal.Load(string(cfg.Keys.Ring))
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) && seal.IsFile(string(cfg.Keys.Ring)) {
 		return nil, &exitError{Code: exitUsage, Err: fmt.Errorf("%w; for a new installation run 'sallyport init', otherwise bring the key ring back from its backup or from another node", err)}
 	}
 	return ring, err

@@ -223,6 +223,7 @@ func (n *node) housekeeping(ctx context.Context) {
 	defer seldom.Stop()
 	failing := false
 	var memory memoryWatch
+	var ring watchRing
 	for {
 		var err error
 		select {
@@ -230,7 +231,7 @@ func (n *node) housekeeping(ctx context.Context) {
 			return
 		case <-often.C:
 			memory.look()
-			err = n.Engine.Housekeeping(ctx)
+			err = errors.Join(n.Engine.Housekeeping(ctx), ring.look(ctx, n))
 		case <-seldom.C:
 			err = n.Store.Purge(ctx)
 		}
