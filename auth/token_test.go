@@ -405,8 +405,8 @@ func TestDeadNodesAttemptsCount(t *testing.T) {
 	u := w.local("dave", davesPassword)
 	secret := w.token(u.ID)
 	// What a node leaves that is killed after its guess was reserved: rows as of a real attempt.
-	for range 4 {
-		_, _, err := w.enter(auth.Attempt{}, "000000")
+	for i := range 4 {
+		_, _, err := w.enter(auth.Attempt{}, fmt.Sprint("00000", i))
 		w.refused(err, auth.ErrCode)
 	}
 	counter := store.Counter{Kind: "user+source", Key: "user:" + u.ID + "|" + source.String(), Limit: 5, Window: 5 * time.Minute, Lock: 15 * time.Minute}

@@ -168,8 +168,8 @@ type whoami struct {
 	Factors []string   `json:"factors"`
 	CodeAt  *time.Time `json:"code_at"` // null: no code was asked for
 
-	TrustedUntil *time.Time `json:"trusted_until"` // from here, if it is not used meanwhile; null: not trusted
-	RecoveryCodes int `json:"recovery_codes"` // left
+	TrustedUntil  *time.Time `json:"trusted_until"`  // from here, if it is not used meanwhile; null: not trusted
+	RecoveryCodes int        `json:"recovery_codes"` // left
 }
 
 func (r *reception) whoamiCommand(ctx context.Context, _ []string, asJSON bool) uint32 {
