@@ -13,7 +13,6 @@ import (
 
 	"sallyport/audit"
 	"sallyport/auth"
-	"sallyport/otp"
 )
 
 // resyncTime is how long a person may take for two codes, which come a minute apart at most.
@@ -45,7 +44,7 @@ func (r *reception) resyncCommand(_ context.Context, args []string, _ bool) uint
 		return r.failed("resynchronising a token", err)
 	}
 	found := "its counter is known again"
-	if t.Kind != string(otp.HOTP) {
+	if t.Period > 0 { // it goes by time
 		found = fmt.Sprintf("its clock is %+d seconds off", t.Drift*t.Period)
 	}
 	return r.fail(statusOK, "found your token %s: %s. Both codes are used; sign in with the next one.", audit.Escape(t.Name), found)

@@ -108,7 +108,7 @@ func keysNewCommand(g *globals) *cobra.Command {
 		Use: "new", Short: "Print a new key, for a key ring that is a credential or a variable", Args: usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			line, _ := seal.NewLine()
-			g.say("Put this line first into the key ring of every node, above the others, and start the nodes again. Then: sallyport keys rotate")
+			g.say("Put this line last into the key ring of every node and start them again; then first, start them again, and run: sallyport keys rotate")
 			_, err := fmt.Fprintln(g.Out, line)
 			return err
 		},
