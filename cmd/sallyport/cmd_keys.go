@@ -151,6 +151,10 @@ func (w keyWork) activate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// After the setting: whoever has set it had added the key to the file before.
+	if _, err := w.store.Keys.Reload(); err != nil {
+		return err
+	}
 	uses, err := w.store.Keys.Uses(ctx)
 	if err != nil {
 		return err
