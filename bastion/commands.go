@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -194,7 +193,7 @@ func (r *reception) whoamiCommand(ctx context.Context, _ []string, asJSON bool) 
 	}
 	r.table([]string{"user", me.User}, []string{"name", me.Name}, []string{"groups", strings.Join(me.Groups, " ")},
 		[]string{"source", me.Source}, []string{"proved", strings.Join(me.Factors, " ")}, []string{"code at", code}, []string{"trusted until", trusted},
-		[]string{"recovery codes", strconv.Itoa(me.RecoveryCodes)})
+		[]string{"recovery", fmt.Sprintf("%d codes left", me.RecoveryCodes)})
 	return statusOK
 }
 

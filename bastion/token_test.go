@@ -61,7 +61,7 @@ func TestResyncBySSH(t *testing.T) {
 		if out, _, status := with(s.offCode(secret, off, 1)).Output(t, "whoami"); status != 255 {
 			t.Errorf("a code that was used up: %q, status %d", out, status)
 		}
-		if out, errs, status := with(s.offCode(secret, off, 2)).Output(t, "whoami"); status != 0 || !strings.Contains(out, "password code") || !strings.Contains(out, "recovery codes  7") {
+		if out, errs, status := with(s.offCode(secret, off, 2)).Output(t, "whoami"); status != 0 || !strings.Contains(out, "password code") || !strings.Contains(out, "7 codes left") {
 			t.Errorf("the next code: stdout %q, stderr %q, status %d", out, errs, status)
 		}
 		if got := s.events("token.resynced"); len(got) != 3 || !strings.HasPrefix(got[2], "ok alice") {
