@@ -10,10 +10,10 @@ import (
 	"sallyport/store"
 )
 
-// offCode is the code of alice's token by a clock that is off, of so many steps later.
-func (s *system) offCode(secret string, off time.Duration, later int) string {
+// codeAt is the code of a token so many steps after a moment.
+func (s *system) codeAt(secret string, at time.Time, later int) string {
 	s.t.Helper()
-	return testenv.Oathtool(s.t, secret, time.Now().Add(off+time.Duration(later)*30*time.Second))
+	return testenv.Oathtool(s.t, secret, at.Add(time.Duration(later)*30*time.Second))
 }
 
 func (s *system) recoveryCodes() []string {
@@ -31,37 +31,37 @@ func TestResyncBySSH(t *testing.T) {
 	onBoth(t, func(t *testing.T, o options) {
 		o.noSSHD = true
 		s := newSystem(t, o)
-		secret, off := s.token("alice"), -15*time.Minute
+		secret, device := s.token("alice"), time.Now().Add(-15*time.Minute) // what the token takes for now
 		recovery := s.recoveryCodes()
 		client := &testenv.OpenSSH{Addr: s.Addr, Login: "alice", Password: alicePassword}
 		with := func(code string) *testenv.OpenSSH {
 			client.Code = func() string { return code }
 			return client
 		}
-		if _, _, status := with(s.offCode(secret, off, 0)).Output(t, "whoami"); status != 255 {
+		if _, _, status := with(s.codeAt(secret, device, 0)).Output(t, "whoami"); status != 255 {
 			t.Fatalf("a code that is a quarter of an hour old: status %d", status)
 		}
 
 		cmd := with(recovery[0]).SSH(t, "resync")
-		cmd.Stdin = strings.NewReader(s.offCode(secret, off, 0) + "\n" + s.offCode(secret, off, 2) + "\n")
+		cmd.Stdin = strings.NewReader(s.codeAt(secret, device, 0) + "\n" + s.codeAt(secret, device, 2) + "\n")
 		if out, errs, status := testenv.Finish(t, cmd); status != 1 || out != "" || !strings.Contains(errs, "not two codes in a row") {
 			t.Errorf("codes that are no pair: stdout %q, stderr %q, status %d", out, errs, status)
 		}
 		cmd = with(recovery[1]).SSH(t, "resync", "no-such-token")
-		cmd.Stdin = strings.NewReader(s.offCode(secret, off, 0) + "\n" + s.offCode(secret, off, 1) + "\n")
+		cmd.Stdin = strings.NewReader(s.codeAt(secret, device, 0) + "\n" + s.codeAt(secret, device, 1) + "\n")
 		if _, errs, status := testenv.Finish(t, cmd); status != 1 {
 			t.Errorf("another token: stderr %q, status %d", errs, status)
 		}
 		cmd = with(recovery[2]).SSH(t, "resync")
-		cmd.Stdin = strings.NewReader(s.offCode(secret, off, 0) + "\n" + s.offCode(secret, off, 1) + "\n")
+		cmd.Stdin = strings.NewReader(s.codeAt(secret, device, 0) + "\n" + s.codeAt(secret, device, 1) + "\n")
 		out, errs, status := testenv.Finish(t, cmd)
 		if status != 0 || out != "" || !strings.Contains(errs, "A code of the token: ") || !strings.Contains(errs, "The next one: ") || !strings.Contains(errs, "seconds off") {
 			t.Fatalf("resync: stdout %q, stderr %q, status %d", out, errs, status)
 		}
-		if out, _, status := with(s.offCode(secret, off, 1)).Output(t, "whoami"); status != 255 {
+		if out, _, status := with(s.codeAt(secret, device, 1)).Output(t, "whoami"); status != 255 {
 			t.Errorf("a code that was used up: %q, status %d", out, status)
 		}
-		if out, errs, status := with(s.offCode(secret, off, 2)).Output(t, "whoami"); status != 0 || !strings.Contains(out, "password code") || !strings.Contains(out, "7 codes left") {
+		if out, errs, status := with(s.codeAt(secret, device, 2)).Output(t, "whoami"); status != 0 || !strings.Contains(out, "password code") || !strings.Contains(out, "7 codes left") {
 			t.Errorf("the next code: stdout %q, stderr %q, status %d", out, errs, status)
 		}
 		if got := s.events("token.resynced"); len(got) != 3 || !strings.HasPrefix(got[2], "ok alice") {
@@ -76,9 +76,9 @@ func TestResyncBySSH(t *testing.T) {
 		term.Type(strings.ToUpper(recovery[3]) + "\n")
 		term.Expect("You have 6 recovery codes left.")
 		term.Expect("A code of the token: ")
-		term.Type(s.offCode(secret, off, 3) + "\n")
+		term.Type(s.codeAt(secret, device, 3) + "\n")
 		term.Expect("The next one: ")
-		term.Type(s.offCode(secret, off, 4) + "\n")
+		term.Type(s.codeAt(secret, device, 4) + "\n")
 		term.Expect("found your token")
 		if status := term.Wait(); status != 0 {
 			t.Errorf("status %d", status)
