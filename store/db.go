@@ -150,6 +150,8 @@ const (
 	lockAdmins = 0x5A11_0001 + iota
 	lockRules
 	lockSessions // with the hash of what is counted
+	lockRoutes
+	lockUserCAs
 )
 
 // exec runs a statement and returns the number of rows it changed.
