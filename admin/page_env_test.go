@@ -81,10 +81,13 @@ func newPageWorld(t *testing.T, changes ...func(*Config)) *pageWorld {
 	w.Rec, err = recorder.New(recorder.Config{Dir: t.TempDir(), SigningKey: key, Node: "bastion-1", Now: w.now})
 	must(t, err)
 	t.Cleanup(func() { w.Rec.Close() })
+	public, secret, err := upstream.NewCA()
+	must(t, err)
+	must(t, w.Store.UserCAs.Begin(ctx, public, secret))
 	cfg := Config{
 		Store: w.Store, Engine: engine, Recorder: w.Rec, Audit: log,
 		Sessions:  session.NewManager(session.Config{Store: w.Store, Recorder: w.Rec, Audit: log, Node: "bastion-1", Log: quiet}),
-		Dialer:    upstream.New(upstream.Config{Store: w.Store, Audit: log, Signer: signer, CA: signer, Log: quiet}),
+		Dialer:    upstream.New(upstream.Config{Store: w.Store, Audit: log, Signer: signer, Log: quiet}),
 		Addresses: []string{"192.0.2.10"}, SSHAddress: "bastion.example.org:2222", Version: "1.0-test", Node: "bastion-1", Log: quiet, Now: w.now,
 	}
 	for _, change := range changes {

@@ -23,6 +23,8 @@ type Conversation struct {
 	key          string // fingerprint of a public key whose possession was proved; "": none
 	outer        *Outer // the connection within which this one is made; nil: none
 
+	onProof func(Decision) // told of the first proof, see OnFirstProof; nil: nobody is
+
 	known *known // what an earlier Run found out that could not ask for the code; nil: nothing
 }
 
@@ -57,6 +59,25 @@ func (c *Conversation) WithKey(fingerprint string) *Conversation {
 	return c
 }
 
+// OnFirstProof has f called, at most once and in a goroutine of its own, as soon as a key that the door has
+// verified turns out to be of a person whom the rules would let go to the target they named, or a code of
+// such a person has matched: so that the door can make ready what it will need. Nothing is decided then. The
+// verdict neither waits for f nor hears of it, and a password that is not verified leads to no call.
+func (c *Conversation) OnFirstProof(f func(Decision)) *Conversation {
+	c.onProof = f
+	return c
+}
+
+// firstProof tells of it. s is the person as of now.
+func (c *Conversation) firstProof(k *known, s subject) {
+	f := c.onProof
+	if f == nil || k.decision == nil || !k.decision.Allow || s.err != nil || s.user != nil && s.user.LockedNow(c.e.cfg.Now()) {
+		return
+	}
+	c.onProof = nil
+	go f(*k.decision)
+}
+
 // Run asks for what is missing and evaluates it. The error is a *[Refused] when the person was
 // refused, or whatever the Asker returned when the person went away. After an error of the Asker Run
 // may be called once more, with another one: it goes on with what it knows of the person.
@@ -78,6 +99,9 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 		k = &known{subject: <-found}
 		c.demand(ctx, k)
 		c.recall(ctx, k)
+		if c.key != "" {
+			c.firstProof(k, k.subject)
+		}
 	}
 	s, needCode := k.subject, k.needCode
 	var settled error // not nil: the verdict has fallen, and only the person's prompts go on

@@ -213,6 +213,7 @@ func (c *Conversation) judge(ctx context.Context, k *known, code string, v *verd
 		if err := c.judgeCode(ctx, s, code, v); err != nil {
 			return err
 		}
+		c.firstProof(k, s)
 	}
 	if err := c.judgeFirst(ctx, s, v); err != nil {
 		return err

@@ -74,7 +74,9 @@ func (c *connection) begin(m ssh.ConnMetadata) (*auth.Conversation, Login) {
 	if !ok {
 		a.Target, a.Account = "", ""
 	}
-	return c.s.cfg.Engine.Begin(a), login
+	conv := c.s.cfg.Engine.Begin(a)
+	conv.OnFirstProof(func(d auth.Decision) { c.ahead.begin(c.s.cfg.Dialer, d.Target, d.Account) })
+	return conv, login
 }
 
 // keyboardInteractive runs a whole conversation, after prepare has added what an earlier method of a
@@ -90,13 +92,14 @@ func (c *connection) keyboardInteractive(prepare func(*auth.Conversation)) func(
 }
 
 // run takes one of the connection's tries.
-func (c *connection) run(conv *auth.Conversation, login Login, ask auth.Asker) (*ssh.Permissions, error) {
+func (c *connection) run(conv *auth.Conversation, login Login, ask *asker) (*ssh.Permissions, error) {
 	if c.tries++; c.tries > c.s.cfg.Guard.Tries {
 		_ = c.guarded.Close()
 		return nil, errRefused
 	}
 	id, err := conv.Run(context.Background(), ask)
 	if err != nil {
+		c.ahead.drop()
 		var r *auth.Refused
 		if errors.As(err, &r) && errors.Is(r.Err, auth.ErrUnavailable) {
 			_ = c.pre.SendAuthBanner(r.Public + "\n")
@@ -104,7 +107,7 @@ func (c *connection) run(conv *auth.Conversation, login Login, ask auth.Asker) (
 		_ = c.guarded.allow(c.s.cfg.Guard.Prompt)
 		return nil, errRefused
 	}
-	return &ssh.Permissions{ExtraData: map[any]any{identityKey{}: verdict{id: *id, login: login}}}, nil
+	return c.admitted(*id, login, ask)
 }
 
 // verdict is what authentication ends with.
@@ -146,8 +149,9 @@ func (c *connection) keyVerified(m ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.P
 	id, err := conv.WithKey(fingerprint).Run(context.Background(), silent{})
 	switch {
 	case err == nil:
-		return &ssh.Permissions{ExtraData: map[any]any{identityKey{}: verdict{id: *id, login: login}}}, nil
+		return c.admitted(*id, login, nil)
 	case !errors.Is(err, errMustAsk):
+		c.ahead.drop()
 		return nil, errRefused
 	}
 	first := conv // goes on with what it has found out; later tries begin anew

@@ -237,7 +237,7 @@ func (c *connection) innerKeyVerified(m ssh.ConnMetadata, key ssh.PublicKey, _ *
 	id, err := conv.Run(context.Background(), silent{})
 	switch {
 	case err == nil:
-		return &ssh.Permissions{ExtraData: map[any]any{identityKey{}: verdict{id: *id, login: login}}}, nil
+		return c.admitted(*id, login, nil)
 	case !errors.Is(err, errMustAsk):
 		return nil, errRefused
 	}

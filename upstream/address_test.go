@@ -42,7 +42,7 @@ func TestDeniedIsNotDialled(t *testing.T) {
 	if calls != 1 {
 		t.Errorf("the name was resolved %d times, want once", calls)
 	}
-	if _, err := w.d.Scan(t.Context(), x.Address); err == nil || !strings.Contains(err.Error(), "link-local") {
+	if _, err := w.d.Scan(t.Context(), x); err == nil || !strings.Contains(err.Error(), "link-local") {
 		t.Errorf("scan: %v", err)
 	}
 }

@@ -104,6 +104,7 @@ func TestHostCertificate(t *testing.T) {
 	}
 	hostCertificate(t, sshd, ca, "web1,127.0.0.1", "+1h", "-h")
 	w.accepted(x, sshd.Account)
+	sshd.Authorize(`from="127.0.0.1" ` + w.d.AuthorizedKey())
 	for _, s := range w.d.Check(t.Context(), x, sshd.Account) {
 		if !s.OK {
 			t.Errorf("check: %+v", s)

@@ -228,10 +228,10 @@ func newDialer(ctx context.Context, cfg *config.Config, c upstream.Config) (*ups
 	if c.Signer, err = sharedSigner(ctx, c.Store, upstreamKeyName); err != nil {
 		return nil, err
 	}
-	if c.CA, err = sharedSigner(ctx, c.Store, userCAName); err != nil {
+	if err := beginUserCA(ctx, c.Store); err != nil {
 		return nil, err
 	}
-	c.Addresses = addressList(cfg)
+	c.Addresses, c.Reach = addressList(cfg), config.Prefixes(cfg.SSH.MayDial)
 	return upstream.New(c), nil
 }
 

@@ -59,6 +59,9 @@ type SSH struct {
 	ProxyProtocolFrom []Network `yaml:"proxy-protocol-from"`
 	// Addresses of this bastion as targets see them; they go into from="…" of authorized_keys on the targets, and into certificates.
 	Addresses []Address `yaml:"addresses"`
+	// Addresses that may be dialled as targets although they are never dialled otherwise: link-local ones, those of cloud metadata,
+	// this bastion's own listeners.
+	MayDial []Network `yaml:"may-dial"`
 	// Suffixes that are cut off login names, so that alice@example.org@web1 is alice on web1.
 	LoginSuffixes []Name `yaml:"login-suffixes"`
 }
