@@ -102,6 +102,7 @@ func (j *journey) login(i int, conn net.Conn) (*Upstream, error) {
 		}
 		return nil, j.refused(i, err, check, login)
 	}
+	login.forget()
 	u := &Upstream{Conn: client, closed: make(chan struct{})}
 	go j.d.channels(u, h.target, chans)
 	go answerRequests(reqs)

@@ -62,6 +62,12 @@ func (l *login) get(ctx context.Context, who Who) (err error) {
 	return err
 }
 
+// forget lets go of secrets once they have done their work: the connection may live for days.
+func (l *login) forget() {
+	clear(l.password)
+	l.signers, l.password, l.ask = nil, nil, nil
+}
+
 // unproved tells whether the first host key that comes would be taken.
 func unproved(t store.Target) bool {
 	return t.HostKeyMode == store.TOFU && len(t.HostKeys) == 0

@@ -119,7 +119,11 @@ func targetListCommand(g *globals) *cobra.Command {
 		return printList(g, targets, "No targets. Add one: sallyport target add NAME --address HOST:PORT --account root --tofu",
 			[]string{"NAME", "ADDRESS", "ACCOUNTS", "LABELS", "HOST KEY", "NOTE"},
 			func(t admin.Target) []string {
-				return []string{t.Name, t.Address, joined(t.Accounts), labelList(t.Labels), hostKeyState(t), t.Note}
+				address := t.Address
+				if t.Via != "" {
+					address += " through " + t.Via
+				}
+				return []string{t.Name, address, joined(t.Accounts), labelList(t.Labels), hostKeyState(t), t.Note}
 			})
 	})
 }
