@@ -55,9 +55,9 @@ func checkRoute(known map[string]jump, name, changed string) error {
 		case !ok:
 			why = "there is no target " + at.via
 		case slices.Contains(way, next.name):
-			why = strings.Join(append(way, next.name), " through ") + " goes round in a circle"
+			why = "the way " + strings.Join(append(way, next.name), " through ") + " goes round in a circle"
 		case len(way) > MaxJumps:
-			why = fmt.Sprintf("%s through %s leads through more than %d jump hosts", strings.Join(way, " through "), next.name, MaxJumps)
+			why = fmt.Sprintf("the way %s through %s leads through more than %d jump hosts", strings.Join(way, " through "), next.name, MaxJumps)
 		default:
 			why = checkJump(next, at.viaAccount)
 		}
@@ -77,11 +77,11 @@ func checkRoute(known map[string]jump, name, changed string) error {
 func checkJump(j jump, account string) string {
 	switch {
 	case j.credential == CredentialRelayed:
-		return j.name + " asks each person itself and cannot be a jump host"
+		return "target " + j.name + " asks each person itself and cannot be a jump host"
 	case account == "" && len(j.accounts) == 0:
-		return j.name + " has no accounts of its own: name the one to log in to there, as in account@" + j.name
+		return "target " + j.name + " has no accounts of its own: name the one to log in to there, as in account@" + j.name
 	case account != "" && len(j.accounts) > 0 && !slices.Contains(j.accounts, account):
-		return j.name + " has no account " + account
+		return "target " + j.name + " has no account " + account
 	}
 	return ""
 }
@@ -97,10 +97,7 @@ func (s Targets) through(ctx context.Context, q querier, name string) ([]string,
 func (s Targets) keepRoutes(ctx context.Context, q querier, name string) error {
 	names, err := s.through(ctx, q, name)
 	if err == nil && len(names) > 0 {
-		err = &RouteError{strings.Join(names, ", ") + " go through " + name}
-		if len(names) == 1 {
-			err = &RouteError{names[0] + " goes through " + name}
-		}
+		err = &RouteError{"other targets go through " + name + ": " + strings.Join(names, ", ")}
 	}
 	return err
 }

@@ -48,10 +48,10 @@ func TestRoutes(t *testing.T) {
 		check(t, add("outer", "", ""))
 		refused("too deep from the front", set("jump1", func(x *store.Target) { x.Via = "outer" }), "more than 4 jump hosts")
 
-		refused("deleting", s.Targets.Delete(ctx, "jump1"), "jump2, web1 go through jump1")
-		refused("renaming", set("jump1", func(x *store.Target) { x.Name = "jump0" }), "jump2, web1 go through jump1")
+		refused("deleting", s.Targets.Delete(ctx, "jump1"), "other targets go through jump1: jump2, web1")
+		refused("renaming", set("jump1", func(x *store.Target) { x.Name = "jump0" }), "other targets go through jump1: jump2, web1")
 		check(t, set("web1", func(x *store.Target) { x.Via, x.ViaAccount = "", "" }))
-		refused("deleting", s.Targets.Delete(ctx, "jump1"), "jump2 goes through jump1")
+		refused("deleting", s.Targets.Delete(ctx, "jump1"), "other targets go through jump1: jump2")
 		check(t, s.Targets.Delete(ctx, "web1"))
 		if got := must[store.Target](t)(s.Targets.ByName(ctx, "jump2")); got.Via != "jump1" || got.ViaAccount != "" {
 			t.Errorf("jump2: %+v", got)

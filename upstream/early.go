@@ -10,6 +10,36 @@ import (
 	"sallyport/store"
 )
 
+// earlyPerTarget bounds the connections to one first hop that wait at once: sshd drops new ones from ten on that have
+// not authenticated (MaxStartups).
+const earlyPerTarget = 6
+
+// waiting counts the connections that wait for a verdict.
+type waiting struct {
+	mu  sync.Mutex // guards the fields below
+	all int
+	at  map[string]int // by id of the first hop's target
+}
+
+// enter takes a place of most, if there is one for a connection to the target of id; leave gives it back.
+func (w *waiting) enter(id string, most int) (leave func(), ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.all >= most || w.at[id] >= earlyPerTarget {
+		return nil, false
+	}
+	w.all++
+	w.at[id]++
+	return sync.OnceFunc(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.all--
+		if w.at[id]--; w.at[id] == 0 {
+			delete(w.at, id)
+		}
+	}), true
+}
+
 // earlyWait is how long a connection that was begun early waits for the verdict.
 const earlyWait = time.Minute
 
@@ -33,17 +63,15 @@ type Early struct {
 // Early begins a connection to account on t. It returns at once, with nil if too many wait already or the
 // way is not clear.
 func (d *Dialer) Early(ctx context.Context, t store.Target, account string) *Early {
-	select {
-	case d.early <- struct{}{}:
-	default:
+	hops, err := d.route(ctx, t, account)
+	if err != nil {
 		return nil
 	}
-	e := &Early{d: d, call: make(chan Who, 1), done: make(chan struct{}), leave: sync.OnceFunc(func() { <-d.early })}
-	var err error
-	if e.hops, err = d.route(ctx, t, account); err != nil {
-		e.leave()
+	leave, ok := d.early.enter(hops[0].target.ID, d.cfg.Early)
+	if !ok {
 		return nil
 	}
+	e := &Early{d: d, hops: hops, leave: leave, call: make(chan Who, 1), done: make(chan struct{})}
 	e.limit = newLimit(context.Background(), d.cfg.Timeout)
 	go e.run()
 	return e

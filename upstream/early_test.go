@@ -125,6 +125,31 @@ func TestEarlyDropped(t *testing.T) {
 	none.Drop() // as when there was no place
 }
 
+// No more wait at one target than its sshd bears from people who do not authenticate.
+func TestEarlyPerTarget(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	x, stages, open := stagedServer(t, w)
+	var all []*Early
+	for e := w.d.Early(t.Context(), x, "root"); e != nil; e = w.d.Early(t.Context(), x, "root") {
+		all = append(all, e)
+		stage(t, stages, "key exchange")
+	}
+	if len(all) != earlyPerTarget || open.Load() != earlyPerTarget {
+		t.Errorf("%d wait at one target", len(all))
+	}
+	for _, e := range all {
+		e.Drop()
+	}
+	testenv.WaitFor(t, "the ends of all", func() bool { return open.Load() == 0 })
+	for _, e := range all {
+		<-e.done
+	}
+	if w.d.early.all != 0 || len(w.d.early.at) != 0 {
+		t.Errorf("places are still taken: %d, %v", w.d.early.all, w.d.early.at)
+	}
+}
+
 // If the decision is another one, a new connection is made for it, and the early one never authenticates.
 func TestEarlyForAnother(t *testing.T) {
 	t.Parallel()

@@ -149,10 +149,11 @@ func (d *Dialer) judgeFar(host string, port uint16) error {
 type errFar struct{ err *ssh.OpenChannelError }
 
 func (e *errFar) Error() string {
-	text := audit.Escape(e.err.Message)
-	if len(text) > 200 {
-		text = text[:200] + "…"
+	text := e.err.Message
+	if len(text) > maxPromptText {
+		text = text[:maxPromptText] + "..."
 	}
+	text = audit.Escape(text)
 	if e.err.Reason == ssh.Prohibited {
 		return "it does not let the bastion connect from there (" + text + ")"
 	}

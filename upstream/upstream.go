@@ -42,7 +42,7 @@ type Config struct {
 // Dialer opens connections to targets. It is safe for concurrent use.
 type Dialer struct {
 	cfg   Config
-	early chan struct{} // a place for each connection that waits for a verdict
+	early waiting // connections that wait for a verdict
 }
 
 // New returns a Dialer.
@@ -62,7 +62,7 @@ func New(cfg Config) *Dialer {
 	if cfg.Early == 0 {
 		cfg.Early = 64
 	}
-	return &Dialer{cfg: cfg, early: make(chan struct{}, max(0, cfg.Early))}
+	return &Dialer{cfg: cfg, early: waiting{at: map[string]int{}}}
 }
 
 // PublicKey returns the public half of the bastion's own key.

@@ -305,7 +305,7 @@ func TestOperatorJumpHost(t *testing.T) {
 	if out, errs, status := c.Output(t, "true"); status != 255 || !strings.Contains(errs, "cannot reach web1 through jump1: jump1 (") {
 		t.Errorf("ssh: %q %q %d", out, errs, status)
 	}
-	if text := o.fails(1, "target", "delete", "jump1", "--yes"); !strings.Contains(text, "web1 goes through jump1") {
+	if text := o.fails(1, "target", "delete", "jump1", "--yes"); !strings.Contains(text, "other targets go through jump1: web1") {
 		t.Errorf("delete: %q", text)
 	}
 	if text := o.fails(1, "target", "update", "jump1", "--via", "web1"); !strings.Contains(text, "goes round in a circle") {
