@@ -63,7 +63,7 @@ func newFixture(t *testing.T) *fixture {
 	noError(t, err)
 	public, secret, err := upstream.NewCA()
 	noError(t, err)
-	noError(t, st.UserCAs.Begin(ctx, public, secret))
+	noError(t, st.CAKeys.Begin(ctx, public, secret))
 	s, err := New(Config{
 		Store: st, Engine: engine, Audit: log, Recorder: rec, Log: quiet, Version: "test", Node: "n1",
 		Sessions:  session.NewManager(session.Config{Store: st, Recorder: rec, Audit: log, Node: "n1", Log: quiet}),

@@ -13,7 +13,7 @@ const seeCA = "see: sallyport ca show"
 
 // userCA is what signs certificates for targets, and how a target trusts it.
 func (s *Server) userCA(ctx context.Context) (UserCA, error) {
-	list, err := s.cfg.Store.UserCAs.List(ctx)
+	list, err := s.cfg.Store.CAKeys.List(ctx)
 	if err != nil {
 		return UserCA{}, err
 	}
@@ -42,7 +42,7 @@ func (s *Server) rotateCA(ctx context.Context, by Caller) error {
 	if err != nil {
 		return err
 	}
-	k, err := s.cfg.Store.UserCAs.Rotate(ctx, public, secret)
+	k, err := s.cfg.Store.CAKeys.Rotate(ctx, public, secret)
 	if errors.Is(err, store.ErrExists) {
 		return conflict("have the targets trust it, then: sallyport ca activate", "a next key of the user CA waits already")
 	}
@@ -51,7 +51,7 @@ func (s *Server) rotateCA(ctx context.Context, by Caller) error {
 
 // activateCA has the next key sign.
 func (s *Server) activateCA(ctx context.Context, by Caller) error {
-	k, err := s.cfg.Store.UserCAs.Activate(ctx)
+	k, err := s.cfg.Store.CAKeys.Activate(ctx)
 	if errors.Is(err, store.ErrNotFound) {
 		return conflict("make one: sallyport ca rotate", "there is no next key of the user CA")
 	}
@@ -60,14 +60,14 @@ func (s *Server) activateCA(ctx context.Context, by Caller) error {
 
 // retireCA removes the old key.
 func (s *Server) retireCA(ctx context.Context, by Caller) error {
-	k, err := s.cfg.Store.UserCAs.Retire(ctx)
+	k, err := s.cfg.Store.CAKeys.Retire(ctx)
 	if errors.Is(err, store.ErrNotFound) {
 		return conflict(seeCA, "there is no old key of the user CA")
 	}
 	return s.changedCA(ctx, by, "ca.retire", k, err)
 }
 
-func (s *Server) changedCA(ctx context.Context, by Caller, action string, k store.UserCA, err error) error {
+func (s *Server) changedCA(ctx context.Context, by Caller, action string, k store.CAKey, err error) error {
 	if errors.Is(err, store.ErrConflict) {
 		return conflict("when no target needs it any more: sallyport ca retire", "an old key of the user CA was not retired yet")
 	}

@@ -83,7 +83,7 @@ func newPageWorld(t *testing.T, changes ...func(*Config)) *pageWorld {
 	t.Cleanup(func() { w.Rec.Close() })
 	public, secret, err := upstream.NewCA()
 	must(t, err)
-	must(t, w.Store.UserCAs.Begin(ctx, public, secret))
+	must(t, w.Store.CAKeys.Begin(ctx, public, secret))
 	cfg := Config{
 		Store: w.Store, Engine: engine, Recorder: w.Rec, Audit: log,
 		Sessions:  session.NewManager(session.Config{Store: w.Store, Recorder: w.Rec, Audit: log, Node: "bastion-1", Log: quiet}),

@@ -151,7 +151,7 @@ const (
 	lockRules
 	lockSessions // with the hash of what is counted
 	lockRoutes
-	lockUserCAs
+	lockCAKeys
 )
 
 // exec runs a statement and returns the number of rows it changed.

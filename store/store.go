@@ -66,7 +66,7 @@ type Store struct {
 	Tickets     Tickets
 	WebSessions WebSessions
 	Secrets     Secrets
-	UserCAs     UserCAs
+	CAKeys      CAKeys
 	Settings    Settings
 	Bus         *Bus
 
@@ -96,7 +96,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	return &Store{
 		Users: Users{d}, UserKeys: UserKeys{d}, Tokens: Tokens{d}, Targets: Targets{d}, HostKeys: HostKeys{d}, Rules: Rules{d},
 		Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Audit: Audit{d}, Admins: Admins{d},
-		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, UserCAs: UserCAs{d},
+		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
 		Settings: Settings{d}, Bus: bus, db: d,
 	}, nil
 }

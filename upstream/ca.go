@@ -31,7 +31,7 @@ func PublicKeyOf(secret store.CredentialSecret) (string, error) {
 // signingCA returns the key that signs certificates now. It is read for each, so that a change holds on all
 // nodes from the next connection on.
 func (d *Dialer) signingCA(ctx context.Context) (ssh.Signer, error) {
-	secret, err := d.cfg.Store.UserCAs.Active(ctx)
+	secret, err := d.cfg.Store.CAKeys.Active(ctx)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, errors.New("this installation has no user CA")
 	}

@@ -45,19 +45,19 @@ func TestRotateCA(t *testing.T) {
 
 	public, secret, err := NewCA()
 	noError(t, err)
-	_, err = w.st.UserCAs.Rotate(t.Context(), public, secret)
+	_, err = w.st.CAKeys.Rotate(t.Context(), public, secret)
 	noError(t, err)
 	both("a next key is there", fresh, true)
 	both("a next key is there", stale, true)
 	update()
 	both("targets trust both", fresh, true)
 
-	_, err = w.st.UserCAs.Activate(t.Context())
+	_, err = w.st.CAKeys.Activate(t.Context())
 	noError(t, err)
 	both("the next key signs", fresh, true)
 	both("the next key signs", stale, false)
 
-	_, err = w.st.UserCAs.Retire(t.Context())
+	_, err = w.st.CAKeys.Retire(t.Context())
 	noError(t, err)
 	update()
 	both("the old key is gone", fresh, true)

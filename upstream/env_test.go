@@ -41,7 +41,7 @@ func newWorld(t *testing.T, changes ...func(*Config)) *world {
 	}
 	public, secret, err := NewCA()
 	noError(t, err)
-	noError(t, st.UserCAs.Begin(t.Context(), public, secret))
+	noError(t, st.CAKeys.Begin(t.Context(), public, secret))
 	return &world{t: t, st: st, d: New(cfg)}
 }
 
@@ -86,7 +86,7 @@ func (w *world) accepted(t store.Target, account string) {
 // caLines are the keys that targets should trust now.
 func (w *world) caLines() string {
 	w.t.Helper()
-	list, err := w.st.UserCAs.List(w.t.Context())
+	list, err := w.st.CAKeys.List(w.t.Context())
 	noError(w.t, err)
 	lines := ""
 	for _, k := range list {

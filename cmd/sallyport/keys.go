@@ -71,11 +71,11 @@ func sharedSigner(ctx context.Context, st *store.Store, name string) (ssh.Signer
 // beginUserCA sees to it that there is a key that signs certificates for targets: the one of before there was
 // more than one, or a new one.
 func beginUserCA(ctx context.Context, st *store.Store) error {
-	list, err := st.UserCAs.List(ctx)
+	list, err := st.CAKeys.List(ctx)
 	if err != nil || len(list) > 0 {
 		return err
 	}
-	secret, err := st.Secrets.Get(ctx, store.FirstUserCA)
+	secret, err := st.Secrets.Get(ctx, store.FirstCAKey)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		if secret, err = upstream.NewKey(); err != nil {
@@ -88,7 +88,7 @@ func beginUserCA(ctx context.Context, st *store.Store) error {
 	if err != nil {
 		return err
 	}
-	return st.UserCAs.Begin(ctx, public, secret)
+	return st.CAKeys.Begin(ctx, public, secret)
 }
 
 // loadSigningKey reads the key with which this node signs recordings; if there is none, it makes one.

@@ -7,7 +7,7 @@ ALTER TABLE targets DROP CONSTRAINT targets_credential_check;
 ALTER TABLE targets ADD CONSTRAINT targets_credential_check
 	CHECK (credential IN ('key', 'own-key', 'certificate', 'password', 'relayed'));
 
-CREATE TABLE user_cas (
+CREATE TABLE ca_keys (
 	id         TEXT   NOT NULL PRIMARY KEY,
 	state      TEXT   NOT NULL UNIQUE CHECK (state IN ('next', 'active', 'old')), -- one of each at most
 	public_key TEXT   NOT NULL,

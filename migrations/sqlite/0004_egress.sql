@@ -11,7 +11,7 @@ UPDATE targets SET login = credential;
 ALTER TABLE targets DROP COLUMN credential;
 ALTER TABLE targets RENAME COLUMN login TO credential;
 
-CREATE TABLE user_cas (
+CREATE TABLE ca_keys (
 	id         TEXT   NOT NULL PRIMARY KEY,
 	state      TEXT   NOT NULL UNIQUE CHECK (state IN ('next', 'active', 'old')), -- one of each at most
 	public_key TEXT   NOT NULL,
