@@ -133,6 +133,7 @@ func (d *db) lock(ctx context.Context, tx querier, subject int64) error {
 const (
 	lockAdmins = 0x5A11_0001 + iota
 	lockRules
+	lockLogins
 )
 
 // exec runs a statement and returns the number of rows it changed.
