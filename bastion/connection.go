@@ -38,6 +38,8 @@ type connection struct {
 	pre     ssh.ServerPreAuthConn // sends banners until authentication is over
 	tries   int                   // conversations begun; callbacks of one connection never run in parallel
 
+	keyrings map[string]*auth.Keyring // by login, as asked about by keys
+
 	// Set when authentication is over:
 	conn  *ssh.ServerConn
 	id    auth.Identity
@@ -73,7 +75,7 @@ func (c *connection) serve(sc *ssh.ServerConn, v verdict, chans <-chan ssh.NewCh
 	defer alive.Stop()
 	var open sync.WaitGroup
 	for nc := range chans {
-		if nc.ChannelType() != "session" && !isForward(nc.ChannelType()) {
+		if nc.ChannelType() != "session" && (!isForward(nc.ChannelType()) || c.robot()) {
 			c.refuseChannel(nc)
 			continue
 		}
@@ -114,6 +116,11 @@ func (c *connection) take() int64 {
 func (c *connection) channel(nc ssh.NewChannel, alone bool) {
 	if isForward(nc.ChannelType()) {
 		c.forward(nc, alone)
+		return
+	}
+	if refusal := c.needsTarget(); refusal != "" {
+		c.reportRefused("no target was named", "channel-type", nc.ChannelType())
+		session.Tell(nc, refusal)
 		return
 	}
 	if c.to.Target == "" {
@@ -205,9 +212,10 @@ func (c *connection) params(d auth.Decision, up *upstream.Upstream, client ssh.C
 		},
 		Client: client, Upstream: up,
 		Limits:   session.Limits{Idle: d.Limits.Idle, Max: d.Limits.Max},
+		Only:     c.only(),
 		Greeting: trustLine(c.id, time.Now()),
-		Authorize: func(ctx context.Context, kind, to string) (session.Grant, error) {
-			g, err := c.authorize(ctx, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Source: c.source})
+		Authorize: func(ctx context.Context, kind, to, command string) (session.Grant, error) {
+			g, err := c.authorize(ctx, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Command: command, Source: c.source})
 			if err != nil {
 				return g, err
 			}

@@ -76,7 +76,7 @@ func (s *Session) Forward(nc ssh.NewChannel, a Asked) {
 // allow asks the rules for the kinds in turn. A rule that denies one is final.
 func (s *Session) allow(a Asked) (kind string, g Grant) {
 	for _, k := range a.Kinds {
-		got, err := s.p.Authorize(context.Background(), k, a.To)
+		got, err := s.p.Authorize(context.Background(), k, a.To, "")
 		if err != nil {
 			return k, Grant{Refusal: "the rules could not be read; try again in a minute"}
 		}

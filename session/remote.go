@@ -117,7 +117,7 @@ func (s *Session) mayListen(kind string, l listener) bool {
 	refusal := ""
 	if s.listens.Load() >= maxListening {
 		refusal = "no more than 64 remote forwards at once in one connection"
-	} else if g, err := s.p.Authorize(context.Background(), kind, l.String()); err != nil {
+	} else if g, err := s.p.Authorize(context.Background(), kind, l.String(), ""); err != nil {
 		refusal = "the rules could not be read; try again in a minute"
 	} else if !g.Allowed {
 		refusal = g.Refusal
@@ -214,7 +214,7 @@ func (c *channel) carryRequest(r *ssh.Request, kind string, granted *atomic.Bool
 	if c.running || len(r.Payload) > 4<<10 {
 		return false
 	}
-	g, err := c.s.p.Authorize(context.Background(), kind, "")
+	g, err := c.s.p.Authorize(context.Background(), kind, "", "")
 	if err != nil {
 		g.Refusal = "the rules could not be read"
 	}
