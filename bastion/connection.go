@@ -287,8 +287,8 @@ const maxRefusedEvents = 100
 // refuseChannel turns away a channel of a kind that does not pass.
 func (c *connection) refuseChannel(nc ssh.NewChannel) {
 	kind := audit.Escape(nc.ChannelType())
-	_ = nc.Reject(ssh.Prohibited, kind+" is not allowed through this bastion")
 	c.reportRefused("channels of this kind do not pass", "channel-type", kind)
+	_ = nc.Reject(ssh.Prohibited, kind+" is not allowed through this bastion")
 }
 
 func (c *connection) reportRefused(reason, what, value string) {
