@@ -192,9 +192,13 @@ func TestCertificatesRefused(t *testing.T) {
 		"malformed source list": ca.issue("-n", "alice", "-O", "critical:source-address=127.0.0.0/8,x"),
 		"empty command":         ca.issue("-n", "alice", "-O", "critical:force-command="),
 	} {
-		if c, err := s.dial("alice@web1", ssh.PublicKeys(signer(t, file)), answers("", s.code("alice"), nil)); err == nil {
+		var asked []string
+		if c, err := s.dial("alice@web1", ssh.PublicKeys(signer(t, file)), answers("", s.code("alice"), &asked)); err == nil {
 			c.Close()
 			t.Errorf("%s: got in", name)
+		}
+		if len(asked) == 0 || asked[0] != "Password: " {
+			t.Errorf("%s: after the offer it was asked %q", name, asked)
 		}
 	}
 

@@ -1,11 +1,15 @@
 package bastion_test
 
 import (
+	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -206,6 +210,33 @@ rules:
 		t.Errorf("the command gave %q %v", out, err)
 	}
 
+	// Not to a command that runs, either.
+	s.changeRobot(func(r *store.Robot) { r.Commands = append(r.Commands, "echo up; cat") })
+	session, err = c.NewSession()
+	check(t, err)
+	output, err := session.StdoutPipe()
+	check(t, err)
+	input, err := session.StdinPipe()
+	check(t, err)
+	check(t, session.Start("echo up; cat"))
+	if line, err := bufio.NewReader(output).ReadString('\n'); line != "up\n" {
+		t.Fatalf("the command shows %q, %v", line, err)
+	}
+	for request, payload := range map[string][]byte{"signal": ssh.Marshal(struct{ Name string }{"TERM"}), "break": ssh.Marshal(struct{ Length uint32 }{500})} {
+		if ok, err := session.SendRequest(request, true, payload); err != nil || ok {
+			t.Errorf("%s to a command: %v %v", request, ok, err)
+		}
+	}
+	input.Close()
+	check(t, session.Wait())
+	list, err := s.Store.Audit.List(t.Context(), store.AuditFilter{Type: audit.ChannelRefused, Limit: 1000})
+	check(t, err)
+	for _, request := range []string{"pty-req", "auth-agent-req@openssh.com", "x11-req", "window-change", "xyz", "signal", "break", "tcpip-forward"} {
+		if !slices.ContainsFunc(list, func(e audit.Event) bool { return e.Detail["request"] == request && e.User == "deploy-bot" }) {
+			t.Errorf("the audit log does not know that %s was refused", request)
+		}
+	}
+
 	for what, cmd := range map[string][]string{"shell": nil, "subsystem": {"-s", "sftp"}} {
 		if out, errs, status := testenv.Finish(t, s.robotClient("deploy-bot@web1", file).SSH(t, cmd...)); status == 0 || out != "" || !strings.Contains(errs, "may not") {
 			t.Errorf("%s: %q %q %d", what, out, errs, status)
@@ -365,13 +396,14 @@ rules:
 func TestRobotLockout(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, options{noSSHD: true, rules: noRules, guard: bastion.Guard{Exempt: loopback()}})
-	s.robot("true")
-	from := func(source string) error {
-		_, err := s.Engine.Begin(auth.Attempt{Door: audit.DoorSSH, Login: "deploy-bot", Source: addr(source), Target: "web1"}).Run(t.Context(), answering{"000000"})
+	key := rawSigner(t, s.robot("true"))
+	from := func(source string, n int) error {
+		_, err := s.Engine.Begin(auth.Attempt{Door: audit.DoorSSH, Login: "deploy-bot", Source: addr(source), Target: "web1"}).
+			Run(t.Context(), answering{fmt.Sprintf("%06d", n)})
 		return err
 	}
-	for range 5 {
-		if from("192.0.2.7") == nil {
+	for n := range 5 {
+		if from("192.0.2.7", n) == nil {
 			t.Fatal("got in")
 		}
 	}
@@ -380,4 +412,20 @@ func TestRobotLockout(t *testing.T) {
 	if len(locks) != 1 || !strings.Contains(locks[0].ID, "robot:") {
 		t.Errorf("locks %+v", locks)
 	}
+	// The lock after a hundred failures in a row, from all over the world.
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() { _ = from(fmt.Sprintf("198.51.100.%d", i), i) })
+	}
+	all.Wait()
+	locks, err = s.Store.Attempts.Locks(t.Context())
+	check(t, err)
+	if !slices.ContainsFunc(locks, func(l store.Lock) bool { return strings.HasPrefix(l.ID, "user:robot:") }) {
+		t.Fatalf("a hundred failures set no lock: %+v", locks)
+	}
+	c, err := s.dial("deploy-bot@web1", ssh.PublicKeys(key))
+	if err != nil {
+		t.Fatalf("strangers locked the robot out: %v", err)
+	}
+	c.Close()
 }
