@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sallyport/audit"
+	"sallyport/identity"
 	"sallyport/policy"
 	"sallyport/store"
 )
@@ -36,14 +37,15 @@ func CheckRobot(r store.Robot) error {
 	return err
 }
 
-// Vacant tells whether a name could be a robot's: no user, no robot and nobody in the directory has it. The
-// error is ErrUnavailable if that cannot be told.
+// Vacant tells whether a name could be a robot's: no user, no robot and nobody in the directory has it, not
+// even somebody outside the login group. The error is ErrUnavailable if that cannot be told.
 func (e *Engine) Vacant(ctx context.Context, name string) (bool, error) {
 	s := e.lookup(ctx, name)
 	if errors.Is(s.err, ErrUnavailable) {
 		return false, s.err
 	}
-	return s.user == nil && s.person == nil && s.robot == nil && errors.Is(s.err, ErrUnknownUser), nil
+	inDirectory := s.person != nil || errors.Is(s.err, identity.ErrNotMember) || errors.Is(s.err, identity.ErrAmbiguous)
+	return s.user == nil && s.robot == nil && !inDirectory && errors.Is(s.err, ErrUnknownUser), nil
 }
 
 // judgeRobot judges a robot that has proved a key: its row is all that counts.
