@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"golang.org/x/crypto/ssh"
 
@@ -142,7 +143,11 @@ func (c *connection) keyOffered(m ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Per
 		return nil, errRefused
 	}
 	if err := ring.Takes(context.Background(), key, c.source); err != nil {
-		c.s.cfg.Log.Info("key not taken", "user", audit.Escape(login.User), "source", c.source, "key", ssh.FingerprintSHA256(key), "reason", audit.Escape(err.Error()))
+		level := slog.LevelDebug // an agent offers all it has
+		if _, ok := key.(*ssh.Certificate); ok {
+			level = slog.LevelInfo
+		}
+		c.s.cfg.Log.Log(context.Background(), level, "key not taken", "user", audit.Escape(login.User), "source", c.source, "key", ssh.FingerprintSHA256(key), "reason", audit.Escape(err.Error()))
 		return nil, errRefused
 	}
 	return &ssh.Permissions{}, nil // empty: what a certificate says is imposed by auth, at the end of all steps
