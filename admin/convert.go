@@ -141,7 +141,9 @@ func wireDecision(user string, d auth.Decision) Explanation {
 		Channels: append([]string{}, d.Channels...), Code: codeWord(d.Code), Recording: d.Recording.String(), RulesVersion: d.RulesVersion,
 		Verdicts: list(d.Trace, func(v policy.Verdict) Verdict { return Verdict{Rule: v.Rule, Matched: v.Matched, Why: v.Why} }),
 	}
-	if !d.Allow {
+	if d.Allow {
+		e.Limits, e.Env = d.Limits.String(), d.Env.String()
+	} else {
 		e.Message = d.Refusal
 	}
 	if d.Code.Kind == policy.CodeYoungerThan {

@@ -379,7 +379,7 @@ func TestExplainPage(t *testing.T) {
 	w := newPageWorld(t)
 	w.furnish()
 	b := w.signedIn("ines") // an auditor may ask
-	b.shows("/explain?user=alice&target=web1&from=203.0.113.7", "Allowed by the rule “ops”", "target web1 is not in", "sftp")
+	b.shows("/explain?user=alice&target=web1&from=203.0.113.7", "Allowed by the rule “ops”", "target web1 is not in", "sftp", "LANG LC_* TERM")
 	b.shows("/explain?user=alice&target=vault&from=203.0.113.7", "Refused by the rule “no-vault-from-outside”", "from the office only")
 	b.shows("/explain?user=ines&target=web1", "no rule matches")
 	for query, want := range map[string]int{

@@ -340,6 +340,8 @@ type Explanation struct {
 	Code         string    `json:"code" doc:"always, fresh, younger-than or none"`
 	CodeMaxAge   int64     `json:"code_max_age" doc:"seconds; 0 unless code is younger-than"`
 	Recording    string    `json:"recording" doc:"required, best-effort or off"`
+	Limits       string    `json:"limits" doc:"as in a rule, the strictest of each; empty: none" example:"idle: 15m, sessions: 3"`
+	Env          string    `json:"env" doc:"environment variables that pass, names and globs" example:"LANG LC_* TERM"`
 	RulesVersion int64     `json:"rules_version"`
 	Verdicts     []Verdict `json:"verdicts" nullable:"false" doc:"one for each rule looked at, in order"`
 }

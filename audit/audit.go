@@ -31,14 +31,15 @@ const (
 
 // Types of events. The list is part of what outside scripts rely on: names are added, never changed.
 const (
-	LoginAccepted  = "login.accepted"  // a conversation ended with a verdict for the person
-	LoginRefused   = "login.refused"   // … or against
-	CodeReplayed   = "code.replayed"   // a right code that was already used: somebody may have stolen it
-	TokenEnrolled  = "token.enrolled"  // a person proved a new token by a code
-	GrantsRevoked  = "grants.revoked"  // a person trusts no place any more: codes are asked for again
-	LockoutSet     = "lockout.set"     // failures reached a limit
-	AccessDecided  = "access.decided"  // a rule allowed or refused a target or a channel
-	SessionStarted = "session.started" // the upstream connection of a session is open
+	LoginAccepted  = "login.accepted"   // a conversation ended with a verdict for the person
+	LoginRefused   = "login.refused"    // … or against
+	CodeReplayed   = "code.replayed"    // a right code that was already used: somebody may have stolen it
+	TokenEnrolled  = "token.enrolled"   // a person proved a new token by a code
+	GrantsRevoked  = "grants.revoked"   // a person trusts no place any more: codes are asked for again
+	ConnEnded      = "connection.ended" // a person who was let in may do nothing any more, and had no session open
+	LockoutSet     = "lockout.set"      // failures reached a limit
+	AccessDecided  = "access.decided"   // a rule allowed or refused a target or a channel
+	SessionStarted = "session.started"  // the upstream connection of a session is open
 	SessionEnded   = "session.ended"
 	ChannelStarted = "channel.started"
 	ChannelEnded   = "channel.ended"

@@ -139,6 +139,7 @@ type Identity struct {
 	CodeAt         time.Time    // when a one-time code was proved; zero: none was
 	Trusted        *Trusted     // a remembered code that stood in for one, or the one just remembered; nil: neither
 	KeyFingerprint string       // SHA256:… of the proved public key; "": none
+	KeyInDirectory bool         // … which stands in the directory, not here
 	Certificate    *Certificate // that came with the key; nil: none
 }
 

@@ -139,11 +139,8 @@ func (e *Engine) standing(ctx context.Context, id Identity, now time.Time) (who 
 	if err != nil && !gone {
 		return person{}, false, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	groups := id.Groups
-	if u.Source == store.Local {
-		groups = u.Groups
-	}
-	return person{login: id.Login, groups: groups}, gone || u.LockedNow(now), nil
+	// The row is written at every login and at every look into the directory, so its groups are the newest.
+	return person{login: id.Login, groups: u.Groups}, gone || u.LockedNow(now), nil
 }
 
 // demandCode turns an allowing decision round when this connection has not proved what the rule asks.

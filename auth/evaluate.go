@@ -360,7 +360,7 @@ func (c *Conversation) useKey(ctx context.Context, s subject, fingerprint string
 	if err != nil {
 		return err
 	}
-	v.KeyID, v.id.KeyFingerprint = k.ID, fingerprint
+	v.KeyID, v.id.KeyFingerprint, v.id.KeyInDirectory = k.ID, fingerprint, k.ID == ""
 	return nil
 }
 

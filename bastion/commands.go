@@ -12,7 +12,6 @@ import (
 
 	"sallyport/audit"
 	"sallyport/auth"
-	"sallyport/policy"
 )
 
 // commandHelp is what help prints.
@@ -199,6 +198,7 @@ type explanation struct {
 	Code      string   `json:"code,omitempty"`
 	Recording string   `json:"recording,omitempty"`
 	Limits    string   `json:"limits,omitempty"`
+	Env       string   `json:"env,omitempty"` // environment variables that pass
 }
 
 func (r *reception) explainCommand(ctx context.Context, args []string, asJSON bool) uint32 {
@@ -214,7 +214,7 @@ func (r *reception) explainCommand(ctx context.Context, args []string, asJSON bo
 	x, status := explanation{Target: q.Target, Account: q.Account, Reason: d.Refusal}, uint32(statusNo)
 	if d.Allow {
 		x = explanation{Allow: true, Target: d.Target.Name, Account: d.Account, Rule: d.Rule, Channels: d.Channels,
-			Code: d.Code.String(), Recording: d.Recording.String(), Limits: limits(d.Limits)}
+			Code: d.Code.String(), Recording: d.Recording.String(), Limits: d.Limits.String(), Env: d.Env.String()}
 		status = statusOK
 	}
 	switch {
@@ -227,22 +227,7 @@ func (r *reception) explainCommand(ctx context.Context, args []string, asJSON bo
 	default:
 		r.table([]string{"allowed", "yes"}, []string{"target", x.Target}, []string{"account", x.Account}, []string{"rule", x.Rule},
 			[]string{"channels", strings.Join(x.Channels, " ")}, []string{"code", x.Code}, []string{"recording", x.Recording},
-			[]string{"limits", x.Limits})
+			[]string{"env", x.Env}, []string{"limits", x.Limits})
 	}
 	return status
-}
-
-// limits gives those that are set in words.
-func limits(l policy.Limits) string {
-	var list []string
-	if l.Idle > 0 {
-		list = append(list, "idle "+l.Idle.String())
-	}
-	if l.Max > 0 {
-		list = append(list, "max "+l.Max.String())
-	}
-	if l.Sessions > 0 {
-		list = append(list, fmt.Sprintf("sessions %d", l.Sessions))
-	}
-	return strings.Join(list, ", ")
 }

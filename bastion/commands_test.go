@@ -86,10 +86,10 @@ func TestCommandsJSON(t *testing.T) {
 		t.Errorf("status %d, %+v", status, me)
 	}
 	var answer struct {
-		Allow                                 bool
-		Reason, Target, Rule, Code, Recording string
+		Allow                                      bool
+		Reason, Target, Rule, Code, Recording, Env string
 	}
-	if status := ask("explain --json web2", &answer); status != 0 || !answer.Allow || answer.Rule != "everybody" || answer.Code != "always" || answer.Recording != "required" {
+	if status := ask("explain --json web2", &answer); status != 0 || !answer.Allow || answer.Rule != "everybody" || answer.Code != "always" || answer.Recording != "required" || answer.Env != "LANG LC_* TERM" {
 		t.Errorf("status %d, %+v", status, answer)
 	}
 	if status := ask("explain vault --json", &answer); status != 1 || answer.Allow || answer.Reason == "" {

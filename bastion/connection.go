@@ -21,7 +21,7 @@ import (
 )
 
 // maxChannels bounds the channels of all kinds that are open at once in one connection.
-const maxChannels = 64
+const maxChannels = policy.MaxChannels
 
 // Keepalive: a client that answers nothing for this long is gone.
 const (
@@ -37,6 +37,7 @@ type connection struct {
 	held    *place                // among the unauthenticated
 	pre     ssh.ServerPreAuthConn // sends banners until authentication is over
 	tries   int                   // conversations begun; callbacks of one connection never run in parallel
+	changes int64                 // of rights that there were when it came
 
 	keyrings map[string]*auth.Keyring // by login, as asked about by keys
 
@@ -55,6 +56,9 @@ type connection struct {
 	refused    atomic.Int64 // turned away so far
 	denied     atomic.Int64 // refused by the rules so far, or not reachable
 
+	rights       rights
+	sessionsOpen atomic.Int64 // by this connection and those inside of it; of the outermost only
+
 	barrier      chan chan struct{} // see inOrder
 	requestsOver chan struct{}      // closed when the client can ask for nothing more
 
@@ -70,6 +74,7 @@ func (c *connection) serve(sc *ssh.ServerConn, v verdict, chans <-chan ssh.NewCh
 		c.inners = new(atomic.Int64)
 	}
 	c.barrier, c.requestsOver = make(chan chan struct{}), make(chan struct{})
+	c.enter(c.changes)
 	go c.globalRequests(reqs)
 	alive := c.keepAlive()
 	defer alive.Stop()
@@ -165,6 +170,7 @@ func (c *connection) openAt(ctx context.Context, to Login, client ssh.Conn) (s *
 	}
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
+	changes := c.s.changes.Load()
 	d, err := c.decide(ctx, auth.Request{Target: to.Target, Account: to.Account, Source: c.source})
 	switch {
 	case err != nil:
@@ -173,10 +179,22 @@ func (c *connection) openAt(ctx context.Context, to Login, client ssh.Conn) (s *
 	case !d.Allow:
 		return nil, d.Refusal
 	}
-	if d.Limits.Sessions > 0 {
-		if refusal := c.overLimit(ctx, d); refusal != "" {
-			return nil, refusal
+	held, refusal := c.hold(d)
+	if held == nil {
+		return nil, refusal
+	}
+	release := func() { c.drop(held) }
+	defer func() {
+		if s == nil {
+			release()
 		}
+	}()
+	// Whether there is a place is decided when the session is opened; without one now, the target is spared.
+	err = c.s.cfg.Store.Sessions.Room(ctx, store.Session{UserID: c.id.UserID, Rule: d.Rule, Target: d.Target.Name}, quota(d.Limits))
+	if text := c.overQuota(ctx, d, err); text != "" {
+		return nil, text
+	} else if err != nil {
+		return nil, "the sessions cannot be counted just now; try again in a minute."
 	}
 	id, err := uuid.NewV7() // of the session, which a certificate for the target names before it is open
 	if err != nil {
@@ -193,13 +211,17 @@ func (c *connection) openAt(ctx context.Context, to Login, client ssh.Conn) (s *
 		return nil, "cannot reach " + d.Target.Name
 	}
 	params := c.params(d, up, client)
-	params.Row.ID = id.String()
+	params.Row.ID, params.Closed = id.String(), release
 	opened, err := c.s.cfg.Sessions.Open(ctx, params)
 	if err != nil {
 		_ = up.Close()
+		if text := c.overQuota(ctx, d, err); text != "" {
+			return nil, text
+		}
 		c.s.cfg.Log.Error("opening a session", "user", c.id.Login, "target", d.Target.Name, "error", err)
 		return nil, "the session could not be opened; try again in a minute."
 	}
+	c.opened(held, opened, changes)
 	return opened, ""
 }
 
@@ -211,8 +233,10 @@ func (c *connection) params(d auth.Decision, up *upstream.Upstream, client ssh.C
 			Recording: d.Recording.String(), KeyFingerprint: c.id.KeyFingerprint,
 		},
 		Client: client, Upstream: up,
-		Limits:   session.Limits{Idle: d.Limits.Idle, Max: d.Limits.Max},
+		Limits:   session.Limits{Idle: d.Limits.Idle, KeyboardIdle: d.Limits.KeyboardIdle, Max: d.Limits.Max, Channels: d.Limits.Channels},
 		Only:     c.only(),
+		Quota:    quota(d.Limits),
+		Env:      d.Env.Allows,
 		Greeting: trustLine(c.id, time.Now()),
 		Authorize: func(ctx context.Context, kind, to, command string) (session.Grant, error) {
 			g, err := c.authorize(ctx, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Command: command, Source: c.source})
@@ -251,24 +275,6 @@ func (c *connection) authorize(ctx context.Context, r auth.Request) (session.Gra
 		Allowed: d.Allow, Refusal: d.Refusal, Denied: !d.Allow && d.Rule != "",
 		Record: d.Recording != policy.RecordOff, Required: d.Recording == policy.RecordRequired, RecordLimit: d.RecordLimit,
 	}, nil
-}
-
-// overLimit counts the person's open sessions under the rule, on all nodes.
-func (c *connection) overLimit(ctx context.Context, d auth.Decision) string {
-	open, err := c.s.cfg.Store.Sessions.List(ctx, store.SessionFilter{State: store.Live, User: c.id.Login, Limit: 1000})
-	if err != nil {
-		return "the sessions cannot be counted just now; try again in a minute."
-	}
-	n := 0
-	for _, s := range open {
-		if s.Rule == d.Rule {
-			n++
-		}
-	}
-	if n >= d.Limits.Sessions {
-		return fmt.Sprintf("you have %d sessions open under rule %s, which allows %d. End one first.", n, d.Rule, d.Limits.Sessions)
-	}
-	return ""
 }
 
 func (c *connection) reportUnreachable(ctx context.Context, d auth.Decision, err error) {

@@ -37,6 +37,7 @@ type menu struct {
 	*reception
 	typed *typed
 	list  picker
+	news  <-chan struct{} // closed when the list may have changed
 }
 
 // menu shows the list and opens what is chosen, again and again; it returns the exit status.
@@ -65,6 +66,10 @@ func (r *reception) menu() uint32 {
 
 // load reads what the person may open now; the text says why they may stay no longer.
 func (m *menu) load() string {
+	m.news = m.c.newsNow()
+	if over := m.c.ended(); over != "" {
+		return over + "."
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	reach, err := m.c.s.cfg.Engine.Reach(ctx, m.c.id, m.c.source)
@@ -130,6 +135,14 @@ func (m *menu) choose() (chosen *choice, why string) {
 			return nil, fmt.Sprintf("nothing was typed for %s.", menuIdle)
 		case <-m.c.s.stopping:
 			return nil, textStopping
+		case <-m.news:
+			before := m.list.names()
+			if text := m.load(); text != "" {
+				return nil, text
+			}
+			if !slices.Equal(before, m.list.names()) {
+				m.list.message = "What is open to you has changed."
+			}
 		}
 	}
 }

@@ -161,7 +161,7 @@ func TestMenuKeys(t *testing.T) {
 func TestMenuRightsWithdrawn(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	s := menuSystem(t, options{})
+	s := menuSystem(t, options{noWatch: true})
 	term := s.menu()
 	_, err := s.Store.Rules.Put(ctx, "version: 1\nrules:\n  - {name: no, deny: true, targets: [web2], message: web2 is closed}\n", "test", 1)
 	check(t, err)

@@ -83,6 +83,15 @@ func (p *picker) fill(list []choice) {
 	p.match()
 }
 
+// names are those of all lines, in their order.
+func (p *picker) names() []Login {
+	list := make([]Login, len(p.all))
+	for i, c := range p.all {
+		list[i] = c.login
+	}
+	return list
+}
+
 // match finds the lines that hold every word of the filter.
 func (p *picker) match() {
 	words := strings.Fields(strings.ToLower(string(p.filter)))

@@ -87,7 +87,7 @@ func (r *reception) prepare() *ssh.Request {
 	return nil
 }
 
-// env keeps what may go to a target; NO_COLOR is for the menu alone.
+// env keeps what may go to a target, whose rule decides then; NO_COLOR is for the menu alone.
 func (r *reception) env(q *ssh.Request) bool {
 	var p struct{ Name, Value string }
 	if ssh.Unmarshal(q.Payload, &p) != nil {
@@ -97,7 +97,7 @@ func (r *reception) env(q *ssh.Request) bool {
 		r.noColour = p.Value != ""
 		return true
 	}
-	return session.EnvAllowed(p.Name) && r.keep(q)
+	return r.keep(q)
 }
 
 // Bounds of what is kept for the target.

@@ -341,17 +341,21 @@ func TestRobotInTheDirectory(t *testing.T) {
 func TestRobotIsReadAfresh(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, options{rules: noRules})
-	c, err := s.dial("deploy-bot@web1", ssh.PublicKeys(rawSigner(t, s.robot("true"))))
-	check(t, err)
-	defer c.Close()
-	run := func() error {
+	key := rawSigner(t, s.robot("true"))
+	connect := func() *ssh.Client {
+		t.Helper()
+		c, err := s.dial("deploy-bot@web1", ssh.PublicKeys(key))
+		check(t, err)
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	run := func(c *ssh.Client) error {
 		session, err := c.NewSession()
 		if err != nil {
 			return err
 		}
 		return session.Run("true")
 	}
-	check(t, run())
 	before, err := s.Store.Robots.ByName(t.Context(), "deploy-bot")
 	check(t, err)
 	for what, change := range map[string]func(*store.Robot){
@@ -363,20 +367,26 @@ func TestRobotIsReadAfresh(t *testing.T) {
 		"account":  func(r *store.Robot) { r.Accounts = []string{"nobody"} },
 		"key":      func(r *store.Robot) { r.Fingerprint = "SHA256:new" },
 	} {
+		c := connect()
+		check(t, run(c))
 		s.changeRobot(change)
-		if run() == nil {
+		if run(c) == nil {
 			t.Errorf("%s changed, and it ran", what)
 		}
 		s.changeRobot(func(r *store.Robot) { *r = before })
-		check(t, run())
 	}
+	c := connect()
+	check(t, run(c))
 	_, err = s.Store.Rules.Put(t.Context(), `version: 1
 rules:
   - {name: all, users: ["*"], targets: ["*"]}
   - {name: freeze, deny: true, targets: [web1], message: nothing changes this week}
 `, "test", 1)
 	check(t, err)
-	session, err := c.NewSession()
+	if run(c) == nil {
+		t.Error("a rule that denies did not hold for an open connection")
+	}
+	session, err := connect().NewSession()
 	check(t, err)
 	errs, err := session.StderrPipe()
 	check(t, err)
@@ -386,8 +396,9 @@ rules:
 	if text, _ := io.ReadAll(errs); !strings.Contains(string(text), "nothing changes this week (rule freeze)") {
 		t.Errorf("it read %q", text)
 	}
+	c = connect()
 	check(t, s.Store.Robots.Delete(t.Context(), "deploy-bot"))
-	if run() == nil {
+	if run(c) == nil {
 		t.Error("removed, and it ran")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	gliderssh "github.com/gliderlabs/ssh"
@@ -52,6 +53,9 @@ type Server struct {
 	// goroutines and, without handlers of its own, would let clients in without credentials.
 	listener *gliderssh.Server
 
+	changes   atomic.Int64  // of rights that Watch has heard of
+	lookEvery time.Duration // how often Watch looks at the version of the rules, in case a message was lost
+
 	mu     sync.Mutex // guards the fields below
 	conns  map[*connection]struct{}
 	closed bool
@@ -69,7 +73,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Log = slog.Default()
 	}
 	cfg.Guard = cfg.Guard.withDefaults()
-	s := &Server{cfg: cfg, gate: newGate(cfg.Guard), conns: map[*connection]struct{}{}, stopping: make(chan struct{})}
+	s := &Server{cfg: cfg, gate: newGate(cfg.Guard), conns: map[*connection]struct{}{}, stopping: make(chan struct{}), lookEvery: time.Minute}
 	s.listener = &gliderssh.Server{
 		ConnCallback: func(_ gliderssh.Context, conn net.Conn) net.Conn {
 			s.serve(conn)
@@ -141,7 +145,7 @@ func (s *Server) serve(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 3})
 	}
-	c := &connection{s: s, source: source, guarded: newGuardedConn(conn, s.cfg.Guard), held: held}
+	c := &connection{s: s, source: source, guarded: newGuardedConn(conn, s.cfg.Guard), held: held, changes: s.changes.Load()}
 	if !s.track(c) {
 		return
 	}

@@ -43,6 +43,8 @@ type options struct {
 	sshdConfig []string
 	recordings string // folder; "": a new one
 	reserve    int64
+	join       *system // be a second node beside this one, on its database and with its target
+	noWatch    bool    // hear of no change of rights
 }
 
 // system is a whole bastion in this process, with a real sshd as target.
@@ -57,6 +59,9 @@ type system struct {
 	Addr     string
 	HostKey  ssh.PublicKey
 	HostCA   *bastion.HostCA
+	dsn      string
+	ring     *seal.Ring
+	key      ssh.Signer // that targets trust
 	counter  atomic.Int64
 }
 
@@ -82,11 +87,16 @@ func newSystem(t testing.TB, o options) *system {
 	}
 	ring, err := seal.NewRing()
 	check(t, err)
+	node, upstreamKey := "test", newSigner(t)
+	if o.join != nil {
+		node, dsn, ring, upstreamKey = "test-2", o.join.dsn, o.join.ring, o.join.key
+	}
+	s.dsn, s.ring, s.key = dsn, ring, upstreamKey
 	s.Store, err = store.Open(ctx, store.Config{DSN: dsn, Ring: ring})
 	check(t, err)
 	t.Cleanup(func() { s.Store.Close() })
 	quiet := slog.New(slog.NewJSONHandler(io.Discard, nil))
-	log := auditlog.New(auditlog.Config{Sink: s.Store.Audit, Logger: quiet, Node: "test"})
+	log := auditlog.New(auditlog.Config{Sink: s.Store.Audit, Logger: quiet, Node: node})
 	s.Engine, err = auth.New(auth.Config{Store: s.Store, Directory: o.directory, Audit: log, EnrolAtLogin: o.enrol})
 	check(t, err)
 	dir := o.recordings
@@ -95,15 +105,14 @@ func newSystem(t testing.TB, o options) *system {
 	}
 	_, signing, err := ed25519.GenerateKey(rand.Reader)
 	check(t, err)
-	s.Recorder, err = recorder.New(recorder.Config{Dir: dir, SigningKey: signing, Node: "test", Reserve: o.reserve})
+	s.Recorder, err = recorder.New(recorder.Config{Dir: dir, SigningKey: signing, Node: node, Reserve: o.reserve})
 	check(t, err)
 	t.Cleanup(func() { s.Recorder.Close() })
-	s.Sessions = session.NewManager(session.Config{Store: s.Store, Recorder: s.Recorder, Audit: log, Node: "test", Log: quiet})
+	s.Sessions = session.NewManager(session.Config{Store: s.Store, Recorder: s.Recorder, Audit: log, Node: node, Log: quiet})
 	check(t, s.Sessions.Begin(ctx))
 	running, stop := context.WithCancel(ctx)
 	t.Cleanup(stop)
 	go s.Sessions.Run(running)
-	upstreamKey := newSigner(t)
 	dialer := upstream.New(upstream.Config{Store: s.Store, Audit: log, Signer: upstreamKey, Log: quiet})
 	hostKey := newSigner(t)
 	s.HostKey = hostKey.PublicKey()
@@ -115,6 +124,9 @@ func newSystem(t testing.TB, o options) *system {
 	s.Server, err = bastion.New(bastion.Config{Engine: s.Engine, Store: s.Store, Sessions: s.Sessions, Dialer: dialer, Audit: log,
 		HostKeys: []ssh.Signer{hostKey}, HostCA: s.HostCA, Guard: o.guard, Suffixes: o.suffixes, Log: quiet})
 	check(t, err)
+	if !o.noWatch {
+		go s.Server.Watch(running)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
 	s.Addr = l.Addr().String()
@@ -129,6 +141,10 @@ func newSystem(t testing.TB, o options) *system {
 		s.Server.Shutdown(ended)
 		check(t, <-served)
 	})
+	if o.join != nil {
+		s.SSHD = o.join.SSHD
+		return s
+	}
 	if !o.noSSHD {
 		s.SSHD = testenv.StartSSHD(t, o.sshdConfig...)
 		s.SSHD.Authorize(dialer.AuthorizedKey())

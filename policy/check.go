@@ -36,6 +36,7 @@ func checkRule(r *Rule) *ruleError {
 		{"record-limit", r.RecordLimit != 0},
 		{"limits", r.Limits != Limits{}},
 		{"lockout", r.Lockout != Limit{}},
+		{"env", r.Env != nil},
 	} {
 		if f.set {
 			return wrong(f.field, errors.New("has no meaning in a rule that denies"))
@@ -133,19 +134,18 @@ func checkTrust(t *Trust) error {
 }
 
 func checkLimits(l Limits) *ruleError {
-	for _, d := range []struct {
-		field string
-		value time.Duration
-	}{{"limits.idle", l.Idle}, {"limits.max", l.Max}} {
+	for _, d := range l.durations() {
 		if d.value == 0 {
 			continue
 		}
 		if err := checkDuration(d.value); err != nil {
-			return wrong(d.field, err)
+			return wrong("limits."+d.key, err)
 		}
 	}
-	if err := checkCount(l.Sessions); err != nil {
-		return wrong("limits.sessions", err)
+	for _, c := range l.counts() {
+		if c.value < 0 || c.value > c.max {
+			return wrong("limits."+c.key, fmt.Errorf("a count must lie between 1 and %d", c.max))
+		}
 	}
 	return nil
 }

@@ -97,6 +97,7 @@ func (m *matcher) compileWords(networks map[string][]netip.Prefix) *ruleError {
 			m.accounts = append(m.accounts, w)
 			return err
 		}},
+		{"env", r.Env, checkEnvWord},
 		{"from", r.From, sources(&m.from)},
 		{"not-from", r.NotFrom, sources(&m.notFrom)},
 	} {

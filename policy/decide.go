@@ -38,6 +38,7 @@ type Decision struct {
 	RecordLimit int64 // bytes, never zero when allowed
 	Limits      Limits
 	Lockout     Limit
+	Env         Env // names that all of the rules let pass
 	Trust       *Trust
 
 	Trace []Verdict // one per rule looked at, in order
@@ -163,6 +164,7 @@ func (m *matcher) grant() Decision {
 		RecordLimit: m.rule.RecordLimit,
 		Limits:      m.rule.Limits,
 		Lockout:     m.rule.Lockout,
+		Env:         Env{lists: [][]string{m.rule.Env}},
 	}
 	if d.RecordLimit == 0 {
 		d.RecordLimit = DefaultRecordLimit
@@ -183,12 +185,9 @@ func (d *Decision) tighten(other Decision) {
 	d.Code.Fresh = fresh
 	d.Recording = min(d.Recording, other.Recording)
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
-	d.Limits = Limits{
-		Idle:     smallest(d.Limits.Idle, other.Limits.Idle),
-		Max:      smallest(d.Limits.Max, other.Limits.Max),
-		Sessions: smallest(d.Limits.Sessions, other.Limits.Sessions),
-	}
 	d.Lockout = d.Lockout.stricter(other.Lockout)
+	d.Limits = d.Limits.smallest(other.Limits)
+	d.Env = d.Env.tighten(other.Env)
 	d.Trust = d.Trust.tighten(other.Trust)
 }
 

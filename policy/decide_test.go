@@ -219,7 +219,8 @@ func TestConnectionTakesTheStrictest(t *testing.T) {
     code: none
     trust: {idle: 2h, max: 10h, uses: 9, sources: [office, home]}
     recording: off
-    limits: {idle: 5m, sessions: 7}
+    limits: {idle: 5m, sessions: 7, rule-sessions: 40, channels: 3}
+    env: [LANG, LC_*, APP_MODE]
   - name: two
     users: [alice]
     targets: [web1]
@@ -228,7 +229,7 @@ func TestConnectionTakesTheStrictest(t *testing.T) {
     trust: {idle: 1h, max: 20h, sources: [office]}
     recording: best-effort
     record-limit: 64MiB
-    limits: {idle: 15m, max: 1h}
+    limits: {idle: 15m, max: 1h, keyboard-idle: 9m, rule-sessions: 50}
   - name: three
     users: [alice]
     targets: [web1]
@@ -252,8 +253,13 @@ func TestConnectionTakesTheStrictest(t *testing.T) {
 	if got.Recording != RecordBestEffort || got.RecordLimit != 64<<20 {
 		t.Errorf("recording: got %v up to %d", got.Recording, got.RecordLimit)
 	}
-	if want := (Limits{Idle: 5 * time.Minute, Max: time.Hour, Sessions: 7}); got.Limits != want {
+	if want := (Limits{Idle: 5 * time.Minute, KeyboardIdle: 9 * time.Minute, Max: time.Hour, Sessions: 7, RuleSessions: 40, Channels: 3}); got.Limits != want {
 		t.Errorf("limits: got %v, want %v", got.Limits, want)
+	}
+	for name, want := range map[string]bool{"LANG": true, "LC_ALL": true, "TERM": false, "APP_MODE": false} {
+		if got.Env.Allows(name) != want {
+			t.Errorf("env: %s passes: %v; both rules' lists count", name, !want)
+		}
 	}
 	if tr := got.Trust; tr == nil || tr.Idle != time.Hour || tr.Max != 10*time.Hour || tr.Uses != 9 {
 		t.Fatalf("trust: got %+v", tr)

@@ -51,6 +51,7 @@ func (r *Rule) format(b *strings.Builder) {
 	line("from", formatWords(r.From))
 	line("not-from", formatWords(r.NotFrom))
 	line("channels", formatList(r.Channels, formatChannel))
+	line("env", formatWords(r.Env))
 	line("code", r.Code.format())
 	line("trust", r.Trust.format())
 	if r.Recording != RecordRequired {
@@ -133,20 +134,10 @@ func (l Limit) format() string {
 }
 
 func (l Limits) format() string {
-	var parts []string
-	if l.Idle > 0 {
-		parts = append(parts, "idle: "+formatDuration(l.Idle))
-	}
-	if l.Max > 0 {
-		parts = append(parts, "max: "+formatDuration(l.Max))
-	}
-	if l.Sessions > 0 {
-		parts = append(parts, fmt.Sprintf("sessions: %d", l.Sessions))
-	}
-	if parts == nil {
+	if l == (Limits{}) {
 		return ""
 	}
-	return "{" + strings.Join(parts, ", ") + "}"
+	return "{" + l.String() + "}"
 }
 
 func formatChannel(c Channel) string {

@@ -39,7 +39,17 @@ rules:
     trust: {idle: 8h, max: 24h, uses: 50, sources: [office, 203.0.113.0/24]}
     recording: best-effort
     record-limit: 512KiB
-    limits: {idle: 15m, max: 1d12h, sessions: 3}
+    env: [LANG, "APP_*", GIT_PROTOCOL]
+    limits:
+      idle: 15m
+      keyboard-idle: 10m
+      max: 1d12h
+      sessions: 3
+      user-sessions: 5
+      rule-sessions: 40
+      target-sessions: 7
+      connection-sessions: 4
+      channels: 20
   - {name: short, users: [group:Domain Users], targets: ["*"], from: [home], code: none, trust: {idle: 36h}, recording: off}
   - {name: shorter, users: ["*"], targets: ["*"], code: always, trust: {max: 2h}, recording: required}
   - {name: grows, users: ["*"], targets: ["*"], trust: {idle: 1h, max: 1d, targets: 10, grow: {after: 10, max: 7d}}}
@@ -61,7 +71,9 @@ rules:
 			Code:      Code{Kind: CodeYoungerThan, YoungerThan: 30 * time.Minute},
 			Trust:     &Trust{Idle: 8 * time.Hour, Max: 24 * time.Hour, Uses: 50, Sources: []string{"office", "203.0.113.0/24"}},
 			Recording: RecordBestEffort, RecordLimit: 512 << 10,
-			Limits: Limits{Idle: 15 * time.Minute, Max: 36 * time.Hour, Sessions: 3},
+			Env: []string{"LANG", "APP_*", "GIT_PROTOCOL"},
+			Limits: Limits{Idle: 15 * time.Minute, KeyboardIdle: 10 * time.Minute, Max: 36 * time.Hour, Sessions: 3, UserSessions: 5,
+				RuleSessions: 40, TargetSessions: 7, ConnectionSessions: 4, Channels: 20},
 		},
 		{
 			Name: "short", Effect: Allow, Users: []string{"group:Domain Users"}, Targets: []string{"*"}, From: []string{"home"},
@@ -243,7 +255,16 @@ func TestParseErrors(t *testing.T) {
 		{"uses as text", r("trust: {max: 1h, uses: \"5\"}"), 7, 28, "this must be a whole number, here is text"},
 		{"sessions below zero", r("limits: {sessions: -1}"), 7, 24, "this must be a whole number between 1 and"},
 		{"sessions too many", r("limits: {sessions: 99999999999999999999}"), 7, 24, ""},
-		{"limits of nothing", r("limits: {}"), 7, 13, "limits needs idle, max or sessions"},
+		{"limits of nothing", r("limits: {}"), 7, 13, "limits needs a limit, such as"},
+		{"channels over the built-in number", r("limits: {channels: 65}"), 7, 24, "limits.channels: a count must lie between 1 and 64"},
+		{"keyboard-idle without unit", r("limits: {keyboard-idle: 15}"), 7, 29, "this must be a duration with a unit"},
+		{"env of nothing", r("env: []"), 7, 10, "the list is empty"},
+		{"env that is no name", r("env: [LANG, a-b]"), 7, 17, `env: "a-b" is not the name of an environment variable`},
+		{"env with a question mark", r(`env: ["LC_?"]`), 7, 11, `env: "LC_?" is not the name of an environment variable`},
+		{"env of the loader", r("env: [LANG, LD_PRELOAD]"), 7, 17, `env: "LD_PRELOAD" never passes: it tells programs on the target what to load or run`},
+		{"env of a shell", r("env: [BASH_ENV]"), 7, 11, `env: "BASH_ENV" never passes`},
+		{"env glob of what never passes", r(`env: ["PYTHON*"]`), 7, 11, `env: "PYTHON*" never passes`},
+		{"env to deny", r("deny: true", "env: [LANG]"), 8, 10, "env: has no meaning in a rule that denies"},
 		{"unknown mode", r("recording: strict"), 7, 16, `"strict" is not a mode of recording; these are: required, best-effort, off`},
 		{"mode is a truth", r("recording: false"), 7, 16, "this must be text, here is true or false"},
 		{"size without unit", r("record-limit: 1000"), 7, 19, "this must be a size with a unit, such as 16MiB, here is a number"},

@@ -65,9 +65,12 @@
 //     7d after ten uses.
 //   - recording: required (default), best-effort or off; record-limit (16MiB): how much of a channel
 //     without a terminal is kept.
-//   - limits: idle and max time of a session, sessions open at once.
 //   - lockout: after how many failures one person is locked at one source who names a target of this rule,
 //     where that is stricter than the general setting: `{failures: 3, window: 10m, lock: 1h}`.
+//   - limits: idle, keyboard-idle and max time of a session; sessions open at once, of one person under
+//     this rule (sessions) or under all (user-sessions), of everybody under this rule (rule-sessions) or at
+//     the target (target-sessions), of one connection (connection-sessions); channels of one session.
+//   - env: environment variables that a client may set, names or globs; LANG, LC_* and TERM when absent.
 //   - message: what a person who is refused by this rule may read; only with `deny: true`.
 //
 // Durations are whole numbers with units d, h, m, s (1h30m); sizes end in B, KiB, MiB or GiB.
@@ -78,6 +81,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -115,6 +119,7 @@ type Rule struct {
 
 	Users, Targets, Accounts, From, NotFrom []string // words as in the package comment
 	Channels                                []Channel
+	Env                                     []string // environment variables that pass; nil: LANG, LC_* and TERM
 
 	Code        Code
 	Trust       *Trust // nil: a code is never remembered
@@ -197,10 +202,76 @@ func (m Mode) String() string {
 // MarshalText writes the word that String gives.
 func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
-// Limits bound a session. Zero fields set no bound.
+// Limits bound sessions. Zero fields set no bound. What is counted is open at once, on all nodes together.
 type Limits struct {
-	Idle, Max time.Duration
-	Sessions  int // open at once, of one person
+	Idle         time.Duration // nothing typed and nothing shown
+	KeyboardIdle time.Duration // nothing typed on any terminal of the session, whatever is shown
+	Max          time.Duration
+
+	Sessions       int // of one person under this rule
+	UserSessions   int // of one person under all rules
+	RuleSessions   int // of all people under this rule
+	TargetSessions int // of all people at the target
+
+	ConnectionSessions int // opened by one connection, from the menu or by jumps
+	Channels           int // session channels and forwards of one session; at most MaxChannels
+}
+
+// MaxChannels is how many channels one connection may have open whatever a rule says.
+const MaxChannels = 64
+
+// smallest gives for each limit the stricter of two.
+func (l Limits) smallest(other Limits) Limits {
+	return Limits{
+		Idle:               smallest(l.Idle, other.Idle),
+		KeyboardIdle:       smallest(l.KeyboardIdle, other.KeyboardIdle),
+		Max:                smallest(l.Max, other.Max),
+		Sessions:           smallest(l.Sessions, other.Sessions),
+		UserSessions:       smallest(l.UserSessions, other.UserSessions),
+		RuleSessions:       smallest(l.RuleSessions, other.RuleSessions),
+		TargetSessions:     smallest(l.TargetSessions, other.TargetSessions),
+		ConnectionSessions: smallest(l.ConnectionSessions, other.ConnectionSessions),
+		Channels:           smallest(l.Channels, other.Channels),
+	}
+}
+
+// String gives the limits that are set as a rule has them, such as "idle: 15m, sessions: 3".
+func (l Limits) String() string {
+	var parts []string
+	for _, d := range l.durations() {
+		if d.value > 0 {
+			parts = append(parts, d.key+": "+formatDuration(d.value))
+		}
+	}
+	for _, c := range l.counts() {
+		if c.value > 0 {
+			parts = append(parts, fmt.Sprintf("%s: %d", c.key, c.value))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// durationLimit and countLimit are one limit with its key in the document.
+type durationLimit struct {
+	key   string
+	value time.Duration
+}
+
+type countLimit struct {
+	key        string
+	value, max int
+}
+
+func (l Limits) durations() []durationLimit {
+	return []durationLimit{{"idle", l.Idle}, {"keyboard-idle", l.KeyboardIdle}, {"max", l.Max}}
+}
+
+func (l Limits) counts() []countLimit {
+	return []countLimit{
+		{"sessions", l.Sessions, maxCount}, {"user-sessions", l.UserSessions, maxCount}, {"rule-sessions", l.RuleSessions, maxCount},
+		{"target-sessions", l.TargetSessions, maxCount}, {"connection-sessions", l.ConnectionSessions, maxCount},
+		{"channels", l.Channels, MaxChannels},
+	}
 }
 
 // New makes a document from parts, checked as Parse checks a file. Errors name the rule and the field.

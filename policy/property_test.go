@@ -83,11 +83,13 @@ func drawRule(t *rapid.T, name string, networks map[string][]netip.Prefix) Rule 
 	r.Recording = rapid.SampledFrom([]Mode{RecordRequired, RecordBestEffort, RecordOff}).Draw(t, "recording")
 	r.RecordLimit = rapid.Int64Range(0, 1<<30).Draw(t, "limit")
 	if rapid.Bool().Draw(t, "limits") {
-		r.Limits = Limits{Idle: duration("idle"), Max: duration("max"), Sessions: rapid.IntRange(0, 5).Draw(t, "sessions")}
+		r.Limits = Limits{Idle: duration("idle"), Max: duration("max"), Sessions: rapid.IntRange(0, 5).Draw(t, "sessions"),
+			KeyboardIdle: duration("keyboard"), RuleSessions: rapid.IntRange(0, 5).Draw(t, "rule sessions"), Channels: rapid.IntRange(0, 64).Draw(t, "open")}
 	}
 	if rapid.Bool().Draw(t, "lockout") {
 		r.Lockout = Limit{Failures: rapid.IntRange(1, 9).Draw(t, "failures"), Window: duration("window"), Lock: duration("lock")}
 	}
+	r.Env = list("env", 0, "LANG", "LC_*", "*", "NO", "y", "N")
 	return r
 }
 

@@ -66,6 +66,7 @@ var ruleFields = []field[Rule]{
 	put("from", (*reader).words, func(r *Rule, v []string) { r.From = v }),
 	put("not-from", (*reader).words, func(r *Rule, v []string) { r.NotFrom = v }),
 	put("channels", (*reader).channels, func(r *Rule, v []Channel) { r.Channels = v }),
+	put("env", (*reader).words, func(r *Rule, v []string) { r.Env = v }),
 	put("code", (*reader).code, func(r *Rule, v Code) { r.Code = v }),
 	put("trust", (*reader).trust, func(r *Rule, v *Trust) { r.Trust = v }),
 	put("recording", (*reader).mode, func(r *Rule, v Mode) { r.Recording = v }),
@@ -96,8 +97,14 @@ var growFields = []field[Grow]{
 
 var limitsFields = []field[Limits]{
 	put("idle", (*reader).duration, func(l *Limits, v time.Duration) { l.Idle = v }),
+	put("keyboard-idle", (*reader).duration, func(l *Limits, v time.Duration) { l.KeyboardIdle = v }),
 	put("max", (*reader).duration, func(l *Limits, v time.Duration) { l.Max = v }),
 	put("sessions", (*reader).count, func(l *Limits, v int) { l.Sessions = v }),
+	put("user-sessions", (*reader).count, func(l *Limits, v int) { l.UserSessions = v }),
+	put("rule-sessions", (*reader).count, func(l *Limits, v int) { l.RuleSessions = v }),
+	put("target-sessions", (*reader).count, func(l *Limits, v int) { l.TargetSessions = v }),
+	put("connection-sessions", (*reader).count, func(l *Limits, v int) { l.ConnectionSessions = v }),
+	put("channels", (*reader).count, func(l *Limits, v int) { l.Channels = v }),
 }
 
 var codeFields = []field[Code]{
@@ -336,7 +343,7 @@ func (r *reader) limits(n ast.Node) (Limits, error) {
 	var l Limits
 	values, err := readFields(r, n, "limits", limitsFields, &l)
 	if err == nil && len(values) == 0 {
-		err = r.atNode(n, "limits needs idle, max or sessions")
+		err = r.atNode(n, "limits needs a limit, such as {idle: 15m, max: 8h}")
 	}
 	return l, err
 }

@@ -43,11 +43,13 @@ type channel struct {
 	over     chan struct{}  // closed when the channel is done
 
 	gap atomic.Bool // the recording cannot be written just now
+	eof sync.Once   // see endOutput
 
-	mu    sync.Mutex    // guards the fields below
-	row   store.Channel // ID is set before the channel is shared
-	lost  int64         // bytes in the gap so far
-	retry time.Time     // when to try again to end it
+	mu     sync.Mutex    // guards the fields below
+	row    store.Channel // ID is set before the channel is shared
+	became became
+	lost   int64     // bytes in the gap so far
+	retry  time.Time // when to try again to end it
 }
 
 // Channel relays one channel that the client opened, and returns when it is over.
@@ -159,6 +161,9 @@ func rejectAs(nc ssh.NewChannel, err error) {
 // be complete: other goroutines read it from here on.
 func (c *channel) start() {
 	c.running = true
+	if c.term != nil {
+		c.s.terminalOpen()
+	}
 	close(c.started)
 	c.s.tellNotices(c)
 	c.s.greet(c)
@@ -177,6 +182,9 @@ func (c *channel) toTarget() {
 		if n > 0 {
 			c.in.Add(int64(n))
 			c.s.touch()
+			if c.term != nil {
+				c.s.typed.Store(c.s.active.Load())
+			}
 			if _, werr := c.up.Write(b.bytes(n)); werr != nil {
 				return
 			}
@@ -315,10 +323,14 @@ func (c *channel) upstreamRequests(reqs <-chan *ssh.Request) {
 	c.answered()
 	c.drained(0)
 	c.receipt()
-	_ = c.down.CloseWrite()
+	c.endOutput()
 	c.s.vacate(c)
 	_ = c.down.Close()
 }
+
+// endOutput tells the client that nothing follows. A refusal and the target's close can want to at once, for
+// which x/crypto/ssh is not made.
+func (c *channel) endOutput() { c.eof.Do(func() { _ = c.down.CloseWrite() }) }
 
 // answered returns when the client has the answer to the request that made the target run something:
 // a fast program's exit status and close must not overtake it.
@@ -383,6 +395,11 @@ type exitSignal struct {
 
 // receipt is the last line of a shell: it tells the person that they were recorded, and an id to quote.
 func (c *channel) receipt() {
+	select {
+	case <-c.started:
+	default:
+		return // a start that is under way may still give the recording up
+	}
 	if c.rec != nil && c.term != nil && c.row.Kind == kindShell {
 		// Not through the recorder: it is no output of the target.
 		say(c.down, true, fmt.Sprintf("session %s was recorded.", c.s.row.ID))
@@ -407,6 +424,9 @@ func (c *channel) end(reason string) {
 // close seals the recording and writes the end of the channel.
 func (c *channel) close() {
 	close(c.over)
+	if c.running && c.term != nil {
+		c.s.terminalClosed()
+	}
 	_ = c.up.Close()
 	_ = c.down.Close()
 	if !c.written {

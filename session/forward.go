@@ -35,6 +35,9 @@ type Asked struct {
 type forward struct {
 	s        *Session
 	row      store.Channel // does not change but for the counters
+	kinds    []string      // what the rules were asked for, in this order
+	to       string        // … and where it goes; "" for agent and X11
+	reason   string        // why it is not allowed any more; guarded by s.mu
 	down, up ssh.Channel   // both nil until both are open; guarded by s.mu until then
 
 	in, out atomic.Int64 // bytes delivered to the target, and to the person
@@ -42,20 +45,28 @@ type forward struct {
 
 // Forward carries one connection that the client opened through the target, and returns when it is over.
 func (s *Session) Forward(nc ssh.NewChannel, a Asked) {
+	checks := s.checks.Load()
 	kind, grant := s.allow(a)
 	if !grant.Allowed {
+		s.Refused(nc.ChannelType(), grant.Refusal) // first: a client that has its answer thinks the place is free
 		_ = nc.Reject(ssh.Prohibited, grant.Refusal)
-		s.Refused(nc.ChannelType(), grant.Refusal)
 		return
 	}
 	to := a.To
 	if grant.To != "" {
 		to = grant.To
 	}
-	f, err := s.begin(kind, a.To)
+	f, err := s.begin(kind, a.Kinds, a.To)
 	if err != nil {
 		_ = nc.Reject(ssh.ConnectionFailed, err.Error())
 		return
+	}
+	if s.checks.Load() != checks { // a recheck may have looked before there was something to see
+		if g := first(a.Kinds, a.To, "", s.askAgain); !g.Allowed {
+			_ = nc.Reject(ssh.Prohibited, g.Refusal)
+			f.finish(audit.Refused, g.Refusal)
+			return
+		}
 	}
 	up, upReqs, err := s.p.Upstream.OpenChannel(nc.ChannelType(), a.Payload(to))
 	if err != nil {
@@ -91,12 +102,18 @@ func (s *Session) allow(a Asked) (kind string, g Grant) {
 }
 
 // begin gives a forward its number, its row and its audit event: the other side hears of it only when
-// these are written.
-func (s *Session) begin(kind, to string) (*forward, error) {
-	f := &forward{s: s}
+// these are written. kinds are those that the rules were asked for, kind the one that they allowed.
+func (s *Session) begin(kind string, kinds []string, to string) (*forward, error) {
+	f := &forward{s: s, kinds: kinds, to: to}
+	s.await(placeWait, func() bool { return s.ended || s.full() == "" })
 	s.mu.Lock()
-	if s.ended {
+	full := s.full()
+	if s.ended || full != "" {
 		s.mu.Unlock()
+		if full != "" {
+			s.Refused(kind, full)
+			return nil, errors.New(full)
+		}
 		return nil, errors.New("the session has ended")
 	}
 	f.row = store.Channel{ID: s.next, Kind: kind, Command: audit.Escape(to), Started: time.Now()}
@@ -120,15 +137,22 @@ func (s *Session) begin(kind, to string) (*forward, error) {
 func (f *forward) relay(down, up ssh.Channel, downReqs, upReqs <-chan *ssh.Request) {
 	f.s.mu.Lock()
 	f.down, f.up = down, up
-	ended := f.s.ended
+	over := f.s.ended || f.reason != ""
 	f.s.mu.Unlock()
-	if ended {
+	if over {
 		f.end()
 	}
 	var both sync.WaitGroup
 	both.Go(func() { f.carry(up, down, downReqs, &f.in) })
 	f.carry(down, up, upReqs, &f.out)
 	both.Wait()
+	f.s.mu.Lock()
+	reason := f.reason
+	f.s.mu.Unlock()
+	if reason != "" {
+		f.finish(audit.Refused, reason)
+		return
+	}
 	f.finish(audit.OK, "")
 }
 

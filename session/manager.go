@@ -28,6 +28,9 @@ type Config struct {
 // topicEnd is the bus topic on which nodes ask each other to end a session.
 const topicEnd = "session.end"
 
+// aliveEvery is how often a node says that it lives.
+const aliveEvery = 15 * time.Second
+
 // Manager knows the sessions that are open on this node.
 type Manager struct {
 	cfg Config
@@ -151,6 +154,9 @@ func (m *Manager) Drain(ctx context.Context, message string) {
 // Begin marks the sessions that an earlier process of this node did not live to end as lost. It must
 // have returned before the first session is opened.
 func (m *Manager) Begin(ctx context.Context) error {
+	if err := m.cfg.Store.Sessions.Alive(ctx, m.cfg.Node); err != nil {
+		return err
+	}
 	lost, err := m.cfg.Store.Sessions.MarkLost(ctx, m.cfg.Node)
 	if err != nil {
 		return fmt.Errorf("marking lost sessions: %w", err)
@@ -174,6 +180,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer tick.Stop()
 	seal := time.NewTicker(10 * time.Minute)
 	defer seal.Stop()
+	alive := time.NewTicker(aliveEvery)
+	defer alive.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -189,6 +197,10 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-seal.C:
 			if err := m.sealLeft(ctx); err != nil {
 				m.cfg.Log.Warn("sealing recordings that were left", "error", err)
+			}
+		case <-alive.C:
+			if err := m.cfg.Store.Sessions.Alive(ctx, m.cfg.Node); err != nil {
+				m.cfg.Log.Warn("telling other nodes that this one lives", "error", err)
 			}
 		case <-tick.C:
 			if err := m.flush(ctx); err != nil {

@@ -51,6 +51,7 @@ type forwardedStreamLocal struct{ Path, Reserved string }
 // ListenRequest decides, passes on and answers a global request of the client that makes the target
 // listen, or stop that. It must be called for one request after the other, in their order.
 func (s *Session) ListenRequest(r *ssh.Request) {
+	checks := s.checks.Load()
 	l, kind, cancel, ok := parseListen(r)
 	if ok && !cancel {
 		ok = s.mayListen(kind, l)
@@ -77,6 +78,9 @@ func (s *Session) ListenRequest(r *ssh.Request) {
 	}
 	if r.WantReply {
 		_ = r.Reply(ok, payload)
+	}
+	if s.checks.Load() != checks { // a recheck could not look meanwhile
+		s.recheckListeners(s.askAgain)
 	}
 }
 
@@ -163,7 +167,7 @@ func (s *Session) targetChannel(nc ssh.NewChannel) {
 		s.Refused(nc.ChannelType(), "the target opened a channel that nobody asked for")
 		return
 	}
-	f, err := s.begin(kind, to)
+	f, err := s.begin(kind, []string{kind}, to)
 	if err != nil {
 		_ = nc.Reject(ssh.ConnectionFailed, err.Error())
 		return
@@ -214,6 +218,7 @@ func (c *channel) carryRequest(r *ssh.Request, kind string, granted *atomic.Bool
 	if c.running || len(r.Payload) > 4<<10 {
 		return false
 	}
+	checks := c.s.checks.Load()
 	g, err := c.s.p.Authorize(context.Background(), kind, "", "")
 	if err != nil {
 		g.Refusal = "the rules could not be read"
@@ -223,7 +228,8 @@ func (c *channel) carryRequest(r *ssh.Request, kind string, granted *atomic.Bool
 		return false
 	}
 	before := granted.Swap(true) // before the target hears of it: its first channel may come at once
-	if !c.pass(r) {
+	gone := c.s.checks.Load() != checks && !c.s.askAgain(kind, "", "").Allowed
+	if gone || !c.pass(r) {
 		granted.Store(before)
 		return false
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -98,8 +97,8 @@ func (c *channel) ptyRequest(r *ssh.Request) bool {
 	return true
 }
 
-// envRequest lets language and terminal settings through and drops the rest without a word, as sshd
-// does; anything else could change what runs on the target.
+// envRequest lets the variables of the rule through and drops the rest without a word, as sshd does; what the
+// rule does not name could change what runs on the target.
 func (c *channel) envRequest(r *ssh.Request) bool {
 	var p struct{ Name, Value string }
 	if c.running || ssh.Unmarshal(r.Payload, &p) != nil {
@@ -110,12 +109,11 @@ func (c *channel) envRequest(r *ssh.Request) bool {
 	if c.envs > maxEnvs || c.envSize > maxEnvSize {
 		return false
 	}
-	return EnvAllowed(p.Name) && c.pass(r)
-}
-
-// EnvAllowed tells whether a target may hear of an environment variable.
-func EnvAllowed(name string) bool {
-	return name == "LANG" || name == "TERM" || strings.HasPrefix(name, "LC_")
+	if !c.s.p.Env(p.Name) {
+		c.noteEnv(p.Name)
+		return false
+	}
+	return c.pass(r)
 }
 
 func (c *channel) windowChange(r *ssh.Request) bool {
@@ -137,27 +135,33 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 		return false // RFC 4254, section 6.5: only one of these can succeed per channel
 	}
 	original := c.force(r)
-	kind, command, err := parseStart(r)
+	asked, command, err := parseStart(r)
 	if err != nil {
 		c.refused(r.Type, err.Error())
 		return false
 	}
-	if kind == kindExec && isMosh(command) {
+	if asked == kindExec && isMosh(command) {
 		c.refused(r.Type, noUDP)
 		return c.refuseStart(r, noUDP)
 	}
-	grant, kind, err := c.authorize(kind, command)
-	if err != nil || !grant.Allowed {
-		text := grant.Refusal
-		if err != nil {
-			text = "the rules could not be read; try again in a minute"
+	var kind string
+	for again := true; again; {
+		checks := c.s.checks.Load()
+		grant, decided, err := c.authorize(asked, command)
+		if err != nil || !grant.Allowed {
+			text := grant.Refusal
+			if err != nil {
+				text = "the rules could not be read; try again in a minute"
+			}
+			return c.refuseStart(r, text)
 		}
-		return c.refuseStart(r, text)
+		c.grant, kind = grant, decided
+		c.mu.Lock()
+		c.row.Kind, c.row.Command, c.row.Term, c.row.Started = kind, audit.Escape(command), c.term != nil, time.Now()
+		c.became = became{kindsOf(asked, command), command}
+		c.mu.Unlock()
+		again = c.s.checks.Load() != checks // a recheck may have looked before there was something to see
 	}
-	c.grant = grant
-	c.mu.Lock()
-	c.row.Kind, c.row.Command, c.row.Term, c.row.Started = kind, audit.Escape(command), c.term != nil, time.Now()
-	c.mu.Unlock()
 	if err := c.beginRecording(kind, command); err != nil {
 		return c.refuseStart(r, "this session has to be recorded, and that is not possible now: "+err.Error()+". Tell an operator")
 	}
@@ -236,7 +240,7 @@ func (c *channel) refuseStart(r *ssh.Request, text string) bool {
 	c.refusal = text
 	say(c.down, c.term != nil, text)
 	_, _ = c.down.SendRequest("exit-status", false, ssh.Marshal(exitStatus{255}))
-	_ = c.down.CloseWrite()
+	c.endOutput()
 	_ = c.down.Close()
 	_ = c.up.Close()
 	return true

@@ -42,11 +42,6 @@ type Grant struct {
 	To          string // of a forward: where it goes instead of the name that was asked for; "": there
 }
 
-// Limits of one session; zero fields set none.
-type Limits struct {
-	Idle, Max time.Duration
-}
-
 // Only is what a session is held to by who the person, or robot, is. The zero value holds to nothing.
 type Only struct {
 	Command    string // runs in the place of whatever is asked for; "": what is asked for
@@ -61,7 +56,10 @@ type Params struct {
 	Upstream Upstream
 	Limits   Limits
 	Only     Only
-	Greeting string // told on the first terminal on which a shell runs; "": nothing
+	Greeting string                 // told on the first terminal on which a shell runs; "": nothing
+	Quota    store.Quota            // sessions that may be open at once; its error is a *store.QuotaError
+	Env      func(name string) bool // tells which environment variables the target may hear of
+	Closed   func()                 // called when the session is over; may be nil
 
 	// Authorize is asked for every channel; to is the destination of a forward, command what is to run. An
 	// error refuses.
@@ -80,10 +78,14 @@ type Session struct {
 	p   Params
 	row store.Session
 
-	active  atomic.Int64 // unix nanoseconds of the last byte in either direction
-	refused atomic.Int64 // channels and requests that were turned away
-	silent  atomic.Int64 // channels that the target did not answer the opening of in time
-	closing chan struct{}
+	active    atomic.Int64 // unix nanoseconds of the last byte in either direction
+	typed     atomic.Int64 // … of the last byte that was typed on a terminal
+	terminals atomic.Int64 // on which something runs
+	checks    atomic.Int64 // how often Recheck was called
+	envTold   atomic.Bool  // the audit log knows of a variable that did not pass
+	refused   atomic.Int64 // channels and requests that were turned away
+	silent    atomic.Int64 // channels that the target did not answer the opening of in time
+	closing   chan struct{}
 
 	agent, x11 atomic.Bool  // granted to the target
 	listens    atomic.Int64 // how many listeners there are
@@ -109,7 +111,7 @@ type Session struct {
 // Open registers a session, writes its row and its audit event, and ends it when the upstream goes.
 func (m *Manager) Open(ctx context.Context, p Params) (*Session, error) {
 	p.Row.Node, p.Row.State = m.cfg.Node, store.Live
-	row, err := m.cfg.Store.Sessions.Open(ctx, p.Row)
+	row, err := m.cfg.Store.Sessions.OpenWithin(ctx, p.Row, p.Quota)
 	if err != nil {
 		return nil, fmt.Errorf("writing the session: %w", err)
 	}
@@ -140,37 +142,10 @@ func (m *Manager) Open(ctx context.Context, p Params) (*Session, error) {
 // ID is the session's id.
 func (s *Session) ID() string { return s.row.ID }
 
-func (s *Session) touch() { s.active.Store(time.Now().UnixNano()) }
-
 // upstreamGone lets the channels that are open bring home what the target had still sent, then ends.
 func (s *Session) upstreamGone() {
 	s.wait(lastWords)
 	s.End("the target closed the connection")
-}
-
-// startTimers arms the rule's limits of time.
-func (s *Session) startTimers() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if d := s.p.Limits.Max; d > 0 {
-		s.timers = append(s.timers, time.AfterFunc(d, func() { s.End(fmt.Sprintf("the rule's maximum of %s is over", d)) }))
-	}
-	if d := s.p.Limits.Idle; d > 0 {
-		var t *time.Timer
-		t = time.AfterFunc(d, func() {
-			idle := time.Since(time.Unix(0, s.active.Load()))
-			if idle >= d {
-				s.End(fmt.Sprintf("nothing was typed or shown for %s", d))
-				return
-			}
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if !s.ended {
-				t.Reset(d - idle)
-			}
-		})
-		s.timers = append(s.timers, t)
-	}
 }
 
 // End tells the person why, and closes both sides. Bookkeeping is done by [Session.Close], which the
@@ -236,6 +211,9 @@ func (s *Session) Close(reason string) {
 	s.m.later(func(ctx context.Context) error { return s.m.cfg.Store.Sessions.End(ctx, s.row.ID, reason) })
 	_ = s.m.emit(context.Background(), s.event(audit.SessionEnded, audit.OK, reason))
 	s.m.remove(s)
+	if s.p.Closed != nil {
+		s.p.Closed()
+	}
 }
 
 // lastWords is how long channels may take to pass on what one side has sent before it went.
@@ -283,7 +261,7 @@ const placeWait = 500 * time.Millisecond
 
 // reserve takes a place for c and gives it a number, or says why there may be no more channels.
 func (s *Session) reserve(c *channel) error {
-	s.await(placeWait, func() bool { return s.ended || s.taken < maxSessionChannels })
+	s.await(placeWait, func() bool { return s.ended || s.taken < maxSessionChannels && s.full() == "" })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -291,6 +269,8 @@ func (s *Session) reserve(c *channel) error {
 		return errors.New("the session has ended")
 	case s.taken >= maxSessionChannels:
 		return fmt.Errorf("no more than %d session channels at once in one connection", maxSessionChannels)
+	case s.full() != "":
+		return errors.New(s.full())
 	}
 	c.row.ID = s.next
 	s.next++

@@ -64,6 +64,23 @@ func newBus(ctx context.Context, d *db) (*Bus, error) {
 	return b, nil
 }
 
+// TopicRights is where the store tells every node that people may have lost rights: rules, targets, a user,
+// groups or keys have changed. The payload is the id of the one user whom it concerns, "" for anybody.
+const TopicRights = "rights"
+
+// publishWith sends a message to other nodes when tx is committed, and not if it is rolled back.
+func (b *Bus) publishWith(ctx context.Context, tx querier, topic, payload string) error {
+	if b.remote == nil {
+		return nil
+	}
+	e, err := json.Marshal(envelope{b.origin, topic, payload})
+	if err != nil {
+		return err
+	}
+	_, err = exec(ctx, tx, "SELECT pg_notify(?, ?)", busChannel, string(e))
+	return err
+}
+
 // Publish sends a short text, up to some 7000 bytes, to everybody who subscribed to topic on any
 // node, this one included. If the database does not answer, this process has got the message all
 // the same.

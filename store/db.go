@@ -27,6 +27,7 @@ type db struct {
 	ring  *seal.Ring
 	clock func() time.Time
 
+	bus    *Bus // set when the store is open
 	closed atomic.Bool
 }
 
@@ -83,6 +84,21 @@ func (d *db) changing(ctx context.Context, what string, f func(context.Context, 
 	})
 }
 
+// withdrawing is changing for what can take rights from people: with the change, and not without it, every
+// node hears of it on [TopicRights]. user is the id of the one person whom it concerns, "" for everybody.
+func (d *db) withdrawing(ctx context.Context, what, user string, f func(context.Context, querier) error) error {
+	err := d.changing(ctx, what, func(ctx context.Context, tx querier) error {
+		if err := f(ctx, tx); err != nil {
+			return err
+		}
+		return d.bus.publishWith(ctx, tx, TopicRights, user)
+	})
+	if err == nil {
+		d.bus.deliver(Message{Topic: TopicRights, Payload: user})
+	}
+	return err
+}
+
 func (d *db) run(ctx context.Context, what string, pool *sqlx.DB, f func(context.Context, *sqlx.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -134,6 +150,7 @@ const (
 	lockAdmins = 0x5A11_0001 + iota
 	lockRules
 	lockLogins
+	lockSessions // with the hash of what is counted
 )
 
 // exec runs a statement and returns the number of rows it changed.

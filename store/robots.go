@@ -145,7 +145,7 @@ func (s Robots) by(ctx context.Context, column, value string) (Robot, error) {
 func (s Robots) Change(ctx context.Context, name string, change func(*Robot) error) (Robot, error) {
 	what := "changing robot " + name
 	var r Robot
-	err := s.db.changing(ctx, what, func(ctx context.Context, tx querier) error {
+	err := s.db.withdrawing(ctx, what, "", func(ctx context.Context, tx querier) error {
 		query := "SELECT " + robotColumns + " FROM robots WHERE name = ?"
 		if s.db.postgres() {
 			query += " FOR UPDATE"
@@ -179,7 +179,7 @@ func (s Robots) Change(ctx context.Context, name string, change func(*Robot) err
 
 // Delete removes the robot of a name.
 func (s Robots) Delete(ctx context.Context, name string) error {
-	return s.db.writing(ctx, "deleting robot "+name, func(ctx context.Context, q querier) error {
+	return s.db.withdrawing(ctx, "deleting robot "+name, "", func(ctx context.Context, q querier) error {
 		return execOne(ctx, q, "DELETE FROM robots WHERE name = ?", name)
 	})
 }

@@ -54,7 +54,7 @@ func currentRules(ctx context.Context, q querier) (int64, error) {
 // in force by now, the error is [ErrConflict].
 func (s Rules) Put(ctx context.Context, text, by string, expect int64) (RuleSet, error) {
 	var r RuleSet
-	err := s.db.changing(ctx, "putting new rules", func(ctx context.Context, tx querier) error {
+	err := s.db.withdrawing(ctx, "putting new rules", "", func(ctx context.Context, tx querier) error {
 		if err := s.db.lock(ctx, tx, lockRules); err != nil {
 			return err
 		}

@@ -103,6 +103,13 @@ func channelFields(c *channelRow) []any {
 
 // Open notes a session that begins. A missing id or start is filled in; the state is Live.
 func (s Sessions) Open(ctx context.Context, x Session) (Session, error) {
+	return s.OpenWithin(ctx, x, Quota{})
+}
+
+// OpenWithin is Open if there is a place for x under each limit of quota; else the error is a *[QuotaError].
+// Of any number of parallel calls on all nodes exactly as many get a place as the limits allow. Sessions that
+// are live count, but for those of nodes that do not live any more.
+func (s Sessions) OpenWithin(ctx context.Context, x Session, quota Quota) (Session, error) {
 	what := "noting a session of " + x.User
 	if x.ID == "" {
 		id, err := newID()
@@ -114,7 +121,20 @@ func (s Sessions) Open(ctx context.Context, x Session) (Session, error) {
 	if x.Started.IsZero() {
 		x.Started = s.db.now()
 	}
-	err := s.db.writing(ctx, what, func(ctx context.Context, q querier) (err error) {
+	do := s.db.writing
+	if quota != (Quota{}) {
+		do = s.db.changing
+	}
+	err := do(ctx, what, func(ctx context.Context, q querier) (err error) {
+		if quota != (Quota{}) {
+			if err := s.holdPlaces(ctx, q, x, quota); err != nil {
+				return err
+			}
+			// A statement of its own: it has to see what was committed while this one waited.
+			if err := s.within(ctx, q, x, quota); err != nil {
+				return err
+			}
+		}
 		x, err = one(ctx, q, sessionFields, "INSERT INTO sessions ("+sessionColumns+`)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, 0, ?) RETURNING `+sessionColumns,
 			x.ID, x.UserID, x.User, x.Target, x.Address, x.Account, x.Source, x.Client, x.Node, x.Rule, x.Recording, Live,

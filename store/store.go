@@ -93,6 +93,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		d.close()
 		return nil, fmt.Errorf("opening the database: %w", err)
 	}
+	d.bus = bus
 	return &Store{
 		Users: Users{d}, UserKeys: UserKeys{d}, UserCAs: UserCAs{d}, Robots: Robots{d}, Tokens: Tokens{d}, Targets: Targets{d},
 		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d},

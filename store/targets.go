@@ -165,7 +165,7 @@ func (s Targets) Secret(ctx context.Context, id string) (CredentialSecret, error
 // Update replaces everything of the target with t's id, except the time of creation and the secret.
 func (s Targets) Update(ctx context.Context, t Target) error {
 	what := "changing target " + t.Name
-	return s.db.writing(ctx, what, func(ctx context.Context, q querier) error { return updateTarget(ctx, q, t) })
+	return s.db.withdrawing(ctx, what, "", func(ctx context.Context, q querier) error { return updateTarget(ctx, q, t) })
 }
 
 func updateTarget(ctx context.Context, q querier, t Target) error {
@@ -183,7 +183,7 @@ func updateTarget(ctx context.Context, q querier, t Target) error {
 // must not use the store.
 func (s Targets) Change(ctx context.Context, name string, change func(*Target) (CredentialSecret, error)) (Target, error) {
 	var t Target
-	err := s.db.changing(ctx, "changing target "+name, func(ctx context.Context, q querier) (err error) {
+	err := s.db.withdrawing(ctx, "changing target "+name, "", func(ctx context.Context, q querier) (err error) {
 		if t, err = s.hold(ctx, q, "name = ?", name); err != nil {
 			return err
 		}
@@ -269,7 +269,7 @@ func (s Targets) List(ctx context.Context) ([]Target, error) {
 
 // Delete removes a target.
 func (s Targets) Delete(ctx context.Context, name string) error {
-	return s.db.writing(ctx, "deleting target "+name, func(ctx context.Context, q querier) error {
+	return s.db.withdrawing(ctx, "deleting target "+name, "", func(ctx context.Context, q querier) error {
 		return execOne(ctx, q, "DELETE FROM targets WHERE name = ?", name)
 	})
 }

@@ -94,14 +94,14 @@ func (s UserCAs) by(ctx context.Context, condition, value string) (UserCA, error
 
 // SetEnabled says whether the certificates of a CA count.
 func (s UserCAs) SetEnabled(ctx context.Context, id string, enabled bool) error {
-	return s.db.writing(ctx, "changing user CA "+id, func(ctx context.Context, q querier) error {
+	return s.db.withdrawing(ctx, "changing user CA "+id, "", func(ctx context.Context, q querier) error {
 		return execOne(ctx, q, "UPDATE user_cas SET enabled = ? WHERE id = ?", enabled, id)
 	})
 }
 
 // Delete forgets a CA and all that it has revoked.
 func (s UserCAs) Delete(ctx context.Context, id string) error {
-	return s.db.writing(ctx, "deleting user CA "+id, func(ctx context.Context, q querier) error {
+	return s.db.withdrawing(ctx, "deleting user CA "+id, "", func(ctx context.Context, q querier) error {
 		return execOne(ctx, q, "DELETE FROM user_cas WHERE id = ?", id)
 	})
 }
@@ -112,7 +112,7 @@ func (s UserCAs) Revoke(ctx context.Context, id string, r Revocation) error {
 	if r.Value == "" {
 		return fmt.Errorf("%s: %w", what, errors.New("the value is empty"))
 	}
-	return s.db.writing(ctx, what, func(ctx context.Context, q querier) error {
+	return s.db.withdrawing(ctx, what, "", func(ctx context.Context, q querier) error {
 		_, err := exec(ctx, q, "INSERT INTO revoked_certificates (ca_id, kind, value, created) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
 			id, r.Kind, r.Value, ms(s.db.now()))
 		return err

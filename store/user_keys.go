@@ -81,7 +81,7 @@ func (s UserKeys) ByFingerprint(ctx context.Context, userID, fingerprint string)
 
 // Delete takes a key away from a user.
 func (s UserKeys) Delete(ctx context.Context, userID, id string) error {
-	return s.db.writing(ctx, "deleting key "+id, func(ctx context.Context, q querier) error {
+	return s.db.withdrawing(ctx, "deleting key "+id, userID, func(ctx context.Context, q querier) error {
 		return execOne(ctx, q, "DELETE FROM user_keys WHERE id = ? AND user_id = ?", id, userID)
 	})
 }

@@ -162,14 +162,15 @@ func (s Users) SeenInDirectory(ctx context.Context, externalID, login, name, ema
 	if externalID == "" {
 		return User{}, fmt.Errorf("%s: the external id is empty", what)
 	}
-	switch u, err := s.ByExternalID(ctx, externalID); {
+	known, err := s.ByExternalID(ctx, externalID)
+	switch u := known; {
 	case errors.Is(err, ErrNotFound):
 	case err != nil:
 		return User{}, err
 	case u.Login == login && u.Name == plain(name) && u.Email == plain(email) && slices.Equal(u.Groups, groups):
 		return u, nil // the common case writes nothing
 	}
-	u, err := s.putDirectoryUser(ctx, what, externalID, login, name, email, groups)
+	u, err := s.putDirectoryUser(ctx, what, known.ID, externalID, login, name, email, groups)
 	if errors.Is(err, ErrNameTaken) {
 		// Perhaps by the same entry: with PostgreSQL a parallel insert of the same row may be
 		// noticed by its login first.
@@ -180,7 +181,8 @@ func (s Users) SeenInDirectory(ctx context.Context, externalID, login, name, ema
 	return u, err
 }
 
-func (s Users) putDirectoryUser(ctx context.Context, what, externalID, login, name, email string, groups []string) (User, error) {
+// putDirectoryUser makes the row, or changes the one of the id known.
+func (s Users) putDirectoryUser(ctx context.Context, what, known, externalID, login, name, email string, groups []string) (User, error) {
 	id, err := newID()
 	if err != nil {
 		return User{}, fmt.Errorf("%s: %w", what, err)
@@ -189,8 +191,14 @@ func (s Users) putDirectoryUser(ctx context.Context, what, externalID, login, na
 	if err != nil {
 		return User{}, fmt.Errorf("%s: %w", what, err)
 	}
+	do := s.db.writing
+	if known != "" { // groups may have gone
+		do = func(ctx context.Context, what string, f func(context.Context, querier) error) error {
+			return s.db.withdrawing(ctx, what, known, f)
+		}
+	}
 	var u User
-	err = s.db.writing(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err = do(ctx, what, func(ctx context.Context, q querier) (err error) {
 		u, err = one(ctx, q, userFields, insertUser+` ON CONFLICT (external_id) DO UPDATE SET login = excluded.login,
 				name = excluded.name, email = excluded.email, group_names = excluded.group_names, search = excluded.search
 			RETURNING `+userColumns,
@@ -252,7 +260,7 @@ func (s Users) List(ctx context.Context, f UserFilter) ([]User, error) {
 // What the audit log and sessions tell of the user stays. The error is [ErrNotFound] or, for the
 // last administrator, [ErrLastAdmin].
 func (s Users) Delete(ctx context.Context, id string) error {
-	return s.db.changing(ctx, "deleting user "+id, func(ctx context.Context, tx querier) error {
+	return s.db.withdrawing(ctx, "deleting user "+id, id, func(ctx context.Context, tx querier) error {
 		if err := keepAnAdmin(ctx, s.db, tx, id); err != nil {
 			return err
 		}
@@ -287,13 +295,15 @@ func (s Users) SetGroups(ctx context.Context, id string, groups []string) error 
 	if err != nil {
 		return fmt.Errorf("setting the groups of user %s: %w", id, err)
 	}
-	return s.update(ctx, "setting the groups of user "+id, "group_names = ? WHERE id = ?", names, id)
+	return s.db.withdrawing(ctx, "setting the groups of user "+id, id, func(ctx context.Context, tx querier) error {
+		return execOne(ctx, tx, "UPDATE users SET group_names = ? WHERE id = ?", names, id)
+	})
 }
 
 // Lock keeps a user from logging in until a time, or until [Users.Unlock] if it is zero. What was remembered
 // of the user's codes is forgotten.
 func (s Users) Lock(ctx context.Context, id, reason string, until time.Time) error {
-	return s.db.changing(ctx, "locking user "+id, func(ctx context.Context, tx querier) error {
+	return s.db.withdrawing(ctx, "locking user "+id, id, func(ctx context.Context, tx querier) error {
 		err := execOne(ctx, tx, "UPDATE users SET locked = TRUE, lock_reason = ?, locked_until = ? WHERE id = ?", reason, ms(until), id)
 		if err == nil {
 			_, err = endGrants(ctx, tx, id)

@@ -380,6 +380,41 @@ func TestTermDrains(t *testing.T) {
 	s.ok("session", "verify", list[0].ID)
 }
 
+// What an operator takes away is gone at once: a lock and a rule end the sessions that are open, and the list
+// says why.
+func TestWithdrawalEndsSessions(t *testing.T) {
+	t.Parallel()
+	s := install(t, "sqlite")
+	s.target()
+	s.enrol("alice", "true")
+	key := s.userKey("alice")
+	closed := filepath.Join(s.dir, "closed.yaml")
+	noError(t, os.WriteFile(closed, []byte("version: 1\nrules:\n  - {name: closed, deny: true, message: closed for the night}\n"), 0o600))
+	for _, tc := range []struct {
+		withdraw []string
+		why      string
+	}{
+		{[]string{"apply", "-f", closed}, "access to web1 is no longer allowed: closed for the night (rule closed)"},
+		{[]string{"user", "lock", "alice", "--for", "1h"}, "your account was locked; ask an operator"},
+	} {
+		s.trustLoopback()
+		cmd := (&testenv.OpenSSH{Addr: s.ssh, Login: "alice@web1", KeyFile: key}).SSH(t, "echo started; sleep 600")
+		var out, errs lockedBuffer
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		noError(t, cmd.Start())
+		testenv.WaitFor(t, "the session", func() bool { return strings.Contains(out.String(), "started") })
+		s.ok(tc.withdraw...)
+		_ = cmd.Wait()
+		if status := cmd.ProcessState.ExitCode(); status != 255 || !strings.Contains(errs.String(), "session ended: "+tc.why+".") {
+			t.Errorf("the person sees status %d and %q", status, errs.String())
+		}
+		testenv.WaitFor(t, "the end in the list", func() bool {
+			list := decode[[]admin.Session](t, s.ok("session", "list", "-o", "json"))
+			return list[0].State == "ended" && list[0].Reason == tc.why
+		})
+	}
+}
+
 // ssh-audit finds no failure, and no warning that docs/ssh-audit.md does not explain.
 func TestSSHAudit(t *testing.T) {
 	t.Parallel()

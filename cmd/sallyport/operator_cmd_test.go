@@ -403,6 +403,14 @@ func TestOperatorExplain(t *testing.T) {
 	if !strings.Contains(out, "allowed: dave as root on web1 from 192.0.2.7, by rule ops") || !strings.Contains(out, "channels: shell") {
 		t.Errorf("allowed: %q", out)
 	}
+	o.ok("apply", "-f", o.file("limited.yaml", "version: 1\nrules:\n  - {name: ops, users: [dave], targets: [web1], limits: {keyboard-idle: 15m, rule-sessions: 9}, env: [LANG, 'APP_*']}\n"))
+	out = o.ok("explain", "--user", "dave", "--target", "web1")
+	if !strings.Contains(out, "limits: keyboard-idle: 15m, rule-sessions: 9\nenvironment: LANG APP_*\n") {
+		t.Errorf("limits: %q", out)
+	}
+	if e := decode[admin.Explanation](t, o.ok("explain", "--user", "dave", "--target", "web1", "-o", "json")); e.Limits != "keyboard-idle: 15m, rule-sessions: 9" || e.Env != "LANG APP_*" {
+		t.Errorf("limits as JSON: %+v", e)
+	}
 	r := o.run("explain", "--user", "erin", "--target", "web1", "--channel", "shell", "--at", "2026-01-01")
 	if r.code != 1 || !strings.Contains(r.out, "refused: erin") || r.err != "" {
 		t.Errorf("refused: %+v", r)
