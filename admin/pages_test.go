@@ -46,6 +46,12 @@ func (w *pageWorld) fillIn(pattern string, session store.Session) (method, path 
 			id = waiting[0].ID
 		}
 	}
+	switch {
+	case strings.Contains(pattern, "/robots/"):
+		target = "deploy-bot"
+	case strings.Contains(pattern, "/user-cas/"):
+		target = "people"
+	}
 	method, path, _ = strings.Cut(pattern, " ")
 	for wildcard, value := range map[string]string{"{$}": "", "{id}": id, "{file}": "0.cast", "{login}": login, "{name}": target, "{version}": "1"} {
 		path = strings.ReplaceAll(path, wildcard, value)

@@ -39,6 +39,8 @@ type connection struct {
 	ahead   ahead                 // the connection to the target that is begun meanwhile
 	kept    kept                  // the one for which the person had to be asked
 
+	keyrings map[string]*auth.Keyring // by login, as asked about by keys
+
 	// Set when authentication is over:
 	conn  *ssh.ServerConn
 	id    auth.Identity
@@ -78,7 +80,7 @@ func (c *connection) serve(sc *ssh.ServerConn, v verdict, chans <-chan ssh.NewCh
 	defer alive.Stop()
 	var open sync.WaitGroup
 	for nc := range chans {
-		if nc.ChannelType() != "session" && !isForward(nc.ChannelType()) {
+		if nc.ChannelType() != "session" && (!isForward(nc.ChannelType()) || c.robot()) {
 			c.refuseChannel(nc)
 			continue
 		}
@@ -119,6 +121,11 @@ func (c *connection) take() int64 {
 func (c *connection) channel(nc ssh.NewChannel, alone bool) {
 	if isForward(nc.ChannelType()) {
 		c.forward(nc, alone)
+		return
+	}
+	if refusal := c.needsTarget(); refusal != "" {
+		c.reportRefused("no target was named", "channel-type", nc.ChannelType())
+		session.Tell(nc, refusal)
 		return
 	}
 	if c.to.Target == "" {
@@ -225,11 +232,12 @@ func (c *connection) params(d auth.Decision, up *upstream.Upstream, client ssh.C
 		},
 		Client: client, Upstream: up,
 		Limits:   session.Limits{Idle: d.Limits.Idle, KeyboardIdle: d.Limits.KeyboardIdle, Max: d.Limits.Max, Channels: d.Limits.Channels},
+		Only:     c.only(),
 		Quota:    quota(d.Limits),
 		Env:      d.Env.Allows,
 		Greeting: trustLine(c.id, time.Now()),
-		Authorize: func(ctx context.Context, kind, to string) (session.Grant, error) {
-			g, err := c.authorize(ctx, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Source: c.source})
+		Authorize: func(ctx context.Context, kind, to, command string) (session.Grant, error) {
+			g, err := c.authorize(ctx, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Command: command, Source: c.source})
 			if err != nil {
 				return g, err
 			}
@@ -273,8 +281,8 @@ const maxRefusedEvents = 100
 // refuseChannel turns away a channel of a kind that does not pass.
 func (c *connection) refuseChannel(nc ssh.NewChannel) {
 	kind := audit.Escape(nc.ChannelType())
-	_ = nc.Reject(ssh.Prohibited, kind+" is not allowed through this bastion")
 	c.reportRefused("channels of this kind do not pass", "channel-type", kind)
+	_ = nc.Reject(ssh.Prohibited, kind+" is not allowed through this bastion")
 }
 
 func (c *connection) reportRefused(reason, what, value string) {

@@ -105,8 +105,8 @@ func (c *connection) noAccess(ctx context.Context, host, to string) string {
 }
 
 func (c *connection) turnAway(nc ssh.NewChannel, to, refusal string) {
-	_ = nc.Reject(ssh.Prohibited, refusal)
 	c.reportRefused(refusal, "destination", to)
+	_ = nc.Reject(ssh.Prohibited, refusal)
 }
 
 // fromListener tells whether the client passes on what came to a listener of its own (ssh -L, -D), and so

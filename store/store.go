@@ -52,6 +52,8 @@ type Config struct {
 type Store struct {
 	Users       Users
 	UserKeys    UserKeys
+	UserCAs     UserCAs
+	Robots      Robots
 	Tokens      Tokens
 	Targets     Targets
 	HostKeys    HostKeys
@@ -94,8 +96,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	d.bus = bus
 	return &Store{
-		Users: Users{d}, UserKeys: UserKeys{d}, Tokens: Tokens{d}, Targets: Targets{d}, HostKeys: HostKeys{d}, Rules: Rules{d},
-		Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Audit: Audit{d}, Admins: Admins{d},
+		Users: Users{d}, UserKeys: UserKeys{d}, UserCAs: UserCAs{d}, Robots: Robots{d}, Tokens: Tokens{d}, Targets: Targets{d},
+		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d},
+		Audit: Audit{d}, Admins: Admins{d},
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
 		Settings: Settings{d}, Bus: bus, db: d,
 	}, nil

@@ -175,7 +175,7 @@ func newDirectory(d *config.Directory) (*identity.LDAP, error) {
 	}
 	cfg := identity.LDAPConfig{
 		StartTLS: d.StartTLS, CAFile: string(d.CAFile), ServerName: string(d.ServerName), InsecurePlaintext: d.InsecurePlaintext,
-		BindDN: d.BindDN, Base: d.Base, Filter: d.Filter, LoginAttribute: string(d.LoginAttribute), LoginGroup: d.LoginGroup,
+		BindDN: d.BindDN, Base: d.Base, Filter: d.Filter, LoginAttribute: string(d.LoginAttribute), KeyAttribute: string(d.KeyAttribute), LoginGroup: d.LoginGroup,
 		LockDuration: d.LockDuration.Std(), Timeout: d.Timeout.Std(),
 	}
 	for _, s := range d.Servers {

@@ -89,6 +89,11 @@ func TestOperatorUserKeys(t *testing.T) {
 	o.fails(1, "user", "key", "add", "dave", "--key-file", o.file("id.pub", testHostKey+"\n"))
 	o.fails(2, "user", "key", "add", "dave")
 	o.fails(2, "user", "key", "add", "dave", "nonsense")
+	for _, line := range []string{"no-pty " + testHostKey, `from="192.0.2.1" ` + testHostKey, "cert-authority " + testHostKey} {
+		if text := o.fails(2, "user", "key", "add", "dave", line); !strings.Contains(text, "options") {
+			t.Errorf("%s was refused with %q", line, text)
+		}
+	}
 	if out := o.ok("user", "key", "list", "dave"); !strings.Contains(out, "SHA256:") {
 		t.Errorf("key list: %q", out)
 	}

@@ -102,6 +102,8 @@ type Directory struct {
 	Filter string `yaml:"filter"`
 	// Attribute with the login name. Empty: uid, or sAMAccountName in Active Directory.
 	LoginAttribute Name `yaml:"login-attribute"`
+	// Attribute with public keys that may stand for the password, one line of authorized_keys without options each. "-": none.
+	KeyAttribute Name `yaml:"key-attribute"`
 	// How a person's groups are found besides memberOf; {dn} and {login} stand for the person's, escaped.
 	Groups *Groups `yaml:"groups"`
 	// Group that people must be in to come through. Empty: everybody whom the filter finds.
