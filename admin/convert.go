@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -80,7 +81,7 @@ func wireTarget(t store.Target) Target {
 		labels = map[string]string{}
 	}
 	return Target{
-		ID: t.ID, Name: t.Name, Address: t.Address, Accounts: append([]string{}, t.Accounts...), Labels: labels,
+		ID: t.ID, Name: t.Name, Address: t.Address, Via: viaText(t), Accounts: append([]string{}, t.Accounts...), Labels: labels,
 		HostKeyMode: t.HostKeyMode, HostKeys: hostKeys(t.HostKeys), HostCAs: hostKeys(t.HostCAs), RevokedKeys: hostKeys(t.RevokedKeys),
 		Credential: t.Credential, Lockout: t.Lockout, Note: t.Note, Created: timeOf(t.Created),
 	}
@@ -91,6 +92,29 @@ func wireWaiting(w store.WaitingKey, t store.Target) WaitingHostKey {
 		ID: w.ID, Target: w.Target, Address: w.Address, Key: w.Key, Fingerprint: fingerprintOf(w.Key), Known: hostKeys(t.HostKeys),
 		Seen: w.Seen, First: timeOf(w.First), Last: timeOf(w.Last),
 	}
+}
+
+// viaText is the jump host of t as people write it.
+func viaText(t store.Target) string {
+	if t.ViaAccount != "" {
+		return t.ViaAccount + "@" + t.Via
+	}
+	return t.Via
+}
+
+// parseVia takes the name of a jump host apart: name, or account@name.
+func parseVia(text string) (name, account string, err error) {
+	name = text
+	if i := strings.LastIndexByte(text, '@'); i >= 0 {
+		account, name = text[:i], text[i+1:]
+		if err := checkAccounts([]string{account}); err != nil {
+			return "", "", err
+		}
+	}
+	if text == "" {
+		return "", "", nil
+	}
+	return name, account, checkTargetName(name)
 }
 
 // fingerprintOf the key in a line of authorized_keys.

@@ -47,6 +47,12 @@ func (w *pageWorld) fillIn(pattern string, session store.Session) (method, path 
 			id = waiting[0].ID
 		}
 	}
+	switch {
+	case strings.Contains(pattern, "/robots/"):
+		target = "deploy-bot"
+	case strings.Contains(pattern, "/user-cas/"):
+		target = "people"
+	}
 	method, path, _ = strings.Cut(pattern, " ")
 	for wildcard, value := range map[string]string{"{$}": "", "{id}": id, "{file}": "0.cast", "{login}": login, "{name}": target, "{version}": "1"} {
 		path = strings.ReplaceAll(path, wildcard, value)
@@ -339,6 +345,14 @@ func TestTargetsPages(t *testing.T) {
 	status, body, _ = b.post("/targets", "name", "db1", "address", "10.0.0.9", "mode", "pinned", "keys", "garbage", "action", "add")
 	if status != http.StatusUnprocessableEntity || !strings.Contains(body, "This is not a public key") {
 		t.Errorf("a bad host key: status %d\n%s", status, body)
+	}
+	b.does("/targets", "name", "db3", "address", "10.0.0.8", "via", "root@web1", "accounts", "root", "mode", "tofu", "action", "add")
+	b.shows("/targets/db3", "Reached through", "root@web1", `from="10.0.0.5",restrict`, "is reached through web1")
+	if status, body, _ := b.post("/targets/web1/delete"); status != http.StatusConflict || !strings.Contains(body, "targets go through web1: db3") {
+		t.Errorf("deleting a jump host: status %d\n%s", status, body)
+	}
+	if status, body, _ := b.post("/targets", "name", "db4", "address", "10.0.0.8", "via", "nobody", "accounts", "root", "mode", "tofu", "action", "add"); status != http.StatusConflict || !strings.Contains(body, "here is no target nobody") {
+		t.Errorf("a jump host that is not there: status %d\n%s", status, body)
 	}
 	page := b.does("/targets", "name", "db1", "address", "10.0.0.9", "accounts", "root, postgres", "labels", "env=prod, role=db", "mode", "tofu", "action", "add")
 	if !strings.Contains(page, "10.0.0.9:22") || !strings.Contains(page, "role=db") || !strings.Contains(page, "postgres") {

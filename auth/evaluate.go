@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"sallyport/audit"
@@ -179,6 +180,9 @@ func (c *Conversation) counters(ctx context.Context, k *known) ([]store.Counter,
 	}
 	out = append(out, limit(kindSource, src, lockout.Source))
 	known := false
+	if s.robot != nil { // its sources are the places it is known from
+		known, _ = listed(strings.Join(s.robot.Sources, ","), c.a.Source)
+	}
 	if s.user != nil {
 		var err error
 		if known, err = c.e.cfg.Store.Places.Known(ctx, s.user.ID, c.a.Source.Unmap(), c.e.cfg.Now().Add(-knownFor)); err != nil {
@@ -192,17 +196,16 @@ func (c *Conversation) counters(ctx context.Context, k *known) ([]store.Counter,
 // complete, and counts once it is accepted.
 func (c *Conversation) judge(ctx context.Context, k *known, code string, v *verdict) error {
 	s, needCode := k.subject, k.needCode
-	if s.user != nil { // operators may have locked the person while they were typing
-		u, err := c.e.cfg.Store.Users.ByID(ctx, s.user.ID)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			return ErrUnknownUser
-		case err != nil:
-			return fmt.Errorf("%w: %w", ErrUnavailable, err)
-		case u.LockedNow(c.e.cfg.Now()):
-			return fmt.Errorf("%w: user locked by an operator: %s", ErrLocked, u.LockReason)
+	if err := c.afresh(ctx, &s); err != nil {
+		return err
+	}
+	if s.robot != nil && c.key != "" {
+		return c.judgeRobot(s, v)
+	}
+	if s.user != nil {
+		if s.user.LockedNow(c.e.cfg.Now()) {
+			return fmt.Errorf("%w: user locked by an operator: %s", ErrLocked, s.user.LockReason)
 		}
-		s.user = &u
 		if needCode && s.err == nil {
 			if err := c.e.loadTokens(ctx, &s); err != nil {
 				return err
@@ -214,6 +217,7 @@ func (c *Conversation) judge(ctx context.Context, k *known, code string, v *verd
 		if err := c.judgeCode(ctx, s, code, v); err != nil {
 			return err
 		}
+		c.firstProof(k, s)
 	}
 	if err := c.judgeFirst(ctx, s, v); err != nil {
 		return err
@@ -229,6 +233,34 @@ func (c *Conversation) judge(ctx context.Context, k *known, code string, v *verd
 		return nil
 	}
 	return c.keep(ctx, k, v)
+}
+
+// afresh reads what may have changed while the person was typing: the row, and for those who come without a
+// password everything, since nobody else asks the directory about them again.
+func (c *Conversation) afresh(ctx context.Context, s *subject) error {
+	if c.proved() {
+		before := s.key
+		*s = c.e.lookup(ctx, c.a.Login)
+		if s.err == nil && s.key != before {
+			return fmt.Errorf("%w: the name changed hands meanwhile", ErrUnknownUser)
+		}
+		return s.err
+	}
+	if s.robot != nil {
+		s.err = errRobotKey
+	}
+	if s.user == nil {
+		return nil
+	}
+	u, err := c.e.cfg.Store.Users.ByID(ctx, s.user.ID)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return ErrUnknownUser
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	s.user = &u
+	return nil
 }
 
 // judgeFirst checks the first factor: a person or a key that the door has verified, or the password.
@@ -254,8 +286,9 @@ func (c *Conversation) judgeKey(ctx context.Context, s subject, v *verdict) erro
 	if s.err != nil {
 		return s.err
 	}
-	if s.user == nil {
-		return ErrUnknownUser
+	if c.cert != nil {
+		v.id.Factors = append(v.id.Factors, "certificate")
+		return c.useCertificate(ctx, s, c.cert, v)
 	}
 	if err := c.useKey(ctx, s, c.key, v); err != nil {
 		return err
@@ -266,14 +299,11 @@ func (c *Conversation) judgeKey(ctx context.Context, s subject, v *verdict) erro
 
 // useKey notes a proved key that is still on file.
 func (c *Conversation) useKey(ctx context.Context, s subject, fingerprint string, v *verdict) error {
-	k, err := c.e.cfg.Store.UserKeys.ByFingerprint(ctx, s.user.ID, fingerprint)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return fmt.Errorf("%w: key %s was removed", ErrPassword, fingerprint)
-	case err != nil:
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	k, err := c.e.keyOf(ctx, s, fingerprint)
+	if err != nil {
+		return err
 	}
-	v.KeyID, v.id.KeyFingerprint = k.ID, fingerprint
+	v.KeyID, v.id.KeyFingerprint, v.id.KeyInDirectory = k.ID, fingerprint, k.ID == ""
 	return nil
 }
 
@@ -320,6 +350,9 @@ func (c *Conversation) remember(ctx context.Context, s subject, v *verdict) erro
 		return fmt.Errorf("%w: another user has this login; delete or rename that one", ErrDisabled)
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if s.user != nil && s.user.ID != u.ID {
+		return fmt.Errorf("%w: the row was replaced meanwhile", ErrUnknownUser)
 	}
 	v.UserID, v.id.UserID = u.ID, u.ID
 	return nil

@@ -24,16 +24,3 @@ func (e *Engine) Housekeeping(ctx context.Context) error {
 	}
 	return errors.Join(reaped, doubted, e.cfg.Audit.Flush(ctx))
 }
-
-// KeyKnown tells whether login has a public key of this fingerprint. Knowing it proves nothing: the
-// door must verify possession before it begins a conversation [Conversation.WithKey].
-func (e *Engine) KeyKnown(ctx context.Context, login, fingerprint string) bool {
-	s := e.lookup(ctx, login)
-	if s.user == nil || s.err != nil {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.Budget)
-	defer cancel()
-	_, err := e.cfg.Store.UserKeys.ByFingerprint(ctx, s.user.ID, fingerprint)
-	return err == nil
-}

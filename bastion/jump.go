@@ -105,8 +105,8 @@ func (c *connection) noAccess(ctx context.Context, host, to string) string {
 }
 
 func (c *connection) turnAway(nc ssh.NewChannel, to, refusal string) {
-	_ = nc.Reject(ssh.Prohibited, refusal)
 	c.reportRefused(refusal, "destination", to)
+	_ = nc.Reject(ssh.Prohibited, refusal)
 }
 
 // fromListener tells whether the client passes on what came to a listener of its own (ssh -L, -D), and so
@@ -237,7 +237,7 @@ func (c *connection) innerKeyVerified(m ssh.ConnMetadata, key ssh.PublicKey, _ *
 	id, err := conv.Run(context.Background(), silent{})
 	switch {
 	case err == nil:
-		return &ssh.Permissions{ExtraData: map[any]any{identityKey{}: verdict{id: *id, login: login}}}, nil
+		return c.admitted(*id, login, nil)
 	case !errors.Is(err, errMustAsk):
 		return nil, errRefused
 	}

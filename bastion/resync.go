@@ -50,8 +50,8 @@ func (r *reception) resyncCommand(_ context.Context, args []string, _ bool) uint
 	return r.fail(statusOK, "found your token %s: %s. Both codes are used; sign in with the next one.", audit.Escape(t.Name), found)
 }
 
-// maxAnswer bounds what somebody types in one line.
-const maxAnswer = 200
+// maxLine bounds what somebody types in one line.
+const maxLine = 200
 
 // asker returns what asks for one line after the other. On a terminal the bastion echoes what is typed;
 // without one the client's own does.
@@ -60,14 +60,14 @@ func (r *reception) asker() func(prompt string) (string, error) {
 		t := term.NewTerminal(struct {
 			io.Reader
 			io.Writer
-		}{io.LimitReader(r.ch, 2*maxAnswer), r.ch}, "")
+		}{io.LimitReader(r.ch, 2*maxLine), r.ch}, "")
 		return func(prompt string) (string, error) {
 			t.SetPrompt(prompt)
 			line, err := t.ReadLine()
 			return strings.TrimSpace(line), err
 		}
 	}
-	in := bufio.NewReaderSize(io.LimitReader(r.ch, 2*maxAnswer), maxAnswer)
+	in := bufio.NewReaderSize(io.LimitReader(r.ch, 2*maxLine), maxLine)
 	return func(prompt string) (string, error) {
 		if _, err := r.ch.Stderr().Write([]byte(prompt)); err != nil {
 			return "", err

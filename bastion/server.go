@@ -155,6 +155,8 @@ func (s *Server) serve(conn net.Conn) {
 
 // speak runs the connection from key exchange on, in the caller's goroutine.
 func (c *connection) speak(cfg *ssh.ServerConfig) {
+	defer c.kept.drop()
+	defer c.ahead.drop()
 	sc, chans, reqs, err := ssh.NewServerConn(readahead.New(c.guarded), cfg)
 	if err != nil {
 		if c.guarded.overdrew.Load() {

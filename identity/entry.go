@@ -26,8 +26,12 @@ const (
 var changedAttributes = []string{"pwdChangedTime", "pwdLastSet", "shadowLastChange", "sambaPwdLastSet"}
 
 // personAttributes lists what a search for people asks for; operational attributes come only when named.
-func personAttributes(login string) []string {
-	return slices.Concat([]string{login, attrEntryUUID, attrObjectGUID, attrDisplayName, attrCN, attrMail, attrMemberOf}, statusAttributes, changedAttributes)
+func personAttributes(login, keys string) []string {
+	list := slices.Concat([]string{login, attrEntryUUID, attrObjectGUID, attrDisplayName, attrCN, attrMail, attrMemberOf}, statusAttributes, changedAttributes)
+	if keys != "" {
+		list = append(list, keys)
+	}
+	return list
 }
 
 // newPerson reads an entry, all but the groups.

@@ -189,7 +189,7 @@ func TestTokensSurviveMigration(t *testing.T) {
 	}
 }
 
-// A target of the first schema is still there, with the bastion's key, after the second.
+// A target of the first schema is still there, with the bastion's key, after those that followed.
 func TestTargetsSurviveMigration(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -205,6 +205,7 @@ func TestTargetsSurviveMigration(t *testing.T) {
 			`INSERT INTO targets (id, name, address, accounts, labels, host_key_mode, host_keys, lockout, note, created)
 				VALUES ('1', 'web1', '10.0.0.5:22', '["root"]', '{"env":"prod"}', 'tofu', '["ssh-ed25519 AAAA"]', 3, 'x', 5)`,
 			"0002_target_credentials.sql",
+			"0004_egress.sql",
 		} {
 			if strings.HasSuffix(step, ".sql") {
 				text, err := fs.ReadFile(c.files, step)
@@ -214,6 +215,9 @@ func TestTargetsSurviveMigration(t *testing.T) {
 			if _, err := db.ExecContext(t.Context(), step); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
+		}
+		if _, err := db.ExecContext(t.Context(), "UPDATE targets SET credential = 'telepathy'"); err == nil {
+			t.Errorf("%s: a credential nobody knows was taken", name)
 		}
 		var mode, keys, credential, cas string
 		check(t, db.QueryRowContext(t.Context(), "SELECT host_key_mode, host_keys, credential, host_cas FROM targets WHERE id = '1' AND lockout = 3 AND created = 5").

@@ -52,6 +52,8 @@ type Config struct {
 type Store struct {
 	Users       Users
 	UserKeys    UserKeys
+	UserCAs     UserCAs
+	Robots      Robots
 	Tokens      Tokens
 	SpareCodes  SpareCodes
 	Targets     Targets
@@ -67,6 +69,7 @@ type Store struct {
 	Tickets     Tickets
 	WebSessions WebSessions
 	Secrets     Secrets
+	CAKeys      CAKeys
 	Settings    Settings
 	Keys        Keys
 	Bus         *Bus
@@ -95,9 +98,10 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	d.bus = bus
 	return &Store{
-		Users: Users{d}, UserKeys: UserKeys{d}, Tokens: Tokens{d}, SpareCodes: SpareCodes{d}, Targets: Targets{d}, HostKeys: HostKeys{d},
-		Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Audit: Audit{d}, Admins: Admins{d},
-		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d},
+		Users: Users{d}, UserKeys: UserKeys{d}, UserCAs: UserCAs{d}, Robots: Robots{d}, Tokens: Tokens{d}, SpareCodes: SpareCodes{d}, Targets: Targets{d},
+		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d},
+		Audit: Audit{d}, Admins: Admins{d},
+		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
 		Settings: Settings{d}, Keys: Keys{d}, Bus: bus, db: d,
 	}, nil
 }

@@ -417,7 +417,7 @@ func (c *checker) targets(ctx context.Context, st *store.Store) {
 			account = t.Accounts[0]
 		}
 		for _, s := range dialer.Check(ctx, t, account) {
-			c.add(finding{ID: "target/" + t.Name + "/" + strings.ReplaceAll(s.Name, " ", "-"), OK: s.OK, Detail: s.Detail, Fix: s.Fix})
+			c.add(finding{ID: "target/" + t.Name + "/" + strings.NewReplacer(": ", "/", " ", "-").Replace(s.Name), OK: s.OK, Detail: s.Detail, Fix: s.Fix})
 		}
 	}
 }

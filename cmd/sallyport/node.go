@@ -178,7 +178,7 @@ func newDirectory(d *config.Directory) (*identity.LDAP, error) {
 	}
 	cfg := identity.LDAPConfig{
 		StartTLS: d.StartTLS, CAFile: string(d.CAFile), ServerName: string(d.ServerName), InsecurePlaintext: d.InsecurePlaintext,
-		BindDN: d.BindDN, Base: d.Base, Filter: d.Filter, LoginAttribute: string(d.LoginAttribute), LoginGroup: d.LoginGroup,
+		BindDN: d.BindDN, Base: d.Base, Filter: d.Filter, LoginAttribute: string(d.LoginAttribute), KeyAttribute: string(d.KeyAttribute), LoginGroup: d.LoginGroup,
 		LockDuration: d.LockDuration.Std(), Timeout: d.Timeout.Std(),
 	}
 	for _, s := range d.Servers {
@@ -231,10 +231,10 @@ func newDialer(ctx context.Context, cfg *config.Config, c upstream.Config) (*ups
 	if c.Signer, err = sharedSigner(ctx, c.Store, upstreamKeyName); err != nil {
 		return nil, err
 	}
-	if c.CA, err = sharedSigner(ctx, c.Store, userCAName); err != nil {
+	if err := beginUserCA(ctx, c.Store); err != nil {
 		return nil, err
 	}
-	c.Addresses = addressList(cfg)
+	c.Addresses, c.Reach = addressList(cfg), config.Prefixes(cfg.SSH.MayDial)
 	return upstream.New(c), nil
 }
 

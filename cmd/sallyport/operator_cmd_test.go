@@ -89,6 +89,11 @@ func TestOperatorUserKeys(t *testing.T) {
 	o.fails(1, "user", "key", "add", "dave", "--key-file", o.file("id.pub", testHostKey+"\n"))
 	o.fails(2, "user", "key", "add", "dave")
 	o.fails(2, "user", "key", "add", "dave", "nonsense")
+	for _, line := range []string{"no-pty " + testHostKey, `from="192.0.2.1" ` + testHostKey, "cert-authority " + testHostKey} {
+		if text := o.fails(2, "user", "key", "add", "dave", line); !strings.Contains(text, "options") {
+			t.Errorf("%s was refused with %q", line, text)
+		}
+	}
 	if out := o.ok("user", "key", "list", "dave"); !strings.Contains(out, "SHA256:") {
 		t.Errorf("key list: %q", out)
 	}
@@ -328,7 +333,7 @@ func TestOperatorTargets(t *testing.T) {
 // is trusted without --yes.
 func TestOperatorOnboardsTarget(t *testing.T) {
 	t.Parallel()
-	o := startOperated(t)
+	o := startOperatedAt(t, "127.0.0.1")
 	sshd := testenv.StartSSHD(t)
 	if text := o.fails(1, "target", "add", "web1", "--address", sshd.Addr, "--account", sshd.Account, "--tofu"); !strings.Contains(text, "SHA256:") {
 		t.Errorf("the fingerprint is not shown: %q", text)
@@ -346,7 +351,7 @@ func TestOperatorOnboardsTarget(t *testing.T) {
 	}
 	o.ok("apply", "-f", o.file("rules.yaml", "version: 1\nrules:\n  - {name: all, users: ['*'], targets: ['*']}\n"))
 	r = o.run("target", "onboard", "web1")
-	if r.code != 0 || strings.Count(r.out, "\n") != 1 || !strings.HasPrefix(r.out, `from="192.0.2.10",restrict,pty ssh-ed25519 `) || !strings.Contains(r.err, "authorized_keys") {
+	if r.code != 0 || strings.Count(r.out, "\n") != 1 || !strings.HasPrefix(r.out, `from="127.0.0.1",restrict,pty ssh-ed25519 `) || !strings.Contains(r.err, "authorized_keys") {
 		t.Fatalf("onboard: %+v", r)
 	}
 	// The line to paste does what it says.
@@ -371,8 +376,8 @@ func TestOperatorOnboardsTarget(t *testing.T) {
 	}
 	_, _, _, _, err = ssh.ParseAuthorizedKey(installed)
 	noError(t, err)
-	sshd.Authorize(strings.TrimPrefix(strings.TrimSpace(r.out), `from="192.0.2.10",`)) // the test comes from elsewhere
-	if got := object[admin.Check](o, "target", "check", "web1"); !got.OK || len(got.Steps) < 3 {
+	sshd.Authorize(strings.TrimSpace(r.out))
+	if got := object[admin.Check](o, "target", "check", "web1"); !got.OK || len(got.Steps) != 5 {
 		t.Errorf("check: %+v", got)
 	}
 }

@@ -59,6 +59,9 @@ type SSH struct {
 	ProxyProtocolFrom []Network `yaml:"proxy-protocol-from"`
 	// Addresses of this bastion as targets see them; they go into from="…" of authorized_keys on the targets, and into certificates.
 	Addresses []Address `yaml:"addresses"`
+	// Addresses that may be dialled as targets although they are never dialled otherwise: link-local ones, those of cloud metadata,
+	// this bastion's own listeners.
+	MayDial []Network `yaml:"may-dial"`
 	// Suffixes that are cut off login names, so that alice@example.org@web1 is alice on web1.
 	LoginSuffixes []Name `yaml:"login-suffixes"`
 }
@@ -99,6 +102,8 @@ type Directory struct {
 	Filter string `yaml:"filter"`
 	// Attribute with the login name. Empty: uid, or sAMAccountName in Active Directory.
 	LoginAttribute Name `yaml:"login-attribute"`
+	// Attribute with public keys that may stand for the password, one line of authorized_keys without options each. "-": none.
+	KeyAttribute Name `yaml:"key-attribute"`
 	// How a person's groups are found besides memberOf; {dn} and {login} stand for the person's, escaped.
 	Groups *Groups `yaml:"groups"`
 	// Group that people must be in to come through. Empty: everybody whom the filter finds.

@@ -37,6 +37,7 @@ func Default() *Config {
 func setDefaults(section any) {
 	if d, ok := section.(*Directory); ok {
 		d.Filter = "(uid={login})"
+		d.KeyAttribute = "sshPublicKey"
 		d.Timeout = Duration(2500 * time.Millisecond)
 	}
 	if g, ok := section.(*Groups); ok {
