@@ -33,6 +33,8 @@ func (s *Server) api(mux *http.ServeMux, callerOf func(*http.Request) (Caller, e
 	s.serverRoutes(api)
 	s.userRoutes(api)
 	s.tokenRoutes(api)
+	s.keyRoutes(api)
+	s.robotRoutes(api)
 	s.adminRoutes(api)
 	s.targetRoutes(api)
 	s.ruleRoutes(api)

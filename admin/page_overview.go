@@ -111,6 +111,9 @@ func (s *Server) health(ctx context.Context, rules store.RuleSet) []healthLine {
 	if line, ok := s.outboxHealth(ctx); ok {
 		lines = append(lines, line)
 	}
+	if drifting, err := s.cfg.Store.Tokens.Drifting(ctx, s.cfg.Now().Add(-24*time.Hour)); err == nil {
+		lines = append(lines, clockHealth(drifting))
+	}
 	if rules.Version == 0 {
 		lines = append(lines, healthLine{"Rules", "bad", "there are none, so everybody is refused"})
 	} else {

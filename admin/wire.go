@@ -87,35 +87,6 @@ type NewUserKey struct {
 	PublicKey string `json:"public_key" minLength:"1" maxLength:"16384" doc:"a line of authorized_keys without options"`
 }
 
-// Token is something that makes one-time codes.
-type Token struct {
-	ID        string     `json:"id"`
-	Name      string     `json:"name"`
-	Kind      string     `json:"kind" enum:"totp"`
-	Algorithm string     `json:"algorithm" enum:"SHA1,SHA256,SHA512"`
-	Digits    int        `json:"digits"`
-	Period    int        `json:"period" doc:"seconds"`
-	Enabled   bool       `json:"enabled"`
-	Created   *time.Time `json:"created"`
-	LastUsed  *time.Time `json:"last_used"`
-}
-
-// NewToken asks for a token.
-type NewToken struct {
-	Name      string `json:"name,omitempty" maxLength:"100"`
-	Secret    string `json:"secret,omitempty" maxLength:"1024" doc:"base32; absent: a new one of 160 bits"`
-	Algorithm string `json:"algorithm,omitempty" enum:"SHA1,SHA256,SHA512" default:"SHA1"`
-	Digits    int    `json:"digits,omitempty" enum:"6,8" default:"6"`
-	Period    int    `json:"period,omitempty" enum:"30,60" default:"30" doc:"seconds"`
-}
-
-// IssuedToken is a token with its secret, which is shown this once.
-type IssuedToken struct {
-	Token
-	Secret string `json:"secret" doc:"base32"`
-	URI    string `json:"uri" doc:"otpauth URI"`
-}
-
 // Admin is somebody who may use the operators' pages.
 type Admin struct {
 	ID      string     `json:"id" doc:"id of the user"`
@@ -163,13 +134,14 @@ type Target struct {
 	ID          string            `json:"id"`
 	Name        string            `json:"name"`
 	Address     string            `json:"address" doc:"host:port"`
+	Via         string            `json:"via" doc:"jump host: name of a target, or account@name; empty: none"`
 	Accounts    []string          `json:"accounts" nullable:"false" doc:"the first is the default"`
 	Labels      map[string]string `json:"labels"`
 	HostKeyMode string            `json:"host_key_mode" enum:"pinned,tofu,ca"`
 	HostKeys    []HostKey         `json:"host_keys" nullable:"false"`
 	HostCAs     []HostKey         `json:"host_cas" nullable:"false" doc:"keys that sign host certificates, for mode ca"`
 	RevokedKeys []HostKey         `json:"revoked_keys" nullable:"false" doc:"never taken, under no mode"`
-	Credential  string            `json:"credential" enum:"key,own-key,certificate,password" doc:"how the bastion logs in"`
+	Credential  string            `json:"credential" enum:"key,own-key,certificate,password,relayed" doc:"how the bastion logs in"`
 	Lockout     int               `json:"lockout" doc:"failures until a lock at this target; 0: the general setting"`
 	Note        string            `json:"note"`
 	Created     *time.Time        `json:"created"`
@@ -179,12 +151,13 @@ type Target struct {
 type NewTarget struct {
 	Name        string            `json:"name" minLength:"1" maxLength:"63"`
 	Address     string            `json:"address" minLength:"1" maxLength:"300" doc:"host:port; port 22 when absent"`
+	Via         string            `json:"via,omitempty" maxLength:"130" doc:"jump host: name of a target, or account@name (default: its first account)"`
 	Accounts    []string          `json:"accounts,omitempty" nullable:"false" maxItems:"200" doc:"the first is the default"`
 	Labels      map[string]string `json:"labels,omitempty"`
 	HostKeyMode string            `json:"host_key_mode,omitempty" enum:"pinned,tofu,ca" default:"pinned" doc:"tofu: the key seen first is trusted from then on; ca: only with a certificate of host_cas"`
 	HostKeys    []string          `json:"host_keys,omitempty" nullable:"false" maxItems:"20" doc:"lines as in known_hosts without the host, or authorized_keys"`
 	HostCAs     []string          `json:"host_cas,omitempty" nullable:"false" maxItems:"20" doc:"keys that sign host certificates"`
-	Credential  string            `json:"credential,omitempty" enum:"key,own-key,certificate,password" default:"key" doc:"how the bastion logs in; own-key makes a key for this target"`
+	Credential  string            `json:"credential,omitempty" enum:"key,own-key,certificate,password,relayed" default:"key" doc:"how the bastion logs in; own-key makes a key for this target"`
 	Password    string            `json:"password,omitempty" maxLength:"1024" doc:"for credential password"`
 	Lockout     int               `json:"lockout,omitempty" minimum:"0" maximum:"1000"`
 	Note        string            `json:"note,omitempty" maxLength:"2000"`
@@ -193,12 +166,13 @@ type NewTarget struct {
 // TargetChange changes a target: what is absent or empty stays as it is.
 type TargetChange struct {
 	Address     string            `json:"address,omitempty" maxLength:"300" doc:"host:port; port 22 when absent"`
+	Via         string            `json:"via,omitempty" maxLength:"130" doc:"jump host: name of a target, or account@name; -: none any more"`
 	Accounts    []string          `json:"accounts,omitempty" nullable:"false" maxItems:"200" doc:"in the place of those before"`
 	Labels      map[string]string `json:"labels,omitempty" doc:"in the place of those before"`
 	HostKeyMode string            `json:"host_key_mode,omitempty" enum:"pinned,tofu,ca"`
 	HostKeys    []string          `json:"host_keys,omitempty" nullable:"false" maxItems:"20" doc:"in the place of those before"`
 	HostCAs     []string          `json:"host_cas,omitempty" nullable:"false" maxItems:"20" doc:"in the place of those before"`
-	Credential  string            `json:"credential,omitempty" enum:"key,own-key,certificate,password"`
+	Credential  string            `json:"credential,omitempty" enum:"key,own-key,certificate,password,relayed"`
 	Password    string            `json:"password,omitempty" maxLength:"1024" doc:"for credential password"`
 	Note        string            `json:"note,omitempty" maxLength:"2000"`
 }
@@ -235,10 +209,11 @@ type ImportedKey struct {
 	Detail      string `json:"detail"`
 }
 
-// UserCA is the key by whose certificates the bastion logs in to targets.
+// UserCA is what signs the certificates with which the bastion logs in to targets.
 type UserCA struct {
-	PublicKey   string   `json:"public_key" doc:"a line for the file that TrustedUserCAKeys names"`
+	PublicKey   string   `json:"public_key" doc:"the key that signs now, as a line for the file that TrustedUserCAKeys names"`
 	Fingerprint string   `json:"fingerprint"`
+	Keys        []CAKey  `json:"keys" nullable:"false" doc:"all that targets should trust now, the one that signs first"`
 	Config      []string `json:"config" nullable:"false" doc:"lines of sshd_config"`
 }
 
@@ -250,9 +225,19 @@ type HostCA struct {
 	KnownHosts  string   `json:"known_hosts" doc:"the line for known_hosts; empty: there is no target yet"`
 }
 
+// CAKey is one key of the user CA.
+type CAKey struct {
+	ID          string     `json:"id"`
+	State       string     `json:"state" enum:"next,active,old" doc:"active signs; next will after ca activate; old has signed and goes with ca retire"`
+	PublicKey   string     `json:"public_key" doc:"a line for the file that TrustedUserCAKeys names"`
+	Fingerprint string     `json:"fingerprint"`
+	Created     *time.Time `json:"created"`
+}
+
 // NewScan asks for the host keys that an address shows.
 type NewScan struct {
 	Address string `json:"address" minLength:"1" maxLength:"300"`
+	Via     string `json:"via,omitempty" maxLength:"130" doc:"jump host, as of a target"`
 }
 
 // AuthorizedKey is the line that lets the bastion in to one account of a target.
@@ -267,8 +252,8 @@ type Onboarding struct {
 	Target         string          `json:"target"`
 	Address        string          `json:"address"`
 	Kinds          []string        `json:"kinds" nullable:"false" doc:"channel kinds that the rules can grant here"`
-	Credential     string          `json:"credential" enum:"key,own-key,certificate,password"`
-	AuthorizedKeys []AuthorizedKey `json:"authorized_keys" nullable:"false" doc:"empty for certificate and password"`
+	Credential     string          `json:"credential" enum:"key,own-key,certificate,password,relayed"`
+	AuthorizedKeys []AuthorizedKey `json:"authorized_keys" nullable:"false" doc:"empty for certificate, password and relayed"`
 	UserCA         *UserCA         `json:"user_ca,omitempty" doc:"for credential certificate"`
 	Warning        string          `json:"warning" doc:"what is not as it should be, in words"`
 }

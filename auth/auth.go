@@ -57,8 +57,9 @@ type Config struct {
 type Engine struct {
 	cfg Config
 
-	mu    sync.Mutex // guards rules
-	rules parsedRules
+	mu          sync.Mutex // guards the fields below
+	rules       parsedRules
+	clockLooked time.Time // when doubtClock last looked
 }
 
 // New returns an Engine.
@@ -128,18 +129,21 @@ type Asker interface {
 	Show(ctx context.Context, text string) error
 }
 
-// Identity is a person after a verdict. Only this package makes one.
+// Identity is a person, or a robot, after a verdict. Only this package makes one.
 type Identity struct {
-	UserID         string
-	Login          string // canonical
+	UserID         string // "": a robot
+	Robot          string // id of the robot's row; "": a person
+	Login          string // canonical, or the robot's name
 	Name           string
 	Groups         []string
 	Door           string
 	Source         netip.Addr
-	Factors        []string  // "password", "key", "code", "sent", "remembered-code", "enrolment", in the order proved
-	CodeAt         time.Time // when a one-time code was proved; zero: none was
-	Trusted        *Trusted  // a remembered code that stood in for one, or the one just remembered; nil: neither
-	KeyFingerprint string    // SHA256:… of the proved public key; "": none
+	Factors        []string     // "password", "key", "certificate", "code", "sent", "recovery", "bypass", "remembered-code", "enrolment", in the order proved
+	CodeAt         time.Time    // when a one-time code was proved; zero: none was
+	Trusted        *Trusted     // a remembered code that stood in for one, or the one just remembered; nil: neither
+	KeyFingerprint string       // SHA256:… of the proved public key; "": none
+	KeyInDirectory bool         // … which stands in the directory, not here
+	Certificate    *Certificate // that came with the key; nil: none
 }
 
 // Refused is the error of a conversation or a decision that went against the person.

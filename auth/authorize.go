@@ -20,6 +20,7 @@ type Request struct {
 	Account string // "": the first account of the target that the rules allow
 	Channel string // a channel word of the rules; "": may the person reach the target at all
 	To      string // of a forward: host:port as asked for, IPv6 in brackets
+	Command string // of a channel on which a command runs, byte for byte; "": a shell, or a subsystem
 	Source  netip.Addr
 }
 
@@ -106,6 +107,9 @@ func (e *Engine) Preview(ctx context.Context, id Identity, r Request) (Decision,
 // preview notes with note what of a remembered code is used.
 func (e *Engine) preview(ctx context.Context, id Identity, r Request, note bool) (Decision, error) {
 	now := e.cfg.Now()
+	if id.Robot != "" {
+		return e.decideRobot(ctx, id, r, now)
+	}
 	who, locked, err := e.standing(ctx, id, now)
 	if err != nil {
 		return Decision{}, err
@@ -117,6 +121,8 @@ func (e *Engine) preview(ctx context.Context, id Identity, r Request, note bool)
 	switch {
 	case locked:
 		d.Allow, d.Refusal = false, publicLocked
+	case id.Certificate.forbids(r) != "":
+		d.Allow, d.Refusal = false, id.Certificate.forbids(r)
 	case d.Allow:
 		if err := e.demandCode(ctx, &d, id, now, note); err != nil {
 			return Decision{}, err
@@ -180,6 +186,9 @@ func (e *Engine) reportDecision(ctx context.Context, id Identity, r Request, d D
 	if r.To != "" {
 		ev.Detail["to"] = r.To
 	}
+	if r.Command != "" && (id.Robot != "" || id.Certificate != nil) {
+		ev.Detail["command"] = r.Command
+	}
 	if !d.Allow {
 		ev.Result, ev.Reason = audit.Refused, d.Refusal
 	}
@@ -201,6 +210,9 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (Decision, error
 	at := r.At
 	if at.IsZero() {
 		at = e.cfg.Now()
+	}
+	if s.robot != nil && s.err == nil {
+		return e.explainRobot(ctx, *s.robot, r, at)
 	}
 	d, err := e.decide(ctx, person{login: s.login, groups: s.groups()},
 		Request{Target: r.Target, Account: r.Account, Channel: r.Channel, To: r.To, Source: r.Source}, at)

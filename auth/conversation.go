@@ -5,7 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
+	"strconv"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"sallyport/audit"
 	"sallyport/identity"
@@ -21,8 +25,12 @@ type Conversation struct {
 
 	password     identity.Password
 	havePassword bool
-	key          string // fingerprint of a public key whose possession was proved; "": none
-	outer        *Outer // the connection within which this one is made; nil: none
+	key          string           // fingerprint of a public key whose possession was proved; "": none
+	cert         *ssh.Certificate // of that key; nil: the key stands for itself
+	outer        *Outer           // the connection within which this one is made; nil: none
+	subject      *subject         // looked up before; nil: not yet
+
+	onProof func(Decision) // told of the first proof, see OnFirstProof; nil: nobody is
 
 	sending *sending // not nil: the first factor is verified, and a code was asked for
 
@@ -64,13 +72,50 @@ func (c *Conversation) WithKey(fingerprint string) *Conversation {
 	return c
 }
 
+// OnFirstProof has f called, at most once and in a goroutine of its own, as soon as a key that the door has
+// verified turns out to be of a person whom the rules would let go to the target they named, or a code of
+// such a person has matched: so that the door can make ready what it will need. Nothing is decided then. The
+// verdict neither waits for f nor hears of it, and a password that is not verified leads to no call.
+func (c *Conversation) OnFirstProof(f func(Decision)) *Conversation {
+	c.onProof = f
+	return c
+}
+
+// firstProof tells of it. s is the person as of now.
+func (c *Conversation) firstProof(k *known, s subject) {
+	f := c.onProof
+	if f == nil || k.decision == nil || !k.decision.Allow || s.err != nil || s.user != nil && s.user.LockedNow(c.e.cfg.Now()) {
+		return
+	}
+	c.onProof = nil
+	go f(*k.decision)
+}
+
+// WithProof is WithKey for what the door's protocol brought: a key, or a certificate of one, which is judged
+// at the verdict.
+func (c *Conversation) WithProof(key ssh.PublicKey) *Conversation {
+	if cert, ok := key.(*ssh.Certificate); ok {
+		c.key, c.cert = ssh.FingerprintSHA256(cert.Key), cert
+		return c
+	}
+	return c.WithKey(ssh.FingerprintSHA256(key))
+}
+
+// lookup finds the person, unless that was done before.
+func (c *Conversation) lookup(ctx context.Context) subject {
+	if c.subject != nil {
+		return *c.subject
+	}
+	return c.e.lookup(ctx, c.a.Login)
+}
+
 // Run asks for what is missing and evaluates it. The error is a *[Refused] when the person was
 // refused, or whatever the Asker returned when the person went away. After an error of the Asker Run
 // may be called once more, with another one: it goes on with what it knows of the person.
 func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 	found := make(chan subject, 1)
 	if c.known == nil {
-		go func() { found <- c.e.lookup(context.WithoutCancel(ctx), c.a.Login) }()
+		go func() { found <- c.lookup(context.WithoutCancel(ctx)) }()
 	}
 	if !c.havePassword && !c.proved() {
 		answer, err := askOne(ctx, ask, Prompt{Text: PromptPassword})
@@ -85,6 +130,9 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 		k = &known{subject: <-found}
 		c.demand(ctx, k)
 		c.recall(ctx, k)
+		if c.key != "" {
+			c.firstProof(k, k.subject)
+		}
 	}
 	s, needCode := k.subject, k.needCode
 	var settled error // not nil: the verdict has fallen, and only the person's prompts go on
@@ -131,15 +179,18 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 		return nil, refused(settled)
 	}
 	id, err := c.conclude(ctx, k, code)
-	if !errors.Is(err, errGrantGone) {
-		return id, err
+	if errors.Is(err, errGrantGone) {
+		k.grant, k.needCode = nil, true
+		if code, err = askOne(ctx, ask, Prompt{Text: PromptCode}); err != nil {
+			c.known = k
+			return nil, err
+		}
+		id, err = c.conclude(ctx, k, code)
 	}
-	k.grant, k.needCode = nil, true
-	if code, err = askOne(ctx, ask, Prompt{Text: PromptCode}); err != nil {
-		c.known = k
-		return nil, err
+	if err == nil && k.needCode {
+		c.remind(ctx, ask, id)
 	}
-	return c.conclude(ctx, k, code)
+	return id, err
 }
 
 // conclude evaluates the answers, answers failures on the time grid and writes the audit event.
@@ -161,9 +212,13 @@ func (c *Conversation) conclude(ctx context.Context, k *known, code string) (*Id
 }
 
 // demand asks the rules what this person must prove for the target they named. Without a target, at every
-// door but SSH, and when anything is unclear, a code is needed.
+// door but SSH, and when anything is unclear, a code is needed. A robot that has proved its key is never asked
+// for anything.
 func (c *Conversation) demand(ctx context.Context, k *known) {
 	s := k.subject
+	if s.robot != nil && c.key != "" {
+		return
+	}
 	k.needCode = true
 	if c.a.Door != audit.DoorSSH || c.a.Target == "" {
 		return
@@ -212,9 +267,19 @@ func (e *Engine) waitForGrid(started time.Time, grid time.Duration) {
 
 // accepted is the event without which nobody gets in.
 func (c *Conversation) accepted(id *Identity) audit.Event {
+	detail := map[string]string{"factors": join(id.Factors), "client": c.a.Client}
+	if id.Robot != "" {
+		detail["robot"] = id.Robot
+	}
+	if id.KeyFingerprint != "" {
+		detail["key"] = id.KeyFingerprint
+	}
+	if cert := id.Certificate; cert != nil {
+		detail["ca"], detail["key-id"], detail["serial"] = cert.CA, audit.Escape(cert.KeyID), strconv.FormatUint(cert.Serial, 10)
+	}
 	ev := audit.Event{
 		Type: audit.LoginAccepted, Result: audit.OK, Door: c.a.Door, User: id.Login, Source: c.a.Source.String(),
-		Target: c.a.Target, Account: c.a.Account, Detail: map[string]string{"factors": join(id.Factors), "client": c.a.Client},
+		Target: c.a.Target, Account: c.a.Account, Detail: detail,
 	}
 	c.outer.tell(&ev, id.CodeAt)
 	return ev
@@ -232,7 +297,11 @@ func (c *Conversation) reportRefusal(ctx context.Context, s subject, cause error
 	}
 	_ = e.cfg.Audit.Emit(ctx, ev) // kept in memory and flushed later if the database is away; the person is refused anyway
 	if errors.Is(cause, ErrReplay) {
-		ev.Type = audit.CodeReplayed
+		ev.Type, ev.Detail = audit.CodeReplayed, maps.Clone(ev.Detail)
+		var r *Replay
+		if errors.As(cause, &r) {
+			r.detail(ev.Detail)
+		}
 		_ = e.cfg.Audit.Emit(ctx, ev)
 	}
 }

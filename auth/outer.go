@@ -52,7 +52,7 @@ func (e *Engine) outerNeedsCode(ctx context.Context, o *Outer, d Decision) bool 
 	return err != nil || !d.Allow
 }
 
-// judgeOuter sees that the person found now is the one of the outer connection, whose key is still on file.
+// judgeOuter sees that the person found now is the one of the outer connection, whose key is still on file or certificate still good.
 func (c *Conversation) judgeOuter(ctx context.Context, s subject, v *verdict) error {
 	id := c.outer.Identity
 	switch {
@@ -61,7 +61,12 @@ func (c *Conversation) judgeOuter(ctx context.Context, s subject, v *verdict) er
 	case s.user == nil || s.user.ID != id.UserID:
 		return fmt.Errorf("%w: %s is not the person of the outer connection any more", ErrUnknownUser, id.Login)
 	}
-	if id.KeyFingerprint != "" {
+	switch {
+	case id.Certificate != nil:
+		if err := c.useCertificate(ctx, s, id.Certificate.proved, v); err != nil {
+			return err
+		}
+	case id.KeyFingerprint != "":
 		if err := c.useKey(ctx, s, id.KeyFingerprint, v); err != nil {
 			return err
 		}

@@ -47,6 +47,7 @@ type options struct {
 	reserve    int64
 	join       *system // be a second node beside this one, on its database and with its target
 	noWatch    bool    // hear of no change of rights
+	early      int     // as in upstream.Config
 }
 
 // system is a whole bastion in this process, with a real sshd as target.
@@ -119,7 +120,7 @@ func newSystem(t testing.TB, o options) *system {
 	running, stop := context.WithCancel(ctx)
 	t.Cleanup(stop)
 	go s.Sessions.Run(running)
-	dialer := upstream.New(upstream.Config{Store: s.Store, Audit: log, Signer: upstreamKey, Log: quiet})
+	dialer := upstream.New(upstream.Config{Store: s.Store, Audit: log, Signer: upstreamKey, Early: o.early, Log: quiet})
 	hostKey := newSigner(t)
 	s.HostKey = hostKey.PublicKey()
 	s.HostCA, err = bastion.NewHostCA(newSigner(t), []byte("a secret of thirty-two bytes or more"))

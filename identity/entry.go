@@ -26,7 +26,11 @@ var changedAttributes = []string{"pwdChangedTime", "pwdLastSet", "shadowLastChan
 
 // personAttributes lists what a search for people asks for; operational attributes come only when named.
 func personAttributes(cfg LDAPConfig) []string {
-	return slices.Concat([]string{cfg.LoginAttribute, attrEntryUUID, attrObjectGUID, attrDisplayName, attrCN, cfg.MailAttribute, cfg.MobileAttribute, attrMemberOf}, statusAttributes, changedAttributes)
+	list := slices.Concat([]string{cfg.LoginAttribute, attrEntryUUID, attrObjectGUID, attrDisplayName, attrCN, cfg.MailAttribute, cfg.MobileAttribute, attrMemberOf}, statusAttributes, changedAttributes)
+	if cfg.KeyAttribute != "" {
+		list = append(list, cfg.KeyAttribute)
+	}
+	return list
 }
 
 // newPerson reads an entry, all but the groups.

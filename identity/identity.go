@@ -53,6 +53,7 @@ type Person struct {
 	Groups   []string // names of all groups, direct and nested, sorted, in the directory's spelling; compare with strings.EqualFold
 	Disabled bool     // disabled, locked or expired: refuse whatever the first factor is
 	Status   string   // why Disabled is set, for the operator; "" otherwise
+	Keys     []string // fingerprints (SHA256:…) of the public keys in the entry that may stand for the password
 
 	PasswordChanged string // what the directory says of when the password was changed last, in its own form; "" if nothing
 }

@@ -35,6 +35,7 @@ func checkRule(r *Rule) *ruleError {
 		{"trust", r.Trust != nil},
 		{"recording", r.Recording != RecordRequired},
 		{"record-limit", r.RecordLimit != 0},
+		{"relay", r.Relay},
 		{"limits", r.Limits != Limits{}},
 		{"lockout", r.Lockout != Limit{}},
 		{"env", r.Env != nil},

@@ -37,6 +37,7 @@ type Decision struct {
 	TokenOnly   bool
 	Recording   Mode
 	RecordLimit int64 // bytes, never zero when allowed
+	Relay       bool
 	Limits      Limits
 	Lockout     Limit
 	Env         Env // names that all of the rules let pass
@@ -164,6 +165,7 @@ func (m *matcher) grant() Decision {
 		TokenOnly:   m.rule.TokenOnly,
 		Recording:   m.rule.Recording,
 		RecordLimit: m.rule.RecordLimit,
+		Relay:       m.rule.Relay,
 		Limits:      m.rule.Limits,
 		Lockout:     m.rule.Lockout,
 		Env:         Env{lists: [][]string{m.rule.Env}},
@@ -188,6 +190,7 @@ func (d *Decision) tighten(other Decision) {
 	d.Code.Fresh = fresh
 	d.Recording = min(d.Recording, other.Recording)
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
+	d.Relay = d.Relay && other.Relay
 	d.Lockout = d.Lockout.stricter(other.Lockout)
 	d.Limits = d.Limits.smallest(other.Limits)
 	d.Env = d.Env.tighten(other.Env)

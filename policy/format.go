@@ -63,6 +63,9 @@ func (r *Rule) format(b *strings.Builder) {
 	if r.RecordLimit != 0 {
 		line("record-limit", formatSize(r.RecordLimit))
 	}
+	if r.Relay {
+		line("relay", "true")
+	}
 	line("limits", r.Limits.format())
 	line("lockout", r.Lockout.format())
 	if r.Message != "" {

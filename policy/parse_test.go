@@ -39,6 +39,7 @@ rules:
     trust: {idle: 8h, max: 24h, uses: 50, sources: [office, 203.0.113.0/24]}
     recording: best-effort
     record-limit: 512KiB
+    relay: true
     env: [LANG, "APP_*", GIT_PROTOCOL]
     limits:
       idle: 15m
@@ -71,7 +72,7 @@ rules:
 			},
 			Code:      Code{Kind: CodeYoungerThan, YoungerThan: 30 * time.Minute},
 			Trust:     &Trust{Idle: 8 * time.Hour, Max: 24 * time.Hour, Uses: 50, Sources: []string{"office", "203.0.113.0/24"}},
-			Recording: RecordBestEffort, RecordLimit: 512 << 10,
+			Recording: RecordBestEffort, RecordLimit: 512 << 10, Relay: true,
 			Env: []string{"LANG", "APP_*", "GIT_PROTOCOL"},
 			Limits: Limits{Idle: 15 * time.Minute, KeyboardIdle: 10 * time.Minute, Max: 36 * time.Hour, Sessions: 3, UserSessions: 5,
 				RuleSessions: 40, TargetSessions: 7, ConnectionSessions: 4, Channels: 20},

@@ -149,7 +149,10 @@ func (d *db) lock(ctx context.Context, tx querier, subject int64) error {
 const (
 	lockAdmins = 0x5A11_0001 + iota
 	lockRules
+	lockLogins
 	lockSessions // with the hash of what is counted
+	lockRoutes
+	lockCAKeys
 )
 
 // exec runs a statement and returns the number of rows it changed.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -111,7 +112,7 @@ const insertUser = `INSERT INTO users
 
 // Add makes a user of login, name, e-mail address, telephone number, source (empty: Local), external id, groups and
 // lock. passwordHash may be empty: such a user has no password. The error is [ErrExists] if
-// somebody has the login or external id.
+// somebody has the login or external id, and [ErrNameTaken] if a robot has the login as its name.
 func (s Users) Add(ctx context.Context, u User, passwordHash string) (User, error) {
 	u.Login = FoldLogin(u.Login)
 	what := "adding user " + u.Login
@@ -132,7 +133,13 @@ func (s Users) Add(ctx context.Context, u User, passwordHash string) (User, erro
 	if err != nil {
 		return User{}, fmt.Errorf("%s: %w", what, err)
 	}
-	err = s.db.writing(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err = s.db.changing(ctx, what, func(ctx context.Context, q querier) (err error) {
+		if err := s.db.lock(ctx, q, lockLogins); err != nil {
+			return err
+		}
+		if n, err := scalar[int64](ctx, q, "SELECT COUNT(*) FROM robots WHERE name = ?", u.Login); err != nil || n > 0 {
+			return cmp.Or(err, ErrNameTaken)
+		}
 		u, err = one(ctx, q, userFields, insertUser+" RETURNING "+userColumns,
 			id, u.Login, u.Name, u.Email, u.Source, u.ExternalID, groups, searchText(u.Login, u.Name, u.Email),
 			u.Locked, u.LockReason, ms(u.LockedUntil), passwordHash, ms(s.db.now()), u.Phone)

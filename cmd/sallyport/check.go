@@ -148,11 +148,13 @@ func (c *checker) files(file string) {
 	wants := []want{
 		{"file/configuration", file, 0o022, true},
 		{"file/data", string(c.cfg.Data), 0o077, true},
-		{"file/keyring", string(c.cfg.Keys.Ring), 0o077, true},
 		{"file/signing-key", string(c.cfg.Keys.Signing), 0o077, false},
 		{"file/recordings", string(c.cfg.Recordings.Local), 0o077, false},
 		{"file/database-password", string(c.cfg.DatabasePasswordFile), 0o007, true},
 		{"file/web-key", string(c.cfg.Web.Key), 0o007, true},
+	}
+	if ring := string(c.cfg.Keys.Ring); seal.IsFile(ring) {
+		wants = append(wants, want{"file/keyring", ring, 0o077, true})
 	}
 	if c.cfg.Directory != nil {
 		wants = append(wants, want{"file/directory-password", string(c.cfg.Directory.BindPasswordFile), 0o007, true})
@@ -354,6 +356,7 @@ func (c *checker) clock(ctx context.Context, st *store.Store) {
 			c.ok("clock/database", "%s apart from the database's", offset.Round(time.Millisecond))
 		}
 	}
+	c.tokens(ctx, st)
 	var t unix.Timex
 	state, err := unix.Adjtimex(&t)
 	switch {
@@ -365,6 +368,22 @@ func (c *checker) clock(ctx context.Context, st *store.Store) {
 			"nothing here synchronises the clock")
 	default:
 		c.ok("clock/kernel", "synchronised, off by at most %s", (time.Duration(t.Maxerror) * time.Microsecond).Round(time.Millisecond))
+	}
+}
+
+// tokens asks what the people's own clocks say of this one.
+func (c *checker) tokens(ctx context.Context, st *store.Store) {
+	if st == nil {
+		return
+	}
+	d, err := st.Tokens.Drifting(ctx, time.Now().Add(-24*time.Hour))
+	switch {
+	case err != nil:
+		c.fail("clock/tokens", "see the database's own log", "%v", err)
+	case d.Together() != 0:
+		c.fail("clock/tokens", "set the clocks of all nodes by NTP", "%s", d)
+	default:
+		c.ok("clock/tokens", "%s", d)
 	}
 }
 
@@ -427,7 +446,7 @@ func (c *checker) targets(ctx context.Context, st *store.Store) {
 			account = t.Accounts[0]
 		}
 		for _, s := range dialer.Check(ctx, t, account) {
-			c.add(finding{ID: "target/" + t.Name + "/" + strings.ReplaceAll(s.Name, " ", "-"), OK: s.OK, Detail: s.Detail, Fix: s.Fix})
+			c.add(finding{ID: "target/" + t.Name + "/" + strings.NewReplacer(": ", "/", " ", "-").Replace(s.Name), OK: s.OK, Detail: s.Detail, Fix: s.Fix})
 		}
 	}
 }

@@ -45,6 +45,7 @@ type node struct {
 	cfg  *config.Config
 	opts nodeOptions
 	log  *slog.Logger
+	ring *seal.Ring
 
 	Store     *store.Store
 	Audit     *auditlog.Log
@@ -76,11 +77,13 @@ func newNode(ctx context.Context, cfg *config.Config, opts nodeOptions) (n *node
 	if err := os.MkdirAll(string(cfg.Data), 0o700); err != nil {
 		return n, fmt.Errorf("making data folder: %w", err)
 	}
-	ring, err := loadRing(cfg)
-	if err != nil {
+	if n.ring, err = loadRing(cfg); err != nil {
 		return n, err
 	}
-	if n.Store, err = openStore(ctx, cfg, ring); err != nil {
+	if name, ok := strings.CutPrefix(string(cfg.Keys.Ring), "env:"); ok {
+		_ = os.Unsetenv(name) // programs that the server starts need not know it
+	}
+	if n.Store, err = openStore(ctx, cfg, n.ring); err != nil {
 		return n, err
 	}
 	if err := checkDemo(ctx, n.Store, opts.Demo); err != nil {
@@ -110,7 +113,7 @@ func newNode(ctx context.Context, cfg *config.Config, opts nodeOptions) (n *node
 // nothing in the database could be opened.
 func loadRing(cfg *config.Config) (*seal.Ring, error) {
 	ring, err := seal.Load(string(cfg.Keys.Ring))
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) && seal.IsFile(string(cfg.Keys.Ring)) {
 		return nil, &exitError{Code: exitUsage, Err: fmt.Errorf("%w; for a new installation run 'sallyport init', otherwise bring the key ring back from its backup or from another node", err)}
 	}
 	return ring, err
@@ -183,7 +186,7 @@ func newDirectory(d *config.Directory) (*identity.LDAP, error) {
 	}
 	cfg := identity.LDAPConfig{
 		StartTLS: d.StartTLS, CAFile: string(d.CAFile), ServerName: string(d.ServerName), InsecurePlaintext: d.InsecurePlaintext,
-		BindDN: d.BindDN, Base: d.Base, Filter: d.Filter, LoginAttribute: string(d.LoginAttribute),
+		BindDN: d.BindDN, Base: d.Base, Filter: d.Filter, LoginAttribute: string(d.LoginAttribute), KeyAttribute: string(d.KeyAttribute),
 		MailAttribute: string(d.MailAttribute), MobileAttribute: string(d.MobileAttribute), LoginGroup: d.LoginGroup,
 		LockDuration: d.LockDuration.Std(), Timeout: d.Timeout.Std(),
 	}
@@ -237,10 +240,10 @@ func newDialer(ctx context.Context, cfg *config.Config, c upstream.Config) (*ups
 	if c.Signer, err = sharedSigner(ctx, c.Store, upstreamKeyName); err != nil {
 		return nil, err
 	}
-	if c.CA, err = sharedSigner(ctx, c.Store, userCAName); err != nil {
+	if err := beginUserCA(ctx, c.Store); err != nil {
 		return nil, err
 	}
-	c.Addresses = addressList(cfg)
+	c.Addresses, c.Reach = addressList(cfg), config.Prefixes(cfg.SSH.MayDial)
 	return upstream.New(c), nil
 }
 

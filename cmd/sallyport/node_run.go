@@ -228,6 +228,7 @@ func (n *node) housekeeping(ctx context.Context) {
 	defer seldom.Stop()
 	failing := false
 	var memory memoryWatch
+	var ring watchRing
 	for {
 		var err error
 		select {
@@ -235,7 +236,7 @@ func (n *node) housekeeping(ctx context.Context) {
 			return
 		case <-often.C:
 			memory.look()
-			err = n.Engine.Housekeeping(ctx)
+			err = errors.Join(n.Engine.Housekeeping(ctx), ring.look(ctx, n))
 		case <-seldom.C:
 			err = n.Store.Purge(ctx)
 		}

@@ -67,6 +67,9 @@ type SSH struct {
 	ProxyProtocolFrom []Network `yaml:"proxy-protocol-from"`
 	// Addresses of this bastion as targets see them; they go into from="…" of authorized_keys on the targets, and into certificates.
 	Addresses []Address `yaml:"addresses"`
+	// Addresses that may be dialled as targets although they are never dialled otherwise: link-local ones, those of cloud metadata,
+	// this bastion's own listeners.
+	MayDial []Network `yaml:"may-dial"`
 	// Suffixes that are cut off login names, so that alice@example.org@web1 is alice on web1.
 	LoginSuffixes []Name `yaml:"login-suffixes"`
 }
@@ -111,6 +114,8 @@ type Directory struct {
 	MailAttribute Name `yaml:"mail-attribute"`
 	// Attribute with the telephone number that codes are sent to.
 	MobileAttribute Name `yaml:"mobile-attribute"`
+	// Attribute with public keys that may stand for the password, one line of authorized_keys without options each. "-": none.
+	KeyAttribute Name `yaml:"key-attribute"`
 	// How a person's groups are found besides memberOf; {dn} and {login} stand for the person's, escaped.
 	Groups *Groups `yaml:"groups"`
 	// Group that people must be in to come through. Empty: everybody whom the filter finds.
@@ -330,7 +335,8 @@ type S3 struct{}
 
 // Keys names the files with keys.
 type Keys struct {
-	// Key ring that seals secrets in the database; the same on all nodes. Empty: keyring in the data folder.
+	// Key ring that seals secrets in the database; the same on all nodes. A file, or credential:NAME for a
+	// credential of systemd, or env:NAME for a variable of the environment. Empty: keyring in the data folder.
 	Ring Path `yaml:"ring"`
 	// Key of this node that signs recordings. Empty: signing.key in the data folder.
 	Signing Path `yaml:"signing"`

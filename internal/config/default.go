@@ -38,6 +38,7 @@ func setDefaults(section any) {
 	switch s := section.(type) {
 	case *Directory:
 		s.Filter = "(uid={login})"
+		s.KeyAttribute = "sshPublicKey"
 		s.MailAttribute, s.MobileAttribute = "mail", "mobile"
 		s.Timeout = Duration(2500 * time.Millisecond)
 	case *Groups:

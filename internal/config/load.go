@@ -160,7 +160,9 @@ func (c *Config) complete(dir string) error {
 		if *own.path == "" {
 			*own.path = Path(filepath.Join(data, own.name))
 		}
-		absolute(own.path, dir)
+		if own.path != &c.Keys.Ring || isFile(c.Keys.Ring) {
+			absolute(own.path, dir)
+		}
 	}
 	for _, p := range []*Path{&c.DatabasePasswordFile, &c.Web.Certificate, &c.Web.Key} {
 		absolute(p, dir)
@@ -181,6 +183,11 @@ func (c *Config) complete(dir string) error {
 		c.Database = Database("sqlite:" + string(p))
 	}
 	return nil
+}
+
+// isFile tells whether a key ring is a file, and not a credential or a variable.
+func isFile(ring Path) bool {
+	return !strings.HasPrefix(string(ring), "credential:") && !strings.HasPrefix(string(ring), "env:")
 }
 
 // absolute makes a path that is relative to dir absolute; an empty one stays empty.
