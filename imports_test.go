@@ -33,13 +33,15 @@ internal/auditlog:     audit
 
 store:                 audit internal/seal migrations
 
-auth:                  audit identity internal/auditlog otp policy store
+internal/notify:       audit store
+
+auth:                  audit identity internal/auditlog internal/notify otp policy store
 session:               audit internal/auditlog internal/readahead recorder store
 upstream:              audit internal/auditlog internal/readahead store
 
 bastion:               audit auth identity internal/auditlog internal/readahead policy session store upstream
 signin:                audit auth identity internal/auditlog internal/web otp store
-admin:                 audit auth identity internal/auditlog internal/web otp policy recorder session signin store upstream
+admin:                 audit auth identity internal/auditlog internal/notify internal/web otp policy recorder session signin store upstream
 
 bench:                 *
 hack/patchssh:         -

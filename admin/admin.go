@@ -20,6 +20,7 @@ import (
 
 	"sallyport/auth"
 	"sallyport/internal/auditlog"
+	"sallyport/internal/notify"
 	"sallyport/internal/web"
 	"sallyport/recorder"
 	"sallyport/session"
@@ -42,6 +43,8 @@ type Config struct {
 	SSHAddress string              // host:port of the SSH door as people reach it
 	Secure     bool                // the web is served by TLS, here or by a proxy in front
 	Proxies    []netip.Prefix      // peers whose X-Forwarded-For is believed
+	Numbers    notify.Numbers      // how telephone numbers are read
+	Messages   bool                // this node sends mail or SMS
 	Demo       bool                // pages say that this is a demo
 	Version    string
 	Node       string

@@ -33,11 +33,14 @@ func (s *Server) api(mux *http.ServeMux, callerOf func(*http.Request) (Caller, e
 	s.serverRoutes(api)
 	s.userRoutes(api)
 	s.tokenRoutes(api)
+	s.keyRoutes(api)
+	s.robotRoutes(api)
 	s.adminRoutes(api)
 	s.targetRoutes(api)
 	s.ruleRoutes(api)
 	s.sessionRoutes(api)
 	s.auditRoutes(api)
+	s.messageRoutes(api)
 	for _, unused := range []string{"ErrorModel", "ErrorDetail"} { // huma's own errors; ours is Problem
 		delete(api.OpenAPI().Components.Schemas.Map(), unused)
 	}

@@ -63,14 +63,6 @@ func (s *Server) hostKeyRoutes(api huma.API) {
 			}
 			return answer(report), nil
 		})
-	register(s, api, route(needAuditor, http.MethodGet, "/ca", "ca-show", "Show the key by whose certificates the bastion logs in to targets"),
-		func(_ context.Context, _ Caller, _ *nothing) (*body[UserCA], error) {
-			ca, err := s.userCA()
-			if err != nil {
-				return nil, err
-			}
-			return answer(ca), nil
-		})
 	register(s, api, route(needAuditor, http.MethodGet, "/hostca", "hostca-show", "Show the key that vouches for the bastion's host keys in the place of targets"),
 		func(ctx context.Context, _ Caller, in *hostCAInput) (*body[HostCA], error) {
 			ca, err := s.hostCA(ctx, in.Hosts)

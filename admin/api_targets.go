@@ -61,6 +61,7 @@ func (s *Server) targetRoutes(api huma.API) {
 		})
 	s.targetToolRoutes(api)
 	s.hostKeyRoutes(api)
+	s.caRoutes(api)
 }
 
 // targetToolRoutes help to bring a target in. Those that make the bastion connect somewhere are for
@@ -84,7 +85,7 @@ func (s *Server) targetToolRoutes(api huma.API) {
 		})
 	register(s, api, route(needAdmin, http.MethodPost, "/scan", "scan", "Show the host keys of an address, unproved"),
 		func(ctx context.Context, _ Caller, in *with[NewScan]) (*body[[]HostKey], error) {
-			keys, err := s.scan(ctx, in.Body.Address)
+			keys, err := s.scan(ctx, in.Body.Address, in.Body.Via)
 			if err != nil {
 				return nil, err
 			}

@@ -156,26 +156,3 @@ func (s *Server) userKeyRoutes(api huma.API) {
 			return &nothing{}, s.deleteUserKey(ctx, by, in.Login, in.ID)
 		})
 }
-
-func (s *Server) tokenRoutes(api huma.API) {
-	register(s, api, route(needAuditor, http.MethodGet, "/users/{login}/tokens", "token-list", "List a user's tokens"),
-		func(ctx context.Context, _ Caller, in *byLogin) (*body[[]Token], error) {
-			tokens, err := s.tokens(ctx, in.Login)
-			if err != nil {
-				return nil, err
-			}
-			return answer(list(tokens, wireToken)), nil
-		})
-	register(s, api, route(needAdmin, http.MethodPost, "/users/{login}/tokens", "token-add", "Give a user a token; the secret is shown this once"),
-		func(ctx context.Context, by Caller, in *byLoginWith[NewToken]) (*body[IssuedToken], error) {
-			t, err := s.addToken(ctx, by, in.Login, in.Body)
-			if err != nil {
-				return nil, err
-			}
-			return answer(IssuedToken{Token: wireToken(t.Token), Secret: t.Secret.Base32(), URI: t.URI}), nil
-		})
-	register(s, api, route(needAdmin, http.MethodDelete, "/users/{login}/tokens/{id}", "token-delete", "Take a token from a user"),
-		func(ctx context.Context, by Caller, in *byLoginID) (*nothing, error) {
-			return &nothing{}, s.deleteToken(ctx, by, in.Login, in.ID)
-		})
-}

@@ -178,6 +178,12 @@ func TestPagesInChromium(t *testing.T) {
 	list, err := w.Store.Sessions.List(context.Background(), store.SessionFilter{})
 	must(t, err)
 	live, past := list[len(list)-1], list[0]
+	alice, err := w.Store.Users.ByLogin(context.Background(), "alice")
+	must(t, err)
+	tokens, err := w.Store.Tokens.List(context.Background(), alice.ID)
+	must(t, err)
+	must(t, w.Store.SpareCodes.AddBypass(context.Background(), store.SpareCode{
+		UserID: alice.ID, Reason: "telephone is being repaired", Issuer: "ada", Expires: time.Now().Add(time.Hour)}, "any"))
 	pages := []struct{ name, path string }{
 		{"overview", "/"},
 		{"sessions", "/sessions"},
@@ -189,6 +195,7 @@ func TestPagesInChromium(t *testing.T) {
 		{"users", "/users"},
 		{"user-new", "/users/new"},
 		{"user", "/users/alice"},
+		{"token", "/users/alice/tokens/" + tokens[0].ID},
 		{"user-locked", "/users/bob"},
 		{"user-delete", "/users/bob/delete"},
 		{"targets", "/targets"},

@@ -1,12 +1,14 @@
 package admin
 
 import (
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/audit"
 	"sallyport/auth"
+	"sallyport/otp"
 	"sallyport/policy"
 	"sallyport/store"
 )
@@ -31,7 +33,7 @@ func list[S, W any](stored []S, wire func(S) W) []W {
 
 func (s *Server) wireUser(u store.User) User {
 	return User{
-		ID: u.ID, Login: u.Login, Name: u.Name, Email: u.Email, Source: u.Source, Groups: append([]string{}, u.Groups...),
+		ID: u.ID, Login: u.Login, Name: u.Name, Email: u.Email, Phone: u.Phone, CodeBy: u.CodeBy, Source: u.Source, Groups: append([]string{}, u.Groups...),
 		Locked: u.LockedNow(s.cfg.Now()), LockReason: u.LockReason, LockedUntil: timeOf(u.LockedUntil),
 		Lockout:     UserLockout{Failures: u.Lockout.Failures, Window: int64(u.Lockout.Window.Seconds()), Lock: int64(u.Lockout.Lock.Seconds())},
 		HasPassword: u.HasPassword, Tokens: u.Tokens, Created: timeOf(u.Created), LastLogin: timeOf(u.LastLogin),
@@ -42,11 +44,27 @@ func wireKey(k store.UserKey) UserKey {
 	return UserKey{ID: k.ID, Name: k.Name, Fingerprint: k.Fingerprint, PublicKey: k.PublicKey, Created: timeOf(k.Created), LastUsed: timeOf(k.LastUsed)}
 }
 
-func wireToken(t store.Token) Token {
-	return Token{
+func (s *Server) wireToken(t store.Token) Token {
+	w := Token{
 		ID: t.ID, Name: t.Name, Kind: t.Kind, Algorithm: t.Algorithm, Digits: t.Digits, Period: t.Period,
-		Enabled: t.Enabled, Created: timeOf(t.Created), LastUsed: timeOf(t.LastUsed),
+		Hardware: t.Hardware, Serial: t.Serial, Enabled: t.Enabled, State: t.State(s.cfg.Now()), Expires: timeOf(t.Expires),
+		Created: timeOf(t.Created), LastUsed: timeOf(t.LastUsed), Drift: t.Drift, Trend: trend(t), DriftMoved: timeOf(t.Moved),
 	}
+	if t.Kind == string(otp.HOTP) {
+		w.Counter = t.LastStep + 1
+	}
+	return w
+}
+
+// trend says on which side of its drift a token was last seen.
+func trend(t store.Token) string {
+	switch {
+	case t.Lean < 0:
+		return "behind"
+	case t.Lean > 0:
+		return "ahead"
+	}
+	return "steady"
 }
 
 func wireAdmin(a store.Admin) Admin {
@@ -63,7 +81,7 @@ func wireTarget(t store.Target) Target {
 		labels = map[string]string{}
 	}
 	return Target{
-		ID: t.ID, Name: t.Name, Address: t.Address, Accounts: append([]string{}, t.Accounts...), Labels: labels,
+		ID: t.ID, Name: t.Name, Address: t.Address, Via: viaText(t), Accounts: append([]string{}, t.Accounts...), Labels: labels,
 		HostKeyMode: t.HostKeyMode, HostKeys: hostKeys(t.HostKeys), HostCAs: hostKeys(t.HostCAs), RevokedKeys: hostKeys(t.RevokedKeys),
 		Credential: t.Credential, Lockout: t.Lockout, Note: t.Note, Created: timeOf(t.Created),
 	}
@@ -74,6 +92,29 @@ func wireWaiting(w store.WaitingKey, t store.Target) WaitingHostKey {
 		ID: w.ID, Target: w.Target, Address: w.Address, Key: w.Key, Fingerprint: fingerprintOf(w.Key), Known: hostKeys(t.HostKeys),
 		Seen: w.Seen, First: timeOf(w.First), Last: timeOf(w.Last),
 	}
+}
+
+// viaText is the jump host of t as people write it.
+func viaText(t store.Target) string {
+	if t.ViaAccount != "" {
+		return t.ViaAccount + "@" + t.Via
+	}
+	return t.Via
+}
+
+// parseVia takes the name of a jump host apart: name, or account@name.
+func parseVia(text string) (name, account string, err error) {
+	name = text
+	if i := strings.LastIndexByte(text, '@'); i >= 0 {
+		account, name = text[:i], text[i+1:]
+		if err := checkAccounts([]string{account}); err != nil {
+			return "", "", err
+		}
+	}
+	if text == "" {
+		return "", "", nil
+	}
+	return name, account, checkTargetName(name)
 }
 
 // fingerprintOf the key in a line of authorized_keys.
@@ -138,7 +179,7 @@ func wireLock(l store.Lock) Lockout {
 func wireDecision(user string, d auth.Decision) Explanation {
 	e := Explanation{
 		Allow: d.Allow, Rule: d.Rule, User: user, Target: d.Target.Name, Account: d.Account,
-		Channels: append([]string{}, d.Channels...), Code: codeWord(d.Code), Recording: d.Recording.String(), RulesVersion: d.RulesVersion,
+		Channels: append([]string{}, d.Channels...), Code: codeWord(d.Code), TokenOnly: d.TokenOnly, SentBy: d.SentBy, Enrols: d.Enrols, Recording: d.Recording.String(), RulesVersion: d.RulesVersion,
 		Verdicts: list(d.Trace, func(v policy.Verdict) Verdict { return Verdict{Rule: v.Rule, Matched: v.Matched, Why: v.Why} }),
 	}
 	if d.Allow {

@@ -61,10 +61,13 @@ func newFixture(t *testing.T) *fixture {
 	noError(t, err)
 	signer, err := ssh.NewSignerFromKey(own)
 	noError(t, err)
+	public, secret, err := upstream.NewCA()
+	noError(t, err)
+	noError(t, st.CAKeys.Begin(ctx, public, secret))
 	s, err := New(Config{
 		Store: st, Engine: engine, Audit: log, Recorder: rec, Log: quiet, Version: "test", Node: "n1",
 		Sessions:  session.NewManager(session.Config{Store: st, Recorder: rec, Audit: log, Node: "n1", Log: quiet}),
-		Dialer:    upstream.New(upstream.Config{Store: st, Audit: log, Signer: signer, CA: signer, Timeout: 2 * time.Second, Log: quiet}),
+		Dialer:    upstream.New(upstream.Config{Store: st, Audit: log, Signer: signer, Timeout: 2 * time.Second, Log: quiet}),
 		HostCA:    signer.PublicKey(),
 		Addresses: []string{"192.0.2.10", "2001:db8::10"}, SSHAddress: "bastion.example.org:2222",
 	})

@@ -63,6 +63,12 @@ func (s *Server) lockedLogin(ctx context.Context, key string) (string, error) {
 		u, err = s.cfg.Store.Users.ByID(ctx, id)
 	case "directory":
 		u, err = s.cfg.Store.Users.ByExternalID(ctx, id)
+	case "robot":
+		r, err := s.cfg.Store.Robots.ByID(ctx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			return audit.Escape(id), nil
+		}
+		return r.Name, err
 	default: // nobody of that name; what was typed
 		return audit.Escape(id), nil
 	}

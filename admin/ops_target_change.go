@@ -45,7 +45,7 @@ func (s *Server) changeTarget(ctx context.Context, by Caller, name string, n Tar
 		}
 		return credentialSecret(t.Credential, before, n.Password)
 	})
-	if err := ifNotFound(err, seeTargets, "there is no target %s", audit.Escape(name)); err != nil {
+	if err := ifNotFound(routeProblem(err), seeTargets, "there is no target %s", audit.Escape(name)); err != nil {
 		return store.Target{}, err
 	}
 	s.changed(ctx, by, "target.update", audit.Event{Target: t.Name, Detail: detail})
@@ -60,6 +60,16 @@ func applyChange(t *store.Target, n TargetChange, detail map[string]string) erro
 			return err
 		}
 		detail["address"] = t.Address
+	}
+	switch n.Via {
+	case "":
+	case "-":
+		t.Via, t.ViaAccount, detail["via"] = "", "", "none"
+	default:
+		if t.Via, t.ViaAccount, err = parseVia(n.Via); err != nil {
+			return err
+		}
+		detail["via"] = viaText(*t)
 	}
 	if err := errors.Join(checkAccounts(n.Accounts), checkLabels(n.Labels), checkText("note", n.Note, 2000)); err != nil {
 		return err

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -46,6 +48,7 @@ func (s *Server) addTarget(ctx context.Context, by Caller, n NewTarget) (store.T
 		return store.Target{}, err
 	}
 	t, err = s.cfg.Store.Targets.AddWithSecret(ctx, t, secret)
+	err = routeProblem(err)
 	if errors.Is(err, store.ErrExists) {
 		err = conflict(seeTargets, "there is a target %s already", n.Name)
 	}
@@ -54,7 +57,7 @@ func (s *Server) addTarget(ctx context.Context, by Caller, n NewTarget) (store.T
 	}
 	s.changed(ctx, by, "target.add", audit.Event{Target: t.Name, Detail: map[string]string{
 		"address": t.Address, "accounts": strings.Join(t.Accounts, ","), "host-key-mode": t.HostKeyMode, "host-keys": strings.Join(fingerprints(t.HostKeys), ","),
-		"host-cas": strings.Join(fingerprints(t.HostCAs), ","), "credential": t.Credential,
+		"host-cas": strings.Join(fingerprints(t.HostCAs), ","), "credential": t.Credential, "via": viaText(t),
 	}})
 	return t, nil
 }
@@ -71,6 +74,9 @@ func newTarget(n NewTarget) (store.Target, error) {
 	t := store.Target{
 		Name: n.Name, Address: address, Accounts: append([]string{}, n.Accounts...), Labels: n.Labels,
 		HostKeyMode: n.HostKeyMode, Credential: n.Credential, Lockout: n.Lockout, Note: n.Note,
+	}
+	if t.Via, t.ViaAccount, err = parseVia(n.Via); err != nil {
+		return store.Target{}, err
 	}
 	if t.HostKeys, err = keyLines(n.HostKeys); err != nil {
 		return store.Target{}, err
@@ -111,7 +117,7 @@ func checkTrust(t store.Target) error {
 			"the host key of %s is not known", t.Name)
 	case t.HostKeyMode == store.HostCA && len(t.HostCAs) == 0:
 		return invalid("give --host-ca 'ssh-ed25519 AAAA…', the public key that signs the host certificates", "the CA of %s is not known", t.Name)
-	case t.Credential == store.CredentialPassword && t.HostKeyMode == store.TOFU && len(t.HostKeys) == 0:
+	case (t.Credential == store.CredentialPassword || t.Credential == store.CredentialRelayed) && t.HostKeyMode == store.TOFU && len(t.HostKeys) == 0:
 		return invalid("give --host-key 'ssh-ed25519 AAAA…'", "a password is only sent to a host whose key is known, and the one of %s is not", t.Name)
 	}
 	return nil
@@ -127,7 +133,7 @@ func fingerprints(lines []string) []string {
 
 // deleteTarget takes a host away from behind the bastion and ends the sessions on it.
 func (s *Server) deleteTarget(ctx context.Context, by Caller, name string) error {
-	err := s.cfg.Store.Targets.Delete(ctx, name)
+	err := routeProblem(s.cfg.Store.Targets.Delete(ctx, name))
 	if err := ifNotFound(err, seeTargets, "there is no target %s", audit.Escape(name)); err != nil {
 		return err
 	}
@@ -137,12 +143,16 @@ func (s *Server) deleteTarget(ctx context.Context, by Caller, name string) error
 }
 
 // scan returns the host keys that an address shows. Nothing proves that they are the right ones.
-func (s *Server) scan(ctx context.Context, address string) ([]HostKey, error) {
+func (s *Server) scan(ctx context.Context, address, via string) ([]HostKey, error) {
 	address, err := canonicalAddress(address)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := s.cfg.Dialer.Scan(ctx, address)
+	t := store.Target{Name: address, Address: address}
+	if t.Via, t.ViaAccount, err = parseVia(via); err != nil {
+		return nil, err
+	}
+	keys, err := s.cfg.Dialer.Scan(ctx, t)
 	if err != nil {
 		return nil, unreachable(address, err)
 	}
@@ -222,7 +232,7 @@ func (s *Server) onboarding(ctx context.Context, name, account string) (Onboardi
 	o := Onboarding{ID: t.ID, Target: t.Name, Address: t.Address, Kinds: doc.KindsFor(policy.Target{Name: t.Name, Labels: t.Labels})}
 	o.Credential, o.AuthorizedKeys = t.Credential, []AuthorizedKey{}
 	if t.Credential == store.CredentialCertificate {
-		ca, err := s.userCA()
+		ca, err := s.userCA(ctx)
 		if err != nil {
 			return Onboarding{}, err
 		}
@@ -232,32 +242,69 @@ func (s *Server) onboarding(ctx context.Context, name, account string) (Onboardi
 	if err != nil {
 		return Onboarding{}, err
 	}
+	addresses, note, err := s.sources(ctx, t)
+	if err != nil {
+		return Onboarding{}, err
+	}
+	jump, err := s.isJumpHost(ctx, t.Name)
+	if err != nil {
+		return Onboarding{}, err
+	}
 	if key != "" {
-		line := onboardingOptions(s.cfg.Addresses, o.Kinds) + " " + key
+		line := onboardingOptions(addresses, o.Kinds, jump) + " " + key
 		for _, a := range accounts {
 			o.AuthorizedKeys = append(o.AuthorizedKeys, AuthorizedKey{Account: a, Line: line})
 		}
 	}
-	o.Warning = onboardingWarning(t, s.cfg.Addresses, o.Kinds)
+	o.Warning = onboardingWarning(t, addresses, o.Kinds)
+	if note != "" {
+		o.Warning = strings.TrimPrefix(o.Warning+"\n"+note, "\n")
+	}
 	return o, nil
 }
 
-// userCA is the key that signs certificates for targets, and how a target trusts it.
-func (s *Server) userCA() (UserCA, error) {
-	line := s.cfg.Dialer.UserCA()
-	if line == "" {
-		return UserCA{}, notFound("see the server's log", "this installation has no user CA")
+// sources are the addresses from which t sees the bastion come, as far as they are known here; behind a jump
+// host they are that one's, and note says so.
+func (s *Server) sources(ctx context.Context, t store.Target) (addresses []string, note string, err error) {
+	if t.Via == "" {
+		return s.cfg.Addresses, "", nil
 	}
-	return UserCA{PublicKey: line, Fingerprint: fingerprintOf(line), Config: []string{
-		"TrustedUserCAKeys /etc/ssh/sallyport-user-ca.pub",
-		"# A certificate names the account it is for, and opens no other. Where AuthorizedPrincipalsFile is",
-		"# set, the file of each account has to hold the account's name.",
-	}}, nil
+	jump, err := s.target(ctx, t.Via)
+	if err != nil {
+		return nil, "", err
+	}
+	host, _, _ := net.SplitHostPort(jump.Address)
+	switch addr, err := netip.ParseAddr(host); {
+	case t.Credential == store.CredentialCertificate:
+		return nil, fmt.Sprintf("%s is reached through %s and sees the address of that host, so certificates for it name no source-address: for five minutes each would be taken from anywhere.", t.Name, t.Via), nil
+	case t.Credential == store.CredentialPassword, t.Credential == store.CredentialRelayed:
+		return nil, "", nil
+	case err != nil:
+		return nil, fmt.Sprintf(`%s is reached through %s and sees the address of that host, which is not known here: write it into the line yourself, as from="…".`, t.Name, t.Via), nil
+	default:
+		return []string{addr.String()}, fmt.Sprintf(`%s is reached through %s, so from="…" names that host as it is known here. If it has another address on the side of %s, write that one.`, t.Name, t.Via, t.Name), nil
+	}
+}
+
+// isJumpHost tells whether other targets are reached through the one of a name.
+func (s *Server) isJumpHost(ctx context.Context, name string) (bool, error) {
+	all, err := s.cfg.Store.Targets.List(ctx)
+	return slices.ContainsFunc(all, func(t store.Target) bool { return t.Via == name }), err
+}
+
+// routeProblem puts a way that does not work into words for operators.
+func routeProblem(err error) error {
+	var route *store.RouteError
+	if errors.As(err, &route) {
+		return conflict("see: sallyport target list, and --via of target add and update", "%s", audit.Escape(route.Text))
+	}
+	return err
 }
 
 // onboardingOptions are the options of the authorized_keys line (sshd(8), AUTHORIZED_KEYS FILE FORMAT):
-// everything is taken away by restrict, then what the rules can grant is given back.
-func onboardingOptions(addresses, kinds []string) string {
+// everything is taken away by restrict, then what the rules can grant, and what a jump host needs, is given
+// back.
+func onboardingOptions(addresses, kinds []string, jump bool) string {
 	var options []string
 	if len(addresses) > 0 {
 		options = append(options, `from="`+strings.Join(addresses, ",")+`"`)
@@ -272,7 +319,7 @@ func onboardingOptions(addresses, kinds []string) string {
 		{"agent-forwarding", []string{policy.Agent}},
 		{"X11-forwarding", []string{policy.X11}},
 	} {
-		if slices.ContainsFunc(o.kinds, func(k string) bool { return slices.Contains(kinds, k) }) {
+		if slices.ContainsFunc(o.kinds, func(k string) bool { return slices.Contains(kinds, k) }) || jump && o.option == "port-forwarding" {
 			options = append(options, o.option)
 		}
 	}
@@ -284,9 +331,12 @@ func onboardingWarning(t store.Target, addresses, kinds []string) string {
 	if len(kinds) == 0 {
 		warnings = append(warnings, fmt.Sprintf("No rule lets anybody in to %s yet: write one and apply it (sallyport export > rules.yaml), then run this again.", t.Name))
 	}
+	if t.Via != "" {
+		return strings.Join(warnings, "\n")
+	}
 	if len(addresses) == 0 && t.Credential == store.CredentialCertificate {
 		warnings = append(warnings, `The configuration does not say which addresses targets see the bastion come from (ssh: addresses), so certificates name no source-address: for five minutes each would be taken from anywhere.`)
-	} else if len(addresses) == 0 && t.Credential != store.CredentialPassword {
+	} else if len(addresses) == 0 && t.Credential != store.CredentialPassword && t.Credential != store.CredentialRelayed {
 		warnings = append(warnings, `The configuration does not say which addresses targets see the bastion come from (ssh: addresses), so the line has no from="…": the key would be taken from anywhere.`)
 	}
 	return strings.Join(warnings, "\n")

@@ -14,6 +14,7 @@ import (
 	"sallyport/auth"
 	"sallyport/identity"
 	"sallyport/internal/testenv"
+	"sallyport/otp"
 )
 
 func TestUsers(t *testing.T) {
@@ -161,6 +162,78 @@ func TestTokens(t *testing.T) {
 	f.refused(404, "DELETE", "/users/dave/tokens/"+made.ID, nil)
 	if u := do[User](f, 200, "GET", "/users/dave", nil); u.Tokens != 1 {
 		t.Errorf("user has %d tokens, want 1", u.Tokens)
+	}
+}
+
+// Every kind of token, its states, its way back by two codes, and what stands for it.
+func TestTokenLife(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.addUser("dave")
+	f.addUser("erin")
+	expires := time.Now().Add(time.Hour)
+	button := do[IssuedToken](f, 200, "POST", "/users/dave/tokens", NewToken{Name: "button", Kind: "hotp", Algorithm: "SHA256", Digits: 8, Counter: 7, Serial: "GALT11420104", Expires: &expires})
+	if button.Counter != 7 || !button.Hardware || button.Period != 0 || button.Expires == nil || button.State != "enabled" || !strings.HasPrefix(button.URI, "otpauth://hotp/") {
+		t.Errorf("token %+v", button)
+	}
+	past := time.Now().Add(-time.Second)
+	for _, n := range []NewToken{
+		{Kind: "hotp", Period: 30}, {Kind: "totp", Counter: 1}, {Kind: "motp"}, {Expires: &past}, {Name: "a\nb"}, {Serial: "a\x1b"}, {Kind: "hotp", Counter: -1},
+	} {
+		f.refused(422, "POST", "/users/dave/tokens", n)
+	}
+	f.refused(409, "POST", "/users/erin/tokens", NewToken{Serial: "GALT11420104"})
+
+	secret, err := otp.ParseSecret(button.Secret)
+	noError(t, err)
+	p := otp.Params{Kind: otp.HOTP, Algorithm: otp.SHA256, Digits: 8}
+	f.refused(422, "POST", "/users/dave/tokens/button/resync", TokenCodes{p.Code(secret, 500), p.Code(secret, 502)})
+	f.refused(404, "POST", "/users/erin/tokens/GALT11420104/resync", TokenCodes{p.Code(secret, 500), p.Code(secret, 501)})
+	if got := do[Token](f, 200, "POST", "/users/dave/tokens/GALT11420104/resync", TokenCodes{p.Code(secret, 500), p.Code(secret, 501)}); got.Counter != 502 {
+		t.Errorf("resynchronised: %+v", got)
+	}
+	if got := do[Token](f, 200, "PUT", "/users/dave/tokens/button/name", NewTokenName{"keyring"}); got.Name != "keyring" {
+		t.Errorf("renamed: %+v", got)
+	}
+	for _, state := range []string{"lost", "disabled", "enabled"} {
+		if got := do[Token](f, 200, "PUT", "/users/dave/tokens/keyring/state", NewTokenState{state}); got.State != state || got.Enabled != (state == "enabled") {
+			t.Errorf("%s: %+v", state, got)
+		}
+	}
+	f.refused(422, "PUT", "/users/dave/tokens/keyring/state", NewTokenState{"sold"})
+	detail := do[TokenDetail](f, 200, "GET", "/users/dave/tokens/"+button.ID, nil)
+	if len(detail.Uses) != 1 || detail.Uses[0].Step != 501 || detail.Uses[0].Door != "api" {
+		t.Errorf("detail %+v", detail)
+	}
+	do[IssuedToken](f, 200, "POST", "/users/dave/tokens", NewToken{Name: "keyring"})
+	f.refused(409, "DELETE", "/users/dave/tokens/keyring", nil)
+	do[any](f, 204, "DELETE", "/users/dave/tokens/"+button.ID, nil)
+
+	codes := do[IssuedRecoveryCodes](f, 200, "POST", "/users/dave/recovery-codes", nil).Codes
+	if len(codes) != 10 || do[RecoveryCodes](f, 200, "GET", "/users/dave/recovery-codes", nil).Left != 10 {
+		t.Errorf("recovery codes %v", codes)
+	}
+	do[any](f, 204, "DELETE", "/users/dave/recovery-codes", nil)
+	if n := do[RecoveryCodes](f, 200, "GET", "/users/dave/recovery-codes", nil).Left; n != 0 {
+		t.Errorf("%d left after removing them", n)
+	}
+	f.refused(422, "POST", "/users/dave/bypass-codes", NewBypassCode{})
+	f.refused(422, "POST", "/users/dave/bypass-codes", NewBypassCode{Reason: "x", Life: 30})
+	bypass := do[IssuedBypassCode](f, 200, "POST", "/users/dave/bypass-codes", NewBypassCode{Reason: "phone broken"})
+	if _, err := otp.NormaliseSpare(bypass.Code); err != nil || bypass.Expires == nil || time.Until(*bypass.Expires) > time.Hour || time.Until(*bypass.Expires) < 59*time.Minute {
+		t.Errorf("bypass code %+v", bypass)
+	}
+	if got := do[[]BypassCode](f, 200, "GET", "/users/dave/bypass-codes", nil); len(got) != 1 || got[0].Reason != "phone broken" || got[0].Issuer == "" {
+		t.Errorf("bypass codes %+v", got)
+	}
+	do[any](f, 204, "DELETE", "/users/dave/bypass-codes", nil)
+	if got := do[[]BypassCode](f, 200, "GET", "/users/dave/bypass-codes", nil); len(got) != 0 {
+		t.Errorf("bypass codes %+v", got)
+	}
+	for _, e := range f.changes() {
+		if strings.Contains(e, bypass.Code) || strings.Contains(e, codes[0]) {
+			t.Errorf("an event shows a code: %s", e)
+		}
 	}
 }
 

@@ -42,7 +42,11 @@ func (s *Server) addUser(ctx context.Context, by Caller, n NewUser) (store.User,
 		return store.User{}, err
 	}
 	groups := tidy(n.Groups)
-	if err := errors.Join(checkGroups(groups), checkText("name", n.Name, 255), checkText("e-mail address", n.Email, 255)); err != nil {
+	if err := errors.Join(checkGroups(groups), checkText("name", n.Name, 255), checkEmail(n.Email)); err != nil {
+		return store.User{}, err
+	}
+	phone, err := s.checkPhone(n.Phone)
+	if err != nil {
 		return store.User{}, err
 	}
 	hash, err := hashPassword(ctx, n.Password, true)
@@ -50,10 +54,13 @@ func (s *Server) addUser(ctx context.Context, by Caller, n NewUser) (store.User,
 		return store.User{}, err
 	}
 	u, err := s.cfg.Store.Users.Add(ctx, store.User{
-		Login: login, Name: n.Name, Email: n.Email, Source: store.Local, Groups: groups,
+		Login: login, Name: n.Name, Email: n.Email, Phone: phone, Source: store.Local, Groups: groups,
 	}, hash)
-	if errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrNameTaken) {
+	switch {
+	case errors.Is(err, store.ErrExists):
 		err = conflict(seeUsers, "there is a user %s already", login)
+	case errors.Is(err, store.ErrNameTaken):
+		err = conflict("see: sallyport user list, and robot list", "there is a user or a robot %s already", login)
 	}
 	if err != nil {
 		return store.User{}, err
@@ -176,12 +183,13 @@ func (s *Server) addUserKey(ctx context.Context, by Caller, login string, n NewU
 	if err != nil {
 		return store.UserKey{}, err
 	}
-	key, comment, err := parseKey(n.PublicKey)
+	key, err := parseUserKey(n.PublicKey)
 	if err != nil {
 		return store.UserKey{}, err
 	}
 	name := n.Name
 	if name == "" {
+		_, comment, _ := identity.ParseUserKey(n.PublicKey)
 		name = audit.Escape(comment)
 	}
 	if name == "" {
@@ -193,7 +201,7 @@ func (s *Server) addUserKey(ctx context.Context, by Caller, login string, n NewU
 	fingerprint := ssh.FingerprintSHA256(key)
 	k, err := s.cfg.Store.UserKeys.Add(ctx, store.UserKey{UserID: u.ID, Name: name, PublicKey: keyLine(key), Fingerprint: fingerprint})
 	if errors.Is(err, store.ErrExists) {
-		err = conflict("a key belongs to one person; delete it there first: sallyport user key delete", "the key %s belongs to a user already", fingerprint)
+		err = conflict("a key belongs to one person; delete it there first: sallyport user key delete", "the key %s belongs to a user or a robot already", fingerprint)
 	}
 	if err != nil {
 		return store.UserKey{}, err

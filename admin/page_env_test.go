@@ -81,10 +81,13 @@ func newPageWorld(t *testing.T, changes ...func(*Config)) *pageWorld {
 	w.Rec, err = recorder.New(recorder.Config{Dir: t.TempDir(), SigningKey: key, Node: "bastion-1", Now: w.now})
 	must(t, err)
 	t.Cleanup(func() { w.Rec.Close() })
+	public, secret, err := upstream.NewCA()
+	must(t, err)
+	must(t, w.Store.CAKeys.Begin(ctx, public, secret))
 	cfg := Config{
 		Store: w.Store, Engine: engine, Recorder: w.Rec, Audit: log,
 		Sessions:  session.NewManager(session.Config{Store: w.Store, Recorder: w.Rec, Audit: log, Node: "bastion-1", Log: quiet}),
-		Dialer:    upstream.New(upstream.Config{Store: w.Store, Audit: log, Signer: signer, CA: signer, Log: quiet}),
+		Dialer:    upstream.New(upstream.Config{Store: w.Store, Audit: log, Signer: signer, Log: quiet}),
 		Addresses: []string{"192.0.2.10"}, SSHAddress: "bastion.example.org:2222", Version: "1.0-test", Node: "bastion-1", Log: quiet, Now: w.now,
 	}
 	for _, change := range changes {
@@ -241,6 +244,12 @@ func (w *pageWorld) furnish() {
 			must(w.t, w.Store.HostKeys.Wait(ctx, added.ID, waitingKey, added.Address))
 		}
 	}
+	_, err = w.Store.Robots.Add(ctx, store.Robot{Name: "deploy-bot", PublicKey: "ssh-ed25519 BBBB", Fingerprint: "SHA256:k3vJ0GxQkQ2v7mYwTz5bN1rEoKfLhVdCsUaXi9Zt4eM", Enabled: true,
+		Sources: []string{"192.0.2.0/28"}, Targets: []string{"env=prod"}, Accounts: []string{"deploy"}, Commands: []string{"systemctl restart app", "uptime"}, Note: "from the build server"})
+	must(w.t, err)
+	ca, err := w.Store.UserCAs.Add(ctx, store.UserCA{Name: "people", PublicKey: "ssh-ed25519 CCCC", Fingerprint: "SHA256:Zp8p0G3xkQ2v7mYwTz5bN1rEoKfLhVdCsUaXi9Zt4eM", Enabled: true})
+	must(w.t, err)
+	must(w.t, w.Store.UserCAs.Revoke(ctx, ca.ID, store.Revocation{Kind: store.RevokedKeyID, Value: "lost \x1b[2J laptop"}))
 	w.pastSessions()
 	w.lockouts()
 }

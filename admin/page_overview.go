@@ -108,6 +108,12 @@ func (s *Server) health(ctx context.Context, rules store.RuleSet) []healthLine {
 	} else {
 		lines = append(lines, healthLine{"Audit log", "ok", "all events are written"})
 	}
+	if line, ok := s.outboxHealth(ctx); ok {
+		lines = append(lines, line)
+	}
+	if drifting, err := s.cfg.Store.Tokens.Drifting(ctx, s.cfg.Now().Add(-24*time.Hour)); err == nil {
+		lines = append(lines, clockHealth(drifting))
+	}
 	if rules.Version == 0 {
 		lines = append(lines, healthLine{"Rules", "bad", "there are none, so everybody is refused"})
 	} else {
@@ -117,6 +123,24 @@ func (s *Server) health(ctx context.Context, rules store.RuleSet) []healthLine {
 		lines = append(lines, healthLine{"Addresses", "warn", "the configuration does not say from where targets see the bastion (ssh: addresses)"})
 	}
 	return lines
+}
+
+// outboxHealth tells how mail and short messages stand, if any are sent.
+func (s *Server) outboxHealth(ctx context.Context) (healthLine, bool) {
+	c, err := s.cfg.Store.Outbox.Counts(ctx)
+	switch {
+	case err != nil:
+		return healthLine{"Mail and SMS", "bad", "the outbox cannot be read"}, true
+	case c.Failed > 0:
+		return healthLine{"Mail and SMS", "bad", fmt.Sprintf("%d given up in the last week, %d wait (sallyport outbox list)", c.Failed, c.Waiting)}, true
+	case c.Retried > 0:
+		return healthLine{"Mail and SMS", "warn", fmt.Sprintf("%d wait, %d of them after a failed try (sallyport outbox list)", c.Waiting, c.Retried)}, true
+	case c.Waiting > 0 && !s.cfg.Messages:
+		return healthLine{"Mail and SMS", "warn", fmt.Sprintf("%d wait for another node: this one sends none", c.Waiting)}, true
+	case s.cfg.Messages:
+		return healthLine{"Mail and SMS", "ok", fmt.Sprintf("%d wait, none was given up", c.Waiting)}, true
+	}
+	return healthLine{}, false
 }
 
 // firstSteps is what a new server still needs, each with the page where it is done.

@@ -40,10 +40,10 @@ func (s *Server) targetsPage(v *visit) error {
 
 // newTargetData is what was typed into the form of a new target.
 type newTargetData struct {
-	Name, Address, Accounts, Labels, Keys, Note string
-	TOFU                                        bool
-	Credential                                  string    // a password is never shown again
-	Shown                                       []HostKey // what the address showed when asked
+	Name, Address, Via, Accounts, Labels, Keys, Note string
+	TOFU                                             bool
+	Credential                                       string    // a password is never shown again
+	Shown                                            []HostKey // what the address showed when asked
 }
 
 func (s *Server) newTargetPage(v *visit) error {
@@ -54,12 +54,12 @@ func (s *Server) newTargetPage(v *visit) error {
 // addTargetForm adds a target, or with the button "scan" fetches its host key into the form.
 func (s *Server) addTargetForm(v *visit) error {
 	typed := newTargetData{
-		Name: v.typed("name"), Address: v.typed("address"), Accounts: v.typed("accounts"), Labels: v.typed("labels"),
+		Name: v.typed("name"), Address: v.typed("address"), Via: v.typed("via"), Accounts: v.typed("accounts"), Labels: v.typed("labels"),
 		Keys: v.typed("keys"), Note: v.typed("note"), TOFU: v.r.PostFormValue("mode") == store.TOFU, Credential: v.typed("credential"),
 	}
 	form := web.Page{Title: "New target", Section: "targets", Data: &typed}
 	if v.pressed("scan") {
-		shown, err := s.scan(v.ctx(), typed.Address)
+		shown, err := s.scan(v.ctx(), typed.Address, typed.Via)
 		if err != nil {
 			v.again(err, "target_new", form)
 			return nil
@@ -72,9 +72,9 @@ func (s *Server) addTargetForm(v *visit) error {
 		v.show("target_new", form)
 		return nil
 	}
-	n := NewTarget{Name: typed.Name, Address: typed.Address, Accounts: listOf(typed.Accounts), Note: typed.Note, HostKeyMode: store.Pinned}
+	n := NewTarget{Name: typed.Name, Address: typed.Address, Via: typed.Via, Accounts: listOf(typed.Accounts), Note: typed.Note, HostKeyMode: store.Pinned}
 	switch n.Credential = typed.Credential; n.Credential {
-	case "", store.CredentialKey, store.CredentialOwnKey, store.CredentialCertificate:
+	case "", store.CredentialKey, store.CredentialOwnKey, store.CredentialCertificate, store.CredentialRelayed:
 	case store.CredentialPassword:
 		n.Password = v.r.PostFormValue("password")
 	default:

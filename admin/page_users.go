@@ -71,7 +71,9 @@ func (s *Server) addUserForm(v *visit) error {
 type userData struct {
 	userView
 	Role       string
-	TokenRows  []store.Token
+	TokenRows  []tokenView
+	Recovery   int // codes left
+	Bypasses   []store.SpareCode
 	Keys       []store.UserKey
 	Places     []store.Place
 	Grants     []Grant
@@ -102,8 +104,17 @@ func (s *Server) userData(v *visit, u store.User) (userData, error) {
 	d := userData{
 		userView: s.viewUser(u), LockLength: lockLengths, Local: u.Source == store.Local, Self: u.ID == v.by.UserID,
 	}
-	var err error
-	if d.TokenRows, err = s.cfg.Store.Tokens.List(v.ctx(), u.ID); err != nil {
+	tokens, err := s.cfg.Store.Tokens.List(v.ctx(), u.ID)
+	if err != nil {
+		return d, err
+	}
+	for _, t := range tokens {
+		d.TokenRows = append(d.TokenRows, s.viewToken(u.Login, t))
+	}
+	if d.Recovery, err = s.cfg.Store.SpareCodes.Left(v.ctx(), u.ID); err != nil {
+		return d, err
+	}
+	if d.Bypasses, err = s.cfg.Store.SpareCodes.Bypasses(v.ctx(), u.ID); err != nil {
 		return d, err
 	}
 	if d.Keys, err = s.cfg.Store.UserKeys.List(v.ctx(), u.ID); err != nil {
@@ -233,21 +244,16 @@ func (s *Server) addTokenForm(v *visit) error {
 }
 
 func (s *Server) confirmDeleteTokenPage(v *visit) error {
-	list, err := s.tokens(v.ctx(), v.path("login"))
+	u, t, err := s.token(v.ctx(), v.path("login"), v.path("id"))
 	if err != nil {
 		return err
 	}
-	path := within("users", v.path("login"))
-	for _, t := range list {
-		if t.ID == v.path("id") {
-			return v.confirm("users", "Delete a token", confirmation{
-				Question:    fmt.Sprintf("Delete the token %s of %s?", audit.Escape(t.Name), v.path("login")),
-				Consequence: "Its codes are refused from now on.",
-				Action:      path + within("tokens", t.ID, "delete"), Button: "Delete the token", Cancel: path,
-			})
-		}
-	}
-	return notFound("", "there is no such token any more")
+	path := within("users", u.Login)
+	return v.confirm("users", "Delete a token", confirmation{
+		Question:    fmt.Sprintf("Delete the token %s of %s?", audit.Escape(t.Name), u.Login),
+		Consequence: "Its codes are refused from now on.",
+		Action:      path + within("tokens", t.ID, "delete"), Button: "Delete the token", Cancel: path,
+	})
 }
 
 func (s *Server) deleteTokenForm(v *visit) error {

@@ -11,6 +11,7 @@ import (
 
 	"sallyport/audit"
 	"sallyport/internal/web"
+	"sallyport/otp"
 	"sallyport/signin"
 	"sallyport/store"
 )
@@ -24,7 +25,7 @@ func (w *pageWorld) fillIn(pattern string, session store.Session) (method, path 
 		login = "ines"
 	}
 	id := session.ID
-	if strings.Contains(pattern, "{id}/delete") {
+	if strings.Contains(pattern, "{id}/delete") || strings.Contains(pattern, "/tokens/{id}") {
 		u, err := w.Store.Users.ByLogin(ctx, login)
 		must(w.t, err)
 		tokens, err := w.Store.Tokens.List(ctx, u.ID)
@@ -45,6 +46,12 @@ func (w *pageWorld) fillIn(pattern string, session store.Session) (method, path 
 		if target = "web2"; len(waiting) > 0 { // it is approved by the last request of all
 			id = waiting[0].ID
 		}
+	}
+	switch {
+	case strings.Contains(pattern, "/robots/"):
+		target = "deploy-bot"
+	case strings.Contains(pattern, "/user-cas/"):
+		target = "people"
 	}
 	method, path, _ = strings.Cut(pattern, " ")
 	for wildcard, value := range map[string]string{"{$}": "", "{id}": id, "{file}": "0.cast", "{login}": login, "{name}": target, "{version}": "1"} {
@@ -270,6 +277,41 @@ func TestUsersPages(t *testing.T) {
 		t.Error("the secret is shown a second time")
 	}
 
+	u, err := w.Store.Users.ByLogin(context.Background(), "zoe")
+	must(t, err)
+	tokens, err := w.Store.Tokens.List(context.Background(), u.ID)
+	must(t, err)
+	token := "/users/zoe/tokens/" + tokens[0].ID
+	parsed, err := otp.ParseSecret(secret[1])
+	must(t, err)
+	p := otp.DefaultParams()
+	now := p.StepAt(time.Now())
+	b.shows(token, "by time (30 s), SHA1, 6 digits", "agrees with this server", "Not yet")
+	if page = b.does(token+"/resync", "first", p.Code(parsed, now-5), "second", p.Code(parsed, now-4)); !strings.Contains(page, "s behind") || !strings.Contains(page, "at web") {
+		t.Errorf("after a resynchronisation:\n%s", page)
+	}
+	if status, body, _ := b.post(token+"/resync", "first", p.Code(parsed, now-5), "second", p.Code(parsed, now-4)); status != http.StatusUnprocessableEntity || !strings.Contains(body, "not two codes in a row") {
+		t.Errorf("the same codes again: status %d", status)
+	}
+	b.does(token+"/rename", "name", "old <phone>")
+	if page = b.does(token+"/state", "state", "lost"); !strings.Contains(page, "old &lt;phone&gt;") || !strings.Contains(page, "lost") {
+		t.Errorf("a lost token:\n%s", page)
+	}
+	b.shows("/users/zoe", "old &lt;phone&gt;", "lost", "s behind")
+	codes := regexp.MustCompile(`class="secret">([a-z2-9-]{19})<`)
+	_, page, header = b.post("/users/zoe/recovery-codes")
+	if n := len(codes.FindAllString(page, -1)); n != 10 || header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%d recovery codes are shown:\n%s", n, page)
+	}
+	b.shows("/users/zoe", "10 codes are left")
+	b.does("/users/zoe/recovery-codes/remove")
+	_, page, _ = b.post("/users/zoe/bypass-codes", "reason", "phone <broken>", "life", "8h")
+	if n := len(codes.FindAllString(page, -1)); n != 1 {
+		t.Errorf("%d bypass codes are shown:\n%s", n, page)
+	}
+	b.shows("/users/zoe", "none", "phone &lt;broken&gt;", "by ada")
+	b.does("/users/zoe/bypass-codes/remove")
+
 	if page = b.does("/users/zoe/lock", "reason", "on leave", "for", "24h"); !strings.Contains(page, "on leave") || !strings.Contains(page, "Unlock zoe") {
 		t.Errorf("after locking:\n%s", page)
 	}
@@ -303,6 +345,14 @@ func TestTargetsPages(t *testing.T) {
 	status, body, _ = b.post("/targets", "name", "db1", "address", "10.0.0.9", "mode", "pinned", "keys", "garbage", "action", "add")
 	if status != http.StatusUnprocessableEntity || !strings.Contains(body, "This is not a public key") {
 		t.Errorf("a bad host key: status %d\n%s", status, body)
+	}
+	b.does("/targets", "name", "db3", "address", "10.0.0.8", "via", "root@web1", "accounts", "root", "mode", "tofu", "action", "add")
+	b.shows("/targets/db3", "Reached through", "root@web1", `from="10.0.0.5",restrict`, "is reached through web1")
+	if status, body, _ := b.post("/targets/web1/delete"); status != http.StatusConflict || !strings.Contains(body, "targets go through web1: db3") {
+		t.Errorf("deleting a jump host: status %d\n%s", status, body)
+	}
+	if status, body, _ := b.post("/targets", "name", "db4", "address", "10.0.0.8", "via", "nobody", "accounts", "root", "mode", "tofu", "action", "add"); status != http.StatusConflict || !strings.Contains(body, "here is no target nobody") {
+		t.Errorf("a jump host that is not there: status %d\n%s", status, body)
 	}
 	page := b.does("/targets", "name", "db1", "address", "10.0.0.9", "accounts", "root, postgres", "labels", "env=prod, role=db", "mode", "tofu", "action", "add")
 	if !strings.Contains(page, "10.0.0.9:22") || !strings.Contains(page, "role=db") || !strings.Contains(page, "postgres") {
@@ -459,6 +509,25 @@ func TestOverviewShowsFirstStepsUntilDone(t *testing.T) {
 	if page := b.shows("/", "Live now", "Latest events"); strings.Contains(page, "First steps") {
 		t.Errorf("the first steps are still there:\n%s", page)
 	}
+}
+
+// The first page says how mail and SMS stand: well, late, or given up.
+func TestOverviewShowsTheOutbox(t *testing.T) {
+	t.Parallel()
+	w := newPageWorld(t, func(c *Config) { c.Messages = true })
+	ctx := context.Background()
+	w.person("ada", store.RoleAdmin)
+	b := w.signedIn("ada")
+	b.shows("/", "Mail and SMS", "0 wait, none was given up")
+	must(t, w.Store.Outbox.Add(ctx, store.OutMessage{Channel: store.ByMail, Kind: "test", Recipient: "a@example.org", Expires: time.Now().Add(time.Hour)}))
+	m, err := w.Store.Outbox.Claim(ctx, time.Minute, store.ByMail)
+	must(t, err)
+	must(t, w.Store.Outbox.Later(ctx, m, time.Now(), "connection refused"))
+	b.shows("/", "1 wait, 1 of them after a failed try")
+	m, err = w.Store.Outbox.Claim(ctx, time.Minute, store.ByMail)
+	must(t, err)
+	must(t, w.Store.Outbox.Fail(ctx, m, "no such mailbox"))
+	b.shows("/", "1 given up in the last week")
 }
 
 // furnishAround furnishes a world that has one administrator already.

@@ -31,6 +31,8 @@ type User struct {
 	Login       string      `json:"login"`
 	Name        string      `json:"name"`
 	Email       string      `json:"email"`
+	Phone       string      `json:"phone" doc:"of a local user, E.164"`
+	CodeBy      string      `json:"code_by" doc:"how one-time codes are sent while the user has no token; empty: as the configuration says"`
 	Source      string      `json:"source" enum:"local,directory"`
 	Groups      []string    `json:"groups" nullable:"false"`
 	Locked      bool        `json:"locked"`
@@ -48,6 +50,7 @@ type NewUser struct {
 	Login    string   `json:"login" minLength:"1" maxLength:"255"`
 	Name     string   `json:"name,omitempty" maxLength:"255"`
 	Email    string   `json:"email,omitempty" maxLength:"255"`
+	Phone    string   `json:"phone,omitempty" maxLength:"40" doc:"such as +49 151 12345678"`
 	Groups   []string `json:"groups,omitempty" nullable:"false" maxItems:"200"`
 	Password string   `json:"password,omitempty" maxLength:"1024" doc:"empty: the user has no password and comes with a key"`
 }
@@ -82,35 +85,6 @@ type UserKey struct {
 type NewUserKey struct {
 	Name      string `json:"name,omitempty" maxLength:"100" doc:"empty: the key's comment"`
 	PublicKey string `json:"public_key" minLength:"1" maxLength:"16384" doc:"a line of authorized_keys without options"`
-}
-
-// Token is something that makes one-time codes.
-type Token struct {
-	ID        string     `json:"id"`
-	Name      string     `json:"name"`
-	Kind      string     `json:"kind" enum:"totp"`
-	Algorithm string     `json:"algorithm" enum:"SHA1,SHA256,SHA512"`
-	Digits    int        `json:"digits"`
-	Period    int        `json:"period" doc:"seconds"`
-	Enabled   bool       `json:"enabled"`
-	Created   *time.Time `json:"created"`
-	LastUsed  *time.Time `json:"last_used"`
-}
-
-// NewToken asks for a token.
-type NewToken struct {
-	Name      string `json:"name,omitempty" maxLength:"100"`
-	Secret    string `json:"secret,omitempty" maxLength:"1024" doc:"base32; absent: a new one of 160 bits"`
-	Algorithm string `json:"algorithm,omitempty" enum:"SHA1,SHA256,SHA512" default:"SHA1"`
-	Digits    int    `json:"digits,omitempty" enum:"6,8" default:"6"`
-	Period    int    `json:"period,omitempty" enum:"30,60" default:"30" doc:"seconds"`
-}
-
-// IssuedToken is a token with its secret, which is shown this once.
-type IssuedToken struct {
-	Token
-	Secret string `json:"secret" doc:"base32"`
-	URI    string `json:"uri" doc:"otpauth URI"`
 }
 
 // Admin is somebody who may use the operators' pages.
@@ -160,13 +134,14 @@ type Target struct {
 	ID          string            `json:"id"`
 	Name        string            `json:"name"`
 	Address     string            `json:"address" doc:"host:port"`
+	Via         string            `json:"via" doc:"jump host: name of a target, or account@name; empty: none"`
 	Accounts    []string          `json:"accounts" nullable:"false" doc:"the first is the default"`
 	Labels      map[string]string `json:"labels"`
 	HostKeyMode string            `json:"host_key_mode" enum:"pinned,tofu,ca"`
 	HostKeys    []HostKey         `json:"host_keys" nullable:"false"`
 	HostCAs     []HostKey         `json:"host_cas" nullable:"false" doc:"keys that sign host certificates, for mode ca"`
 	RevokedKeys []HostKey         `json:"revoked_keys" nullable:"false" doc:"never taken, under no mode"`
-	Credential  string            `json:"credential" enum:"key,own-key,certificate,password" doc:"how the bastion logs in"`
+	Credential  string            `json:"credential" enum:"key,own-key,certificate,password,relayed" doc:"how the bastion logs in"`
 	Lockout     int               `json:"lockout" doc:"failures until a lock at this target; 0: the general setting"`
 	Note        string            `json:"note"`
 	Created     *time.Time        `json:"created"`
@@ -176,12 +151,13 @@ type Target struct {
 type NewTarget struct {
 	Name        string            `json:"name" minLength:"1" maxLength:"63"`
 	Address     string            `json:"address" minLength:"1" maxLength:"300" doc:"host:port; port 22 when absent"`
+	Via         string            `json:"via,omitempty" maxLength:"130" doc:"jump host: name of a target, or account@name (default: its first account)"`
 	Accounts    []string          `json:"accounts,omitempty" nullable:"false" maxItems:"200" doc:"the first is the default"`
 	Labels      map[string]string `json:"labels,omitempty"`
 	HostKeyMode string            `json:"host_key_mode,omitempty" enum:"pinned,tofu,ca" default:"pinned" doc:"tofu: the key seen first is trusted from then on; ca: only with a certificate of host_cas"`
 	HostKeys    []string          `json:"host_keys,omitempty" nullable:"false" maxItems:"20" doc:"lines as in known_hosts without the host, or authorized_keys"`
 	HostCAs     []string          `json:"host_cas,omitempty" nullable:"false" maxItems:"20" doc:"keys that sign host certificates"`
-	Credential  string            `json:"credential,omitempty" enum:"key,own-key,certificate,password" default:"key" doc:"how the bastion logs in; own-key makes a key for this target"`
+	Credential  string            `json:"credential,omitempty" enum:"key,own-key,certificate,password,relayed" default:"key" doc:"how the bastion logs in; own-key makes a key for this target"`
 	Password    string            `json:"password,omitempty" maxLength:"1024" doc:"for credential password"`
 	Lockout     int               `json:"lockout,omitempty" minimum:"0" maximum:"1000"`
 	Note        string            `json:"note,omitempty" maxLength:"2000"`
@@ -190,12 +166,13 @@ type NewTarget struct {
 // TargetChange changes a target: what is absent or empty stays as it is.
 type TargetChange struct {
 	Address     string            `json:"address,omitempty" maxLength:"300" doc:"host:port; port 22 when absent"`
+	Via         string            `json:"via,omitempty" maxLength:"130" doc:"jump host: name of a target, or account@name; -: none any more"`
 	Accounts    []string          `json:"accounts,omitempty" nullable:"false" maxItems:"200" doc:"in the place of those before"`
 	Labels      map[string]string `json:"labels,omitempty" doc:"in the place of those before"`
 	HostKeyMode string            `json:"host_key_mode,omitempty" enum:"pinned,tofu,ca"`
 	HostKeys    []string          `json:"host_keys,omitempty" nullable:"false" maxItems:"20" doc:"in the place of those before"`
 	HostCAs     []string          `json:"host_cas,omitempty" nullable:"false" maxItems:"20" doc:"in the place of those before"`
-	Credential  string            `json:"credential,omitempty" enum:"key,own-key,certificate,password"`
+	Credential  string            `json:"credential,omitempty" enum:"key,own-key,certificate,password,relayed"`
 	Password    string            `json:"password,omitempty" maxLength:"1024" doc:"for credential password"`
 	Note        string            `json:"note,omitempty" maxLength:"2000"`
 }
@@ -232,10 +209,11 @@ type ImportedKey struct {
 	Detail      string `json:"detail"`
 }
 
-// UserCA is the key by whose certificates the bastion logs in to targets.
+// UserCA is what signs the certificates with which the bastion logs in to targets.
 type UserCA struct {
-	PublicKey   string   `json:"public_key" doc:"a line for the file that TrustedUserCAKeys names"`
+	PublicKey   string   `json:"public_key" doc:"the key that signs now, as a line for the file that TrustedUserCAKeys names"`
 	Fingerprint string   `json:"fingerprint"`
+	Keys        []CAKey  `json:"keys" nullable:"false" doc:"all that targets should trust now, the one that signs first"`
 	Config      []string `json:"config" nullable:"false" doc:"lines of sshd_config"`
 }
 
@@ -247,9 +225,19 @@ type HostCA struct {
 	KnownHosts  string   `json:"known_hosts" doc:"the line for known_hosts; empty: there is no target yet"`
 }
 
+// CAKey is one key of the user CA.
+type CAKey struct {
+	ID          string     `json:"id"`
+	State       string     `json:"state" enum:"next,active,old" doc:"active signs; next will after ca activate; old has signed and goes with ca retire"`
+	PublicKey   string     `json:"public_key" doc:"a line for the file that TrustedUserCAKeys names"`
+	Fingerprint string     `json:"fingerprint"`
+	Created     *time.Time `json:"created"`
+}
+
 // NewScan asks for the host keys that an address shows.
 type NewScan struct {
 	Address string `json:"address" minLength:"1" maxLength:"300"`
+	Via     string `json:"via,omitempty" maxLength:"130" doc:"jump host, as of a target"`
 }
 
 // AuthorizedKey is the line that lets the bastion in to one account of a target.
@@ -264,8 +252,8 @@ type Onboarding struct {
 	Target         string          `json:"target"`
 	Address        string          `json:"address"`
 	Kinds          []string        `json:"kinds" nullable:"false" doc:"channel kinds that the rules can grant here"`
-	Credential     string          `json:"credential" enum:"key,own-key,certificate,password"`
-	AuthorizedKeys []AuthorizedKey `json:"authorized_keys" nullable:"false" doc:"empty for certificate and password"`
+	Credential     string          `json:"credential" enum:"key,own-key,certificate,password,relayed"`
+	AuthorizedKeys []AuthorizedKey `json:"authorized_keys" nullable:"false" doc:"empty for certificate, password and relayed"`
 	UserCA         *UserCA         `json:"user_ca,omitempty" doc:"for credential certificate"`
 	Warning        string          `json:"warning" doc:"what is not as it should be, in words"`
 }
@@ -339,6 +327,9 @@ type Explanation struct {
 	Channels     []string  `json:"channels" nullable:"false"`
 	Code         string    `json:"code" doc:"always, fresh, younger-than or none"`
 	CodeMaxAge   int64     `json:"code_max_age" doc:"seconds; 0 unless code is younger-than"`
+	TokenOnly    bool      `json:"token_only" doc:"a code that was sent by mail or SMS does not do"`
+	SentBy       string    `json:"sent_by" doc:"mail or sms: this person has no token, and is sent a code once the password was verified; empty: not"`
+	Enrols       bool      `json:"enrols" doc:"this person has no token, and enrols one once the password was verified"`
 	Recording    string    `json:"recording" doc:"required, best-effort or off"`
 	Limits       string    `json:"limits" doc:"as in a rule, the strictest of each; empty: none" example:"idle: 15m, sessions: 3"`
 	Env          string    `json:"env" doc:"environment variables that pass, names and globs" example:"LANG LC_* TERM"`

@@ -36,10 +36,16 @@ const (
 	CodeReplayed   = "code.replayed"    // a right code that was already used: somebody may have stolen it
 	TokenEnrolled  = "token.enrolled"   // a person proved a new token by a code
 	GrantsRevoked  = "grants.revoked"   // a person trusts no place any more: codes are asked for again
+	CodeSent       = "code.sent"        // a one-time code was sent to a person by mail or SMS, or could not be
+	MessageFailed  = "message.failed"   // a mail or short message was given up
 	ConnEnded      = "connection.ended" // a person who was let in may do nothing any more, and had no session open
 	LockoutSet     = "lockout.set"      // failures reached a limit
 	AccessDecided  = "access.decided"   // a rule allowed or refused a target or a channel
 	SessionStarted = "session.started"  // the upstream connection of a session is open
+	TokenResynced  = "token.resynced"   // two codes in a row told where a token is
+	RecoveryUsed   = "recovery.used"    // a recovery code was taken in the place of a token's code
+	BypassUsed     = "bypass.used"      // … or a code that an operator gave out
+	ClockDoubted   = "clock.doubted"    // many tokens moved the same way: the server's clock is wrong
 	SessionEnded   = "session.ended"
 	ChannelStarted = "channel.started"
 	ChannelEnded   = "channel.ended"

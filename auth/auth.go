@@ -42,6 +42,7 @@ type Config struct {
 
 	Lockout      policy.Lockout // zero: policy.DefaultLockout()
 	EnrolAtLogin bool           // a person with a password and no token enrols in the session; needs no code the first time
+	Sent         SentCodes      // codes by mail and SMS
 	Issuer       string         // name shown by authenticator apps; "": Sallyport
 	Window       otp.Window     // steps around now in which a code is accepted (J4); nil-like zero: one each side
 	Grid         time.Duration  // failures are answered at multiples of this; 0: 500 ms
@@ -56,8 +57,9 @@ type Config struct {
 type Engine struct {
 	cfg Config
 
-	mu    sync.Mutex // guards rules
-	rules parsedRules
+	mu          sync.Mutex // guards the fields below
+	rules       parsedRules
+	clockLooked time.Time // when doubtClock last looked
 }
 
 // New returns an Engine.
@@ -97,6 +99,7 @@ func New(cfg Config) (*Engine, error) {
 
 // Attempt is what a door knows before anything is proved.
 type Attempt struct {
+	ID      string     // the same for all tries of one connection; "": Begin makes one
 	Door    string     // audit.DoorSSH, audit.DoorWeb, …
 	Login   string     // name as typed, already parted from account, target and configured suffixes
 	Source  netip.Addr // address of the client, from the socket or a listed proxy
@@ -126,18 +129,21 @@ type Asker interface {
 	Show(ctx context.Context, text string) error
 }
 
-// Identity is a person after a verdict. Only this package makes one.
+// Identity is a person, or a robot, after a verdict. Only this package makes one.
 type Identity struct {
-	UserID         string
-	Login          string // canonical
+	UserID         string // "": a robot
+	Robot          string // id of the robot's row; "": a person
+	Login          string // canonical, or the robot's name
 	Name           string
 	Groups         []string
 	Door           string
 	Source         netip.Addr
-	Factors        []string  // "password", "key", "code", "remembered-code", "enrolment", in the order proved
-	CodeAt         time.Time // when a one-time code was proved; zero: none was
-	Trusted        *Trusted  // a remembered code that stood in for one, or the one just remembered; nil: neither
-	KeyFingerprint string    // SHA256:… of the proved public key; "": none
+	Factors        []string     // "password", "key", "certificate", "code", "sent", "recovery", "bypass", "remembered-code", "enrolment", in the order proved
+	CodeAt         time.Time    // when a one-time code was proved; zero: none was
+	Trusted        *Trusted     // a remembered code that stood in for one, or the one just remembered; nil: neither
+	KeyFingerprint string       // SHA256:… of the proved public key; "": none
+	KeyInDirectory bool         // … which stands in the directory, not here
+	Certificate    *Certificate // that came with the key; nil: none
 }
 
 // Refused is the error of a conversation or a decision that went against the person.

@@ -41,6 +41,10 @@ type world struct {
 	Store  *store.Store
 	Engine *auth.Engine
 	now    time.Time
+
+	dsn     string
+	ring    *seal.Ring
+	changes []change
 }
 
 type change func(*auth.Config)
@@ -49,22 +53,14 @@ func newWorld(t *testing.T, dsn string, changes ...change) *world {
 	t.Helper()
 	ctx := context.Background()
 	w := &world{t: t, now: time.Now()}
-	clock := func() time.Time { return w.now }
 	if dsn == "" {
 		dsn = "sqlite:" + filepath.Join(t.TempDir(), "db")
 	}
-	ring, err := seal.NewRing()
+	var err error
+	w.ring, err = seal.NewRing()
 	check(t, err)
-	w.Store, err = store.Open(ctx, store.Config{DSN: dsn, Ring: ring, Now: clock})
-	check(t, err)
-	t.Cleanup(func() { w.Store.Close() })
-	log := auditlog.New(auditlog.Config{Sink: w.Store.Audit, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)), Now: clock})
-	cfg := auth.Config{Store: w.Store, Audit: log, Grid: time.Millisecond, Now: clock}
-	for _, c := range changes {
-		c(&cfg)
-	}
-	w.Engine, err = auth.New(cfg)
-	check(t, err)
+	w.dsn, w.changes = dsn, changes
+	w.Store, w.Engine = w.node()
 	for name, labels := range map[string]map[string]string{"web1": nil, "vault": nil, "lab": nil, "safe": nil, "db1": {"env": "prod"}} {
 		_, err := w.Store.Targets.Add(ctx, store.Target{Name: name, Address: "127.0.0.1:1", Accounts: []string{"postgres", "root", "alice"}, Labels: labels, HostKeyMode: store.TOFU})
 		check(t, err)
@@ -72,6 +68,23 @@ func newWorld(t *testing.T, dsn string, changes ...change) *world {
 	_, err = w.Store.Rules.Put(ctx, rules, "test", 0)
 	check(t, err)
 	return w
+}
+
+// node opens the database once more, as another node does.
+func (w *world) node() (*store.Store, *auth.Engine) {
+	w.t.Helper()
+	clock := func() time.Time { return w.now }
+	st, err := store.Open(context.Background(), store.Config{DSN: w.dsn, Ring: w.ring, Now: clock})
+	check(w.t, err)
+	w.t.Cleanup(func() { st.Close() })
+	log := auditlog.New(auditlog.Config{Sink: st.Audit, Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)), Now: clock})
+	cfg := auth.Config{Store: st, Audit: log, Grid: time.Millisecond, Now: clock}
+	for _, c := range w.changes {
+		c(&cfg)
+	}
+	e, err := auth.New(cfg)
+	check(w.t, err)
+	return st, e
 }
 
 func withDirectory(d *testenv.Directory) change {

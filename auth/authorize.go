@@ -20,6 +20,7 @@ type Request struct {
 	Account string // "": the first account of the target that the rules allow
 	Channel string // a channel word of the rules; "": may the person reach the target at all
 	To      string // of a forward: host:port as asked for, IPv6 in brackets
+	Command string // of a channel on which a command runs, byte for byte; "": a shell, or a subsystem
 	Source  netip.Addr
 }
 
@@ -29,6 +30,8 @@ type Decision struct {
 	Target       store.Target
 	Account      string // the account decided on
 	RulesVersion int64
+	SentBy       string // of [Engine.Explain]: the person has no token, and after the first factor is sent a code by this
+	Enrols       bool   // of [Engine.Explain]: the person has no token, and enrols one after the first factor
 	Refusal      string // one line for the person when Allow is false; names no target they may not know of
 	NeedsCode    bool   // it is a one-time code that is missing: with one the answer would be yes
 }
@@ -104,6 +107,9 @@ func (e *Engine) Preview(ctx context.Context, id Identity, r Request) (Decision,
 // preview notes with note what of a remembered code is used.
 func (e *Engine) preview(ctx context.Context, id Identity, r Request, note bool) (Decision, error) {
 	now := e.cfg.Now()
+	if id.Robot != "" {
+		return e.decideRobot(ctx, id, r, now)
+	}
 	who, locked, err := e.standing(ctx, id, now)
 	if err != nil {
 		return Decision{}, err
@@ -115,6 +121,8 @@ func (e *Engine) preview(ctx context.Context, id Identity, r Request, note bool)
 	switch {
 	case locked:
 		d.Allow, d.Refusal = false, publicLocked
+	case id.Certificate.forbids(r) != "":
+		d.Allow, d.Refusal = false, id.Certificate.forbids(r)
 	case d.Allow:
 		if err := e.demandCode(ctx, &d, id, now, note); err != nil {
 			return Decision{}, err
@@ -154,6 +162,11 @@ func (e *Engine) demandCode(ctx context.Context, d *Decision, id Identity, now t
 		}
 		return err
 	}
+	if d.TokenOnly && id.onlySent() {
+		d.Allow, d.NeedsCode = false, true
+		d.Refusal = fmt.Sprintf("%s needs a code from a token; one that was sent by mail or SMS does not do there. Ask an operator for a token.", d.Target.Name)
+		return nil
+	}
 	if d.Code.Kind == policy.CodeYoungerThan && now.Sub(id.CodeAt) > d.Code.YoungerThan {
 		d.Allow, d.NeedsCode = false, true
 		d.Refusal = fmt.Sprintf("%s needs a code younger than %s; yours is %s old. Connect again.",
@@ -172,6 +185,9 @@ func (e *Engine) reportDecision(ctx context.Context, id Identity, r Request, d D
 	}
 	if r.To != "" {
 		ev.Detail["to"] = r.To
+	}
+	if r.Command != "" && (id.Robot != "" || id.Certificate != nil) {
+		ev.Detail["command"] = r.Command
 	}
 	if !d.Allow {
 		ev.Result, ev.Reason = audit.Refused, d.Refusal
@@ -195,6 +211,9 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (Decision, error
 	if at.IsZero() {
 		at = e.cfg.Now()
 	}
+	if s.robot != nil && s.err == nil {
+		return e.explainRobot(ctx, *s.robot, r, at)
+	}
 	d, err := e.decide(ctx, person{login: s.login, groups: s.groups()},
 		Request{Target: r.Target, Account: r.Account, Channel: r.Channel, To: r.To, Source: r.Source}, at)
 	if err != nil {
@@ -203,6 +222,10 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (Decision, error
 	if d.Target.ID == "" {
 		return d, fmt.Errorf("target %s: %w", audit.Escape(r.Target), store.ErrNotFound)
 	}
+	if d.Allow && d.Code.Kind != policy.CodeNone && !d.TokenOnly {
+		d.SentBy = e.sendsBy(s)
+	}
+	d.Enrols = d.Allow && d.Code.Kind != policy.CodeNone && d.SentBy == "" && e.cfg.EnrolAtLogin && (s.user == nil || s.user.Tokens == 0)
 	if s.err != nil || (s.user != nil && s.user.LockedNow(at)) {
 		d.Allow, d.Refusal = false, "The user is locked or disabled."
 	}

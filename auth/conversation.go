@@ -2,9 +2,14 @@ package auth
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
+	"strconv"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"sallyport/audit"
 	"sallyport/identity"
@@ -20,18 +25,25 @@ type Conversation struct {
 
 	password     identity.Password
 	havePassword bool
-	key          string // fingerprint of a public key whose possession was proved; "": none
-	outer        *Outer // the connection within which this one is made; nil: none
+	key          string           // fingerprint of a public key whose possession was proved; "": none
+	cert         *ssh.Certificate // of that key; nil: the key stands for itself
+	outer        *Outer           // the connection within which this one is made; nil: none
+	subject      *subject         // looked up before; nil: not yet
+
+	onProof func(Decision) // told of the first proof, see OnFirstProof; nil: nobody is
+
+	sending *sending // not nil: the first factor is verified, and a code was asked for
 
 	known *known // what an earlier Run found out that could not ask for the code; nil: nothing
 }
 
 // known is what a conversation knows before it asks for a code.
 type known struct {
-	subject  subject
-	needCode bool
-	target   *store.Target // nil: not looked up
-	lockout  policy.Limit  // of the rule that lets the person in there
+	subject   subject
+	needCode  bool
+	tokenOnly bool          // a code that is sent does not do for the target named
+	target    *store.Target // nil: not looked up
+	lockout   policy.Limit  // of the rule that lets the person in there
 
 	decision  *Decision    // about that target; nil: not made
 	remembers []Decision   // those of the rules asked that remember codes
@@ -40,6 +52,9 @@ type known struct {
 
 // Begin starts a conversation for one attempt.
 func (e *Engine) Begin(a Attempt) *Conversation {
+	if a.ID == "" {
+		a.ID = rand.Text()
+	}
 	return &Conversation{e: e, a: a}
 }
 
@@ -57,13 +72,50 @@ func (c *Conversation) WithKey(fingerprint string) *Conversation {
 	return c
 }
 
+// OnFirstProof has f called, at most once and in a goroutine of its own, as soon as a key that the door has
+// verified turns out to be of a person whom the rules would let go to the target they named, or a code of
+// such a person has matched: so that the door can make ready what it will need. Nothing is decided then. The
+// verdict neither waits for f nor hears of it, and a password that is not verified leads to no call.
+func (c *Conversation) OnFirstProof(f func(Decision)) *Conversation {
+	c.onProof = f
+	return c
+}
+
+// firstProof tells of it. s is the person as of now.
+func (c *Conversation) firstProof(k *known, s subject) {
+	f := c.onProof
+	if f == nil || k.decision == nil || !k.decision.Allow || s.err != nil || s.user != nil && s.user.LockedNow(c.e.cfg.Now()) {
+		return
+	}
+	c.onProof = nil
+	go f(*k.decision)
+}
+
+// WithProof is WithKey for what the door's protocol brought: a key, or a certificate of one, which is judged
+// at the verdict.
+func (c *Conversation) WithProof(key ssh.PublicKey) *Conversation {
+	if cert, ok := key.(*ssh.Certificate); ok {
+		c.key, c.cert = ssh.FingerprintSHA256(cert.Key), cert
+		return c
+	}
+	return c.WithKey(ssh.FingerprintSHA256(key))
+}
+
+// lookup finds the person, unless that was done before.
+func (c *Conversation) lookup(ctx context.Context) subject {
+	if c.subject != nil {
+		return *c.subject
+	}
+	return c.e.lookup(ctx, c.a.Login)
+}
+
 // Run asks for what is missing and evaluates it. The error is a *[Refused] when the person was
 // refused, or whatever the Asker returned when the person went away. After an error of the Asker Run
 // may be called once more, with another one: it goes on with what it knows of the person.
 func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 	found := make(chan subject, 1)
 	if c.known == nil {
-		go func() { found <- c.e.lookup(context.WithoutCancel(ctx), c.a.Login) }()
+		go func() { found <- c.lookup(context.WithoutCancel(ctx)) }()
 	}
 	if !c.havePassword && !c.proved() {
 		answer, err := askOne(ctx, ask, Prompt{Text: PromptPassword})
@@ -78,10 +130,22 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 		k = &known{subject: <-found}
 		c.demand(ctx, k)
 		c.recall(ctx, k)
+		if c.key != "" {
+			c.firstProof(k, k.subject)
+		}
 	}
 	s, needCode := k.subject, k.needCode
 	var settled error // not nil: the verdict has fallen, and only the person's prompts go on
-	if needCode && c.e.cfg.EnrolAtLogin && c.havePassword {
+	_, silent := ask.(cannotAsk)
+	switch by := c.sends(k); {
+	case silent:
+	case by != "":
+		err := c.sendAfterFirst(context.WithoutCancel(ctx), k, by)
+		if errors.Is(err, ErrUnavailable) {
+			return nil, refused(err)
+		}
+		settled = err
+	case needCode && c.e.cfg.EnrolAtLogin && c.havePassword:
 		if c.mayEnrol(s) {
 			id, err := c.enrol(ctx, ask, k)
 			if !errors.Is(err, errAskCode) {
@@ -89,14 +153,21 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 			}
 			settled = err
 		}
+	}
+	if needCode && c.havePassword {
 		// A person without a token had the password looked at before the next prompt; nobody
 		// else may be told apart from them by time.
-		c.e.waitForGrid(answered, enrolGrid)
+		switch {
+		case c.sendsHere():
+			c.e.waitForGrid(answered, c.e.cfg.Grid)
+		case c.e.cfg.EnrolAtLogin:
+			c.e.waitForGrid(answered, enrolGrid)
+		}
 	}
 	var code string
 	if needCode {
 		var err error
-		if code, err = askOne(ctx, ask, Prompt{Text: PromptCode}); err != nil {
+		if code, err = c.askCode(ctx, ask, k); err != nil {
 			if settled == nil {
 				c.known = k
 			}
@@ -108,15 +179,18 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 		return nil, refused(settled)
 	}
 	id, err := c.conclude(ctx, k, code)
-	if !errors.Is(err, errGrantGone) {
-		return id, err
+	if errors.Is(err, errGrantGone) {
+		k.grant, k.needCode = nil, true
+		if code, err = askOne(ctx, ask, Prompt{Text: PromptCode}); err != nil {
+			c.known = k
+			return nil, err
+		}
+		id, err = c.conclude(ctx, k, code)
 	}
-	k.grant, k.needCode = nil, true
-	if code, err = askOne(ctx, ask, Prompt{Text: PromptCode}); err != nil {
-		c.known = k
-		return nil, err
+	if err == nil && k.needCode {
+		c.remind(ctx, ask, id)
 	}
-	return c.conclude(ctx, k, code)
+	return id, err
 }
 
 // conclude evaluates the answers, answers failures on the time grid and writes the audit event.
@@ -138,9 +212,13 @@ func (c *Conversation) conclude(ctx context.Context, k *known, code string) (*Id
 }
 
 // demand asks the rules what this person must prove for the target they named. Without a target, at every
-// door but SSH, and when anything is unclear, a code is needed.
+// door but SSH, and when anything is unclear, a code is needed. A robot that has proved its key is never asked
+// for anything.
 func (c *Conversation) demand(ctx context.Context, k *known) {
 	s := k.subject
+	if s.robot != nil && c.key != "" {
+		return
+	}
 	k.needCode = true
 	if c.a.Door != audit.DoorSSH || c.a.Target == "" {
 		return
@@ -152,11 +230,12 @@ func (c *Conversation) demand(ctx context.Context, k *known) {
 	d, err := c.e.decide(ctx, person{login: s.login, groups: s.groups()},
 		Request{Target: c.a.Target, Account: c.a.Account, Source: c.a.Source}, c.e.cfg.Now())
 	if err != nil {
+		k.tokenOnly = true
 		return
 	}
 	k.target, k.decision = &d.Target, &d
 	if d.Allow {
-		k.lockout = d.Lockout
+		k.lockout, k.tokenOnly = d.Lockout, d.TokenOnly
 	}
 	if c.outer != nil {
 		k.needCode = c.e.outerNeedsCode(ctx, c.outer, d)
@@ -188,9 +267,19 @@ func (e *Engine) waitForGrid(started time.Time, grid time.Duration) {
 
 // accepted is the event without which nobody gets in.
 func (c *Conversation) accepted(id *Identity) audit.Event {
+	detail := map[string]string{"factors": join(id.Factors), "client": c.a.Client}
+	if id.Robot != "" {
+		detail["robot"] = id.Robot
+	}
+	if id.KeyFingerprint != "" {
+		detail["key"] = id.KeyFingerprint
+	}
+	if cert := id.Certificate; cert != nil {
+		detail["ca"], detail["key-id"], detail["serial"] = cert.CA, audit.Escape(cert.KeyID), strconv.FormatUint(cert.Serial, 10)
+	}
 	ev := audit.Event{
 		Type: audit.LoginAccepted, Result: audit.OK, Door: c.a.Door, User: id.Login, Source: c.a.Source.String(),
-		Target: c.a.Target, Account: c.a.Account, Detail: map[string]string{"factors": join(id.Factors), "client": c.a.Client},
+		Target: c.a.Target, Account: c.a.Account, Detail: detail,
 	}
 	c.outer.tell(&ev, id.CodeAt)
 	return ev
@@ -208,7 +297,11 @@ func (c *Conversation) reportRefusal(ctx context.Context, s subject, cause error
 	}
 	_ = e.cfg.Audit.Emit(ctx, ev) // kept in memory and flushed later if the database is away; the person is refused anyway
 	if errors.Is(cause, ErrReplay) {
-		ev.Type = audit.CodeReplayed
+		ev.Type, ev.Detail = audit.CodeReplayed, maps.Clone(ev.Detail)
+		var r *Replay
+		if errors.As(cause, &r) {
+			r.detail(ev.Detail)
+		}
 		_ = e.cfg.Audit.Emit(ctx, ev)
 	}
 }

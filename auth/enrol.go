@@ -66,7 +66,7 @@ func (e *Engine) proveEnrolment(en Enrolment, code string) (step int64, err erro
 
 // mayEnrol tells whether s is a person who has nothing to type as a code yet.
 func (c *Conversation) mayEnrol(s subject) bool {
-	return s.err == nil && (s.user == nil || s.user.Tokens == 0)
+	return s.err == nil && s.robot == nil && (s.user == nil || s.user.Tokens == 0)
 }
 
 // enrol checks the password first, because a secret is shown only to the person, then shows the

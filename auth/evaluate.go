@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"sallyport/audit"
@@ -65,7 +66,8 @@ func (c *Conversation) evaluate(ctx context.Context, k *known, code string, even
 // verdict grows while an attempt is judged.
 type verdict struct {
 	store.Acceptance
-	id *Identity
+	id     *Identity
+	factor string // "code", "sent", "recovery" or "bypass": what was typed as the code
 }
 
 // accept makes a right guess count: the code's step, the end of the reservation, the traces of the login
@@ -80,7 +82,7 @@ func (c *Conversation) accept(ctx context.Context, v *verdict, event func(*Ident
 	}
 	switch err := c.e.cfg.Store.Attempts.Accept(ctx, v.Acceptance); {
 	case errors.Is(err, store.ErrStepUsed):
-		return ErrReplay
+		return c.e.tooLate(ctx, v.TokenID, v.Step)
 	case errors.Is(err, store.ErrGrantUsed):
 		return err
 	case err != nil:
@@ -178,6 +180,9 @@ func (c *Conversation) counters(ctx context.Context, k *known) ([]store.Counter,
 	}
 	out = append(out, limit(kindSource, src, lockout.Source))
 	known := false
+	if s.robot != nil { // its sources are the places it is known from
+		known, _ = listed(strings.Join(s.robot.Sources, ","), c.a.Source)
+	}
 	if s.user != nil {
 		var err error
 		if known, err = c.e.cfg.Store.Places.Known(ctx, s.user.ID, c.a.Source.Unmap(), c.e.cfg.Now().Add(-knownFor)); err != nil {
@@ -191,17 +196,16 @@ func (c *Conversation) counters(ctx context.Context, k *known) ([]store.Counter,
 // complete, and counts once it is accepted.
 func (c *Conversation) judge(ctx context.Context, k *known, code string, v *verdict) error {
 	s, needCode := k.subject, k.needCode
-	if s.user != nil { // operators may have locked the person while they were typing
-		u, err := c.e.cfg.Store.Users.ByID(ctx, s.user.ID)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			return ErrUnknownUser
-		case err != nil:
-			return fmt.Errorf("%w: %w", ErrUnavailable, err)
-		case u.LockedNow(c.e.cfg.Now()):
-			return fmt.Errorf("%w: user locked by an operator: %s", ErrLocked, u.LockReason)
+	if err := c.afresh(ctx, &s); err != nil {
+		return err
+	}
+	if s.robot != nil && c.key != "" {
+		return c.judgeRobot(s, v)
+	}
+	if s.user != nil {
+		if s.user.LockedNow(c.e.cfg.Now()) {
+			return fmt.Errorf("%w: user locked by an operator: %s", ErrLocked, s.user.LockReason)
 		}
-		s.user = &u
 		if needCode && s.err == nil {
 			if err := c.e.loadTokens(ctx, &s); err != nil {
 				return err
@@ -209,16 +213,23 @@ func (c *Conversation) judge(ctx context.Context, k *known, code string, v *verd
 		}
 	}
 	v.id = &Identity{Login: s.login, Name: s.name(), Groups: s.groups(), Door: c.a.Door, Source: c.a.Source}
-	if needCode {
+	switch {
+	case needCode && c.sending != nil && s.user != nil && s.user.Tokens == 0 && !isSpare(code):
+		v.factor = FactorSent
+		if err := c.judgeSent(ctx, code); err != nil {
+			return err
+		}
+	case needCode:
 		if err := c.judgeCode(ctx, s, code, v); err != nil {
 			return err
 		}
+		c.firstProof(k, s)
 	}
 	if err := c.judgeFirst(ctx, s, v); err != nil {
 		return err
 	}
 	if needCode {
-		v.id.Factors, v.id.CodeAt = append(v.id.Factors, "code"), c.e.cfg.Now()
+		v.id.Factors, v.id.CodeAt = append(v.id.Factors, v.factor), c.e.cfg.Now()
 	}
 	if err := c.remember(ctx, s, v); err != nil {
 		return err
@@ -230,62 +241,31 @@ func (c *Conversation) judge(ctx context.Context, k *known, code string, v *verd
 	return c.keep(ctx, k, v)
 }
 
-// judgeCode looks for a code among the person's tokens, at all of them whatever the first one says, and
-// consumes its time step: before a password is looked at, else with the acceptance.
-func (c *Conversation) judgeCode(ctx context.Context, s subject, code string, v *verdict) error {
-	if s.err != nil {
+// afresh reads what may have changed while the person was typing: the row, and for those who come without a
+// password everything, since nobody else asks the directory about them again.
+func (c *Conversation) afresh(ctx context.Context, s *subject) error {
+	if c.proved() {
+		before := s.key
+		*s = c.e.lookup(ctx, c.a.Login)
+		if s.err == nil && s.key != before {
+			return fmt.Errorf("%w: the name changed hands meanwhile", ErrUnknownUser)
+		}
 		return s.err
 	}
-	if len(s.tokens) == 0 {
-		return ErrNoToken
+	if s.robot != nil {
+		s.err = errRobotKey
 	}
-	now := c.e.cfg.Now()
-	var hit *store.TokenSecret
-	var hitStep int64
-	replayed := false
-	for i := range s.tokens {
-		t := &s.tokens[i]
-		p := otp.Params{Algorithm: otp.Algorithm(t.Algorithm), Digits: t.Digits, Period: t.Period}
-		digits, err := otp.Normalise(code, t.Digits)
-		if err != nil {
-			continue
-		}
-		w := c.e.cfg.Window
-		if t.Window > 0 {
-			w = otp.Window{Behind: t.Window, Ahead: t.Window}
-		}
-		m := p.Match(otp.Secret(t.Secret), digits, p.StepAt(now), t.LastStep, w)
-		replayed = replayed || m.Replayed
-		if m.OK && hit == nil {
-			hit, hitStep = t, m.Step
-		}
-	}
-	switch {
-	case hit == nil && replayed:
-		return ErrReplay
-	case hit == nil:
-		return ErrCode
-	}
-	v.TokenID, v.Step = hit.ID, hitStep
-	if c.proved() {
+	if s.user == nil {
 		return nil
 	}
-	return c.consume(ctx, v)
-}
-
-// consume makes the code that was found used now, whatever becomes of the attempt.
-func (c *Conversation) consume(ctx context.Context, v *verdict) error {
-	if v.TokenID == "" {
-		return nil
-	}
-	ok, err := c.e.cfg.Store.Tokens.ConsumeStep(ctx, v.TokenID, v.Step)
-	v.TokenID = ""
+	u, err := c.e.cfg.Store.Users.ByID(ctx, s.user.ID)
 	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return ErrUnknownUser
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	case !ok:
-		return ErrReplay
 	}
+	s.user = &u
 	return nil
 }
 
@@ -312,8 +292,9 @@ func (c *Conversation) judgeKey(ctx context.Context, s subject, v *verdict) erro
 	if s.err != nil {
 		return s.err
 	}
-	if s.user == nil {
-		return ErrUnknownUser
+	if c.cert != nil {
+		v.id.Factors = append(v.id.Factors, "certificate")
+		return c.useCertificate(ctx, s, c.cert, v)
 	}
 	if err := c.useKey(ctx, s, c.key, v); err != nil {
 		return err
@@ -324,14 +305,11 @@ func (c *Conversation) judgeKey(ctx context.Context, s subject, v *verdict) erro
 
 // useKey notes a proved key that is still on file.
 func (c *Conversation) useKey(ctx context.Context, s subject, fingerprint string, v *verdict) error {
-	k, err := c.e.cfg.Store.UserKeys.ByFingerprint(ctx, s.user.ID, fingerprint)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return fmt.Errorf("%w: key %s was removed", ErrPassword, fingerprint)
-	case err != nil:
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	k, err := c.e.keyOf(ctx, s, fingerprint)
+	if err != nil {
+		return err
 	}
-	v.KeyID, v.id.KeyFingerprint = k.ID, fingerprint
+	v.KeyID, v.id.KeyFingerprint, v.id.KeyInDirectory = k.ID, fingerprint, k.ID == ""
 	return nil
 }
 
@@ -378,6 +356,9 @@ func (c *Conversation) remember(ctx context.Context, s subject, v *verdict) erro
 		return fmt.Errorf("%w: another user has this login; delete or rename that one", ErrDisabled)
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if s.user != nil && s.user.ID != u.ID {
+		return fmt.Errorf("%w: the row was replaced meanwhile", ErrUnknownUser)
 	}
 	v.UserID, v.id.UserID = u.ID, u.ID
 	return nil

@@ -11,25 +11,16 @@ import (
 // Budget, so that no attempt under evaluation can be taken for an orphan.
 const orphanAge = 60 * time.Second
 
-// Housekeeping counts attempts that dead nodes left behind as failures and writes audit events that
-// waited for the database. The server calls it every few seconds.
+// Housekeeping counts attempts that dead nodes left behind as failures, writes audit events that waited
+// for the database and looks whether the tokens doubt the clock. The server calls it every few seconds.
 func (e *Engine) Housekeeping(ctx context.Context) error {
 	_, reaped := e.cfg.Store.Attempts.Reap(ctx, orphanAge)
 	if reaped != nil {
 		reaped = fmt.Errorf("counting orphaned attempts: %w", reaped)
 	}
-	return errors.Join(reaped, e.cfg.Audit.Flush(ctx))
-}
-
-// KeyKnown tells whether login has a public key of this fingerprint. Knowing it proves nothing: the
-// door must verify possession before it begins a conversation [Conversation.WithKey].
-func (e *Engine) KeyKnown(ctx context.Context, login, fingerprint string) bool {
-	s := e.lookup(ctx, login)
-	if s.user == nil || s.err != nil {
-		return false
+	doubted := e.doubtClock(ctx)
+	if doubted != nil {
+		doubted = fmt.Errorf("looking at the drift of tokens: %w", doubted)
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.Budget)
-	defer cancel()
-	_, err := e.cfg.Store.UserKeys.ByFingerprint(ctx, s.user.ID, fingerprint)
-	return err == nil
+	return errors.Join(reaped, doubted, e.cfg.Audit.Flush(ctx))
 }

@@ -52,7 +52,7 @@ func (e *Engine) outerNeedsCode(ctx context.Context, o *Outer, d Decision) bool 
 	return err != nil || !d.Allow
 }
 
-// judgeOuter sees that the person found now is the one of the outer connection, whose key is still on file.
+// judgeOuter sees that the person found now is the one of the outer connection, whose key is still on file or certificate still good.
 func (c *Conversation) judgeOuter(ctx context.Context, s subject, v *verdict) error {
 	id := c.outer.Identity
 	switch {
@@ -61,14 +61,19 @@ func (c *Conversation) judgeOuter(ctx context.Context, s subject, v *verdict) er
 	case s.user == nil || s.user.ID != id.UserID:
 		return fmt.Errorf("%w: %s is not the person of the outer connection any more", ErrUnknownUser, id.Login)
 	}
-	if id.KeyFingerprint != "" {
+	switch {
+	case id.Certificate != nil:
+		if err := c.useCertificate(ctx, s, id.Certificate.proved, v); err != nil {
+			return err
+		}
+	case id.KeyFingerprint != "":
 		if err := c.useKey(ctx, s, id.KeyFingerprint, v); err != nil {
 			return err
 		}
 	}
 	v.id.Factors, v.id.CodeAt, v.id.Trusted = slices.Clone(id.Factors), id.CodeAt, id.Trusted
 	if v.TokenID != "" { // a new code takes the place of the one outside, typed or remembered
-		v.id.Factors = slices.DeleteFunc(v.id.Factors, func(f string) bool { return f == "code" || f == "remembered-code" })
+		v.id.Factors = slices.DeleteFunc(v.id.Factors, func(f string) bool { return f == "code" || f == FactorSent || f == "remembered-code" })
 		v.id.Trusted = nil
 	}
 	return nil

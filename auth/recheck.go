@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"sallyport/identity"
 	"sallyport/policy"
@@ -17,6 +20,7 @@ type Recheck struct {
 	Refusal string
 
 	e       *Engine
+	id      Identity
 	who     person
 	coded   bool // a code was accepted, now or before, for what the person has open
 	doc     *policy.Document
@@ -31,10 +35,13 @@ type Recheck struct {
 func (e *Engine) Recheck(ctx context.Context, id Identity, entry bool) (*Recheck, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.Budget)
 	defer cancel()
-	r := &Recheck{e: e, now: e.cfg.Now(), coded: !id.CodeAt.IsZero() || id.Trusted != nil, targets: map[string]store.Target{}}
+	r := &Recheck{e: e, id: id, now: e.cfg.Now(), coded: !id.CodeAt.IsZero() || id.Trusted != nil, targets: map[string]store.Target{}}
 	var err error
 	if r.Refusal, err = e.withdrawn(ctx, id, r.now, entry); err != nil || r.Refusal != "" {
 		return r, err
+	}
+	if id.Robot != "" {
+		return r, nil // its row decides, each time
 	}
 	var locked bool
 	if r.who, locked, err = e.standing(ctx, id, r.now); err != nil {
@@ -53,6 +60,8 @@ const (
 	endedLocked    = "your account was locked; ask an operator"
 	endedGone      = "your account was removed; ask an operator"
 	endedKey       = "the public key that you signed in with was removed"
+	endedCA        = "the certificate that you signed in with is no longer accepted"
+	endedRobot     = "this robot was disabled, has expired, was removed or has another key"
 	endedEntry     = "your account is no longer in the directory, or no longer in the group that may sign in"
 	endedDisabled  = "your account is disabled or has expired in the directory"
 	endedAmbiguous = "the directory has more than one entry of your name"
@@ -60,6 +69,9 @@ const (
 
 // withdrawn says why id may do nothing any more, apart from rules.
 func (e *Engine) withdrawn(ctx context.Context, id Identity, now time.Time, entry bool) (string, error) {
+	if id.Robot != "" {
+		return e.robotWithdrawn(ctx, id, now)
+	}
 	u, err := e.cfg.Store.Users.ByID(ctx, id.UserID)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -69,14 +81,8 @@ func (e *Engine) withdrawn(ctx context.Context, id Identity, now time.Time, entr
 	case u.LockedNow(now):
 		return endedLocked, nil
 	}
-	if id.KeyFingerprint != "" {
-		_, err := e.cfg.Store.UserKeys.ByFingerprint(ctx, id.UserID, id.KeyFingerprint)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			return endedKey, nil
-		case err != nil:
-			return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
-		}
+	if ended, err := e.proofWithdrawn(ctx, id); ended != "" || err != nil {
+		return ended, err
 	}
 	if !entry || u.Source != store.Directory || e.cfg.Directory == nil {
 		return "", nil
@@ -91,10 +97,57 @@ func (e *Engine) withdrawn(ctx context.Context, id Identity, now time.Time, entr
 		return "", fmt.Errorf("%w: reading the directory entry of %s: %w", ErrUnavailable, id.Login, err)
 	case p.Disabled:
 		return endedDisabled, nil
+	case id.KeyInDirectory && !slices.Contains(p.Keys, id.KeyFingerprint):
+		return endedKey, nil
 	}
 	// Decisions follow the row, so that the groups of now count for the next channel too.
 	if _, err := e.cfg.Store.Users.SeenInDirectory(ctx, p.ID, p.Login, p.Name, p.Email, p.Groups); err != nil {
 		return "", fmt.Errorf("%w: noting the directory entry of %s: %w", ErrUnavailable, id.Login, err)
+	}
+	return "", nil
+}
+
+// proofWithdrawn says why the key or certificate that was proved counts no more, as far as that is known here. A
+// certificate that has expired since then opened what it opened; one whose authority is gone or that was revoked
+// should not have.
+func (e *Engine) proofWithdrawn(ctx context.Context, id Identity) (string, error) {
+	ended, err := endedKey, error(nil)
+	switch {
+	case id.Certificate != nil:
+		ended = endedCA
+		err = e.stillTrusted(ctx, id.Certificate)
+	case id.KeyFingerprint != "" && !id.KeyInDirectory:
+		_, err = e.cfg.Store.UserKeys.ByFingerprint(ctx, id.UserID, id.KeyFingerprint)
+	}
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return ended, nil
+	case err != nil:
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return "", nil
+}
+
+// stillTrusted is store.ErrNotFound if the authority of a certificate is listed no more, or has taken it back.
+func (e *Engine) stillTrusted(ctx context.Context, c *Certificate) error {
+	ca, err := e.cfg.Store.UserCAs.Trusted(ctx, ssh.FingerprintSHA256(c.proved.SignatureKey))
+	if err != nil {
+		return err
+	}
+	revoked, err := e.cfg.Store.UserCAs.Revoked(ctx, ca.ID, c.Serial, c.KeyID)
+	if err == nil && revoked {
+		err = store.ErrNotFound
+	}
+	return err
+}
+
+func (e *Engine) robotWithdrawn(ctx context.Context, id Identity, now time.Time) (string, error) {
+	robot, err := e.cfg.Store.Robots.ByID(ctx, id.Robot)
+	switch {
+	case errors.Is(err, store.ErrNotFound), err == nil && (!robot.Usable(now) || robot.Fingerprint != id.KeyFingerprint):
+		return endedRobot, nil
+	case err != nil:
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return "", nil
 }
@@ -105,6 +158,13 @@ func (e *Engine) withdrawn(ctx context.Context, id Identity, now time.Time, entr
 func (r *Recheck) Decide(ctx context.Context, q Request) (Decision, error) {
 	if r.Refusal != "" {
 		return Decision{Refusal: r.Refusal}, nil
+	}
+	if r.id.Robot != "" {
+		d, err := r.e.decideRobot(ctx, r.id, q, r.now)
+		if err == nil && !d.Allow {
+			d.Refusal = withdrawnRefusal(q, d)
+		}
+		return d, err
 	}
 	t, known := r.targets[q.Target]
 	if !known {
@@ -124,6 +184,8 @@ func (r *Recheck) Decide(ctx context.Context, q Request) (Decision, error) {
 	switch {
 	case !d.Allow:
 		d.Refusal = withdrawnRefusal(q, d)
+	case r.id.Certificate.forbids(q) != "":
+		d.Allow, d.Refusal = false, r.id.Certificate.forbids(q)
 	case d.Code.Kind != policy.CodeNone && !r.coded:
 		d.Allow, d.Refusal = false, printable(q.Target)+" needs a one-time code now; connect again"
 	}

@@ -19,6 +19,7 @@ type subject struct {
 	login  string              // canonical login, or an escaped form of what was typed
 	user   *store.User         // nil: no row yet
 	person *identity.Person    // nil: not in the directory
+	robot  *store.Robot        // not nil: a robot, and nobody else
 	tokens []store.TokenSecret // read when they are judged
 	err    error               // why this person cannot sign in whatever they answer; nil: they may try
 }
@@ -40,6 +41,16 @@ func (e *Engine) lookup(ctx context.Context, typed string) subject {
 		s.err = fmt.Errorf("%w: looking up user: %w", ErrUnavailable, err)
 		return s
 	}
+	switch r, err := e.cfg.Store.Robots.ByName(ctx, login); {
+	case err == nil && s.user != nil:
+		s.err = fmt.Errorf("%w: the name is both a user and a robot; delete one of them", ErrDisabled)
+		return s
+	case err == nil:
+		s.robot = &r
+	case !errors.Is(err, store.ErrNotFound):
+		s.err = fmt.Errorf("%w: looking up robot: %w", ErrUnavailable, err)
+		return s
+	}
 	if e.cfg.Directory != nil {
 		e.lookupDirectory(ctx, &s)
 	}
@@ -47,6 +58,8 @@ func (e *Engine) lookup(ctx context.Context, typed string) subject {
 		return s
 	}
 	switch {
+	case s.robot != nil:
+		s.key = "robot:" + s.robot.ID
 	case s.user == nil && s.person == nil:
 		s.err = ErrUnknownUser
 		return s
@@ -58,11 +71,11 @@ func (e *Engine) lookup(ctx context.Context, typed string) subject {
 	return s
 }
 
-// lookupDirectory asks the directory, which is read at every login. A local user does not depend on
-// it, except that a name known in both places is refused.
+// lookupDirectory asks the directory, which is read at every login. A local user and a robot do not depend
+// on it, except that a name known in both places is refused.
 func (e *Engine) lookupDirectory(ctx context.Context, s *subject) {
 	p, err := e.cfg.Directory.Lookup(ctx, s.login)
-	local := s.user != nil && s.user.Source == store.Local
+	local := s.robot != nil || s.user != nil && s.user.Source == store.Local
 	switch {
 	case errors.Is(err, identity.ErrUnavailable) && local:
 		return // the person's password and token are here
@@ -79,7 +92,7 @@ func (e *Engine) lookupDirectory(ctx context.Context, s *subject) {
 		s.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		return
 	case local:
-		s.err = fmt.Errorf("%w: the name is both a local user and in the directory; delete one of them", ErrDisabled)
+		s.err = fmt.Errorf("%w: the name is both a local user, or a robot, and in the directory; delete one of them", ErrDisabled)
 		return
 	}
 	s.person, s.login = &p, p.Login

@@ -90,6 +90,9 @@ func (c *Conversation) spares(ctx context.Context, k *known, g store.Grant) bool
 		if c.key == "" && !d.Trust.Covers(c.a.Source) {
 			return false // a password is easily taken along
 		}
+		if d.TokenOnly && g.Assurance != store.FromToken {
+			return false
+		}
 		return takes(d, granted(g), now, now)
 	})
 }
@@ -186,10 +189,17 @@ func (c *Conversation) lookAgain(ctx context.Context, k *known, v *verdict) bool
 // keep lets a code that was typed be remembered where a rule says so. Codes that stand for a lost token are
 // not: they are for once.
 func (c *Conversation) keep(ctx context.Context, k *known, v *verdict) error {
-	if k.subject.err != nil || !slices.Contains(v.id.Factors, "code") {
+	assurance := store.FromToken
+	if v.id.onlySent() {
+		assurance = store.FromSent
+	}
+	if k.subject.err != nil || assurance == store.FromToken && !slices.Contains(v.id.Factors, "code") {
 		return nil
 	}
 	list := k.remembers
+	if assurance == store.FromSent {
+		list = slices.DeleteFunc(slices.Clone(list), func(d Decision) bool { return d.TokenOnly })
+	}
 	if c.key == "" { // after a password only where the rule also spares it
 		list = slices.DeleteFunc(slices.Clone(list), func(d Decision) bool { return !d.Trust.Covers(c.a.Source) })
 	}
@@ -206,12 +216,12 @@ func (c *Conversation) keep(ctx context.Context, k *known, v *verdict) error {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	now := c.e.cfg.Now()
-	v.Remember = &store.Grant{GrantKey: key, Source: c.a.Source.Unmap(), Assurance: store.FromToken, Rule: best.Rule,
+	v.Remember = &store.Grant{GrantKey: key, Source: c.a.Source.Unmap(), Assurance: assurance, Rule: best.Rule,
 		RuleHash: doc.RuleHash(best.Rule), Expires: now.Add(best.Trust.Longest())}
 	if name := c.targetName(k); name != "" {
 		v.Remember.Targets = []string{name}
 	}
-	v.id.Trusted = c.trusted(&known{remembers: list}, "", store.FromToken, policy.Granted{CodeAt: now, LastUsed: now})
+	v.id.Trusted = c.trusted(&known{remembers: list}, "", assurance, policy.Granted{CodeAt: now, LastUsed: now})
 	return nil
 }
 
@@ -231,7 +241,7 @@ func (e *Engine) Forget(ctx context.Context, id Identity) (int, error) {
 // notes the target with it.
 func (e *Engine) takesRemembered(ctx context.Context, d Decision, id Identity, now time.Time, note bool) (bool, error) {
 	t := id.Trusted
-	if t == nil || !t.spared || d.Trust == nil || !takes(d, t.found, t.at, now) {
+	if t == nil || !t.spared || d.Trust == nil || d.TokenOnly && t.Assurance != store.FromToken || !takes(d, t.found, t.at, now) {
 		return false, nil
 	}
 	err := e.cfg.Store.Grants.Take(ctx, t.ID, d.Target.Name, d.Trust.Targets, note)

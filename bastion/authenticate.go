@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"golang.org/x/crypto/ssh"
 
@@ -66,15 +67,25 @@ func userKeyAlgorithms() []string {
 
 // begin starts a conversation for what the client now says its user name is.
 func (c *connection) begin(m ssh.ConnMetadata) (*auth.Conversation, Login) {
+	a, login := c.attempt(m)
+	return c.early(c.s.cfg.Engine.Begin(a)), login
+}
+
+// early has the target dialled as soon as a first proof was given in conv.
+func (c *connection) early(conv *auth.Conversation) *auth.Conversation {
+	return conv.OnFirstProof(func(d auth.Decision) { c.ahead.begin(c.s.cfg.Dialer, d.Target, d.Account) })
+}
+
+func (c *connection) attempt(m ssh.ConnMetadata) (auth.Attempt, Login) {
 	login, ok := ParseLogin(m.User(), c.s.cfg.Suffixes)
 	a := auth.Attempt{
-		Door: audit.DoorSSH, Login: login.User, Source: c.source, Target: login.Target, Account: login.Account,
+		ID: c.nonce, Door: audit.DoorSSH, Login: login.User, Source: c.source, Target: login.Target, Account: login.Account,
 		Client: string(m.ClientVersion()),
 	}
 	if !ok {
 		a.Target, a.Account = "", ""
 	}
-	return c.s.cfg.Engine.Begin(a), login
+	return a, login
 }
 
 // keyboardInteractive runs a whole conversation, after prepare has added what an earlier method of a
@@ -90,13 +101,14 @@ func (c *connection) keyboardInteractive(prepare func(*auth.Conversation)) func(
 }
 
 // run takes one of the connection's tries.
-func (c *connection) run(conv *auth.Conversation, login Login, ask auth.Asker) (*ssh.Permissions, error) {
+func (c *connection) run(conv *auth.Conversation, login Login, ask *asker) (*ssh.Permissions, error) {
 	if c.tries++; c.tries > c.s.cfg.Guard.Tries {
 		_ = c.guarded.Close()
 		return nil, errRefused
 	}
 	id, err := conv.Run(context.Background(), ask)
 	if err != nil {
+		c.ahead.drop()
 		var r *auth.Refused
 		if errors.As(err, &r) && errors.Is(r.Err, auth.ErrUnavailable) {
 			_ = c.pre.SendAuthBanner(r.Public + "\n")
@@ -104,7 +116,7 @@ func (c *connection) run(conv *auth.Conversation, login Login, ask auth.Asker) (
 		_ = c.guarded.allow(c.s.cfg.Guard.Prompt)
 		return nil, errRefused
 	}
-	return &ssh.Permissions{ExtraData: map[any]any{identityKey{}: verdict{id: *id, login: login}}}, nil
+	return c.admitted(*id, login, ask)
 }
 
 // verdict is what authentication ends with.
@@ -128,30 +140,62 @@ func (c *connection) keyOffered(m ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Per
 	if err := c.guarded.allow(c.s.cfg.Guard.Prompt); err != nil {
 		return nil, errRefused
 	}
-	if _, isCertificate := key.(*ssh.Certificate); isCertificate {
-		return nil, errRefused
-	}
 	login, ok := ParseLogin(m.User(), c.s.cfg.Suffixes)
-	if !ok || !c.s.cfg.Engine.KeyKnown(context.Background(), login.User, ssh.FingerprintSHA256(key)) {
+	if !ok {
 		return nil, errRefused
 	}
-	return &ssh.Permissions{}, nil
+	ring := c.keyring(login.User)
+	if ring == nil {
+		return nil, errRefused
+	}
+	if err := ring.Takes(context.Background(), key, c.source); err != nil {
+		level := slog.LevelDebug // an agent offers all it has
+		if _, ok := key.(*ssh.Certificate); ok {
+			level = slog.LevelInfo
+		}
+		c.s.cfg.Log.Log(context.Background(), level, "key not taken", "user", audit.Escape(login.User), "source", c.source, "key", ssh.FingerprintSHA256(key), "reason", audit.Escape(err.Error()))
+		return nil, errRefused
+	}
+	return &ssh.Permissions{}, nil // empty: what a certificate says is imposed by auth, at the end of all steps
+}
+
+// maxKeyrings bounds the names that one connection may ask about with keys; each is a look-up.
+const maxKeyrings = 3
+
+// keyring answers about the keys of a login, which is looked up once a connection; nil after too many names.
+func (c *connection) keyring(login string) *auth.Keyring {
+	if ring, ok := c.keyrings[login]; ok {
+		return ring
+	}
+	if len(c.keyrings) >= maxKeyrings {
+		return nil
+	}
+	if c.keyrings == nil {
+		c.keyrings = map[string]*auth.Keyring{}
+	}
+	c.keyrings[login] = c.s.cfg.Engine.Keyring(context.Background(), login)
+	return c.keyrings[login]
 }
 
 // keyVerified goes on when the client has proved possession: to the code, or straight in where a
 // rule asks for none from a trusted source.
 func (c *connection) keyVerified(m ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions, _ string) (*ssh.Permissions, error) {
-	fingerprint := ssh.FingerprintSHA256(key)
-	conv, login := c.begin(m)
-	id, err := conv.WithKey(fingerprint).Run(context.Background(), silent{})
+	attempt, login := c.attempt(m)
+	ring := c.keyring(login.User)
+	if ring == nil {
+		return nil, errRefused
+	}
+	conv := c.early(ring.Begin(attempt, key))
+	id, err := conv.Run(context.Background(), silent{})
 	switch {
 	case err == nil:
-		return &ssh.Permissions{ExtraData: map[any]any{identityKey{}: verdict{id: *id, login: login}}}, nil
+		return c.admitted(*id, login, nil)
 	case !errors.Is(err, errMustAsk):
+		c.ahead.drop()
 		return nil, errRefused
 	}
 	first := conv // goes on with what it has found out; later tries begin anew
-	again := c.keyboardInteractive(func(conv *auth.Conversation) { conv.WithKey(fingerprint) })
+	again := c.keyboardInteractive(func(conv *auth.Conversation) { conv.WithProof(key) })
 	return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{
 		KeyboardInteractiveCallback: func(m ssh.ConnMetadata, challenge ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
 			if first == nil {
@@ -167,6 +211,7 @@ func (c *connection) keyVerified(m ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.P
 type silent struct{}
 
 func (silent) Ask(context.Context, string, []auth.Prompt) ([]string, error) { return nil, errMustAsk }
+func (silent) CannotAsk()                                                   {} // auth sends no code then
 func (silent) Show(context.Context, string) error                           { return errMustAsk }
 
 // asker carries a conversation over keyboard-interactive (RFC 4256). Longer texts go as a banner in

@@ -23,6 +23,8 @@ ssh USER@BASTION whoami [--json]       who you are here, and how you proved it
 ssh USER@BASTION explain TARGET [ACCOUNT] [--json]
                                        whether you may reach a target, and under which conditions
 ssh USER@BASTION forget                trust no place any more: ask for a code at the next login
+ssh USER@BASTION resync [TOKEN]        type two codes in a row of a token whose codes are refused; get in by a
+                                       recovery code, an operator's code or another token
 ssh USER@BASTION help                  this text
 
 Exit status: 0 yes, 1 no or not now, 2 wrong usage.
@@ -48,13 +50,15 @@ func (r *reception) command(line string) uint32 {
 		run, least, most = r.explainCommand, 1, 2
 	case "forget":
 		run = r.forgetCommand
+	case "resync":
+		run, most = r.resyncCommand, 1
 	case "help":
 	default:
 		user := audit.Escape(r.c.id.Login)
 		return r.fail(statusUsage, "no target was named, and %s is no command of the bastion. Type: ssh %s@TARGET@bastion COMMAND, or: ssh %s@bastion help",
 			shorten(name), user, user)
 	}
-	if len(args) < least || len(args) > most || (asJSON && (name == "help" || name == "forget")) {
+	if len(args) < least || len(args) > most || (asJSON && slices.Contains([]string{"help", "forget", "resync"}, name)) {
 		return r.fail(statusUsage, "usage of %s: ssh %s@bastion help", name, audit.Escape(r.c.id.Login))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -163,12 +167,17 @@ type whoami struct {
 	Factors []string   `json:"factors"`
 	CodeAt  *time.Time `json:"code_at"` // null: no code was asked for
 
-	TrustedUntil *time.Time `json:"trusted_until"` // from here, if it is not used meanwhile; null: not trusted
+	TrustedUntil  *time.Time `json:"trusted_until"`  // from here, if it is not used meanwhile; null: not trusted
+	RecoveryCodes int        `json:"recovery_codes"` // left
 }
 
-func (r *reception) whoamiCommand(_ context.Context, _ []string, asJSON bool) uint32 {
+func (r *reception) whoamiCommand(ctx context.Context, _ []string, asJSON bool) uint32 {
 	id := r.c.id
 	me := whoami{User: id.Login, Name: id.Name, Groups: append([]string{}, id.Groups...), Source: r.c.source.String(), Factors: append([]string{}, id.Factors...)}
+	var err error
+	if me.RecoveryCodes, err = r.c.s.cfg.Store.SpareCodes.Left(ctx, id.UserID); err != nil {
+		return r.failed("counting recovery codes", err)
+	}
 	code := ""
 	if !id.CodeAt.IsZero() {
 		at := id.CodeAt.UTC().Truncate(time.Second)
@@ -183,7 +192,8 @@ func (r *reception) whoamiCommand(_ context.Context, _ []string, asJSON bool) ui
 		return r.printJSON(me)
 	}
 	r.table([]string{"user", me.User}, []string{"name", me.Name}, []string{"groups", strings.Join(me.Groups, " ")},
-		[]string{"source", me.Source}, []string{"proved", strings.Join(me.Factors, " ")}, []string{"code at", code}, []string{"trusted until", trusted})
+		[]string{"source", me.Source}, []string{"proved", strings.Join(me.Factors, " ")}, []string{"code at", code}, []string{"trusted until", trusted},
+		[]string{"recovery", fmt.Sprintf("%d codes left", me.RecoveryCodes)})
 	return statusOK
 }
 

@@ -2,14 +2,12 @@ package bastion
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/audit"
@@ -36,8 +34,13 @@ type connection struct {
 	guarded *guardedConn
 	held    *place                // among the unauthenticated
 	pre     ssh.ServerPreAuthConn // sends banners until authentication is over
+	nonce   string                // what codes that are sent are bound to
 	tries   int                   // conversations begun; callbacks of one connection never run in parallel
 	changes int64                 // of rights that there were when it came
+	ahead   ahead                 // the connection to the target that is begun meanwhile
+	kept    kept                  // the one for which the person had to be asked
+
+	keyrings map[string]*auth.Keyring // by login, as asked about by keys
 
 	// Set when authentication is over:
 	conn  *ssh.ServerConn
@@ -78,7 +81,7 @@ func (c *connection) serve(sc *ssh.ServerConn, v verdict, chans <-chan ssh.NewCh
 	defer alive.Stop()
 	var open sync.WaitGroup
 	for nc := range chans {
-		if nc.ChannelType() != "session" && !isForward(nc.ChannelType()) {
+		if nc.ChannelType() != "session" && (!isForward(nc.ChannelType()) || c.robot()) {
 			c.refuseChannel(nc)
 			continue
 		}
@@ -121,6 +124,11 @@ func (c *connection) channel(nc ssh.NewChannel, alone bool) {
 		c.forward(nc, alone)
 		return
 	}
+	if refusal := c.needsTarget(); refusal != "" {
+		c.reportRefused("no target was named", "channel-type", nc.ChannelType())
+		session.Tell(nc, refusal)
+		return
+	}
 	if c.to.Target == "" {
 		c.reception(nc)
 		return
@@ -158,11 +166,16 @@ func (c *connection) open() (s *session.Session, refusal string) {
 
 // openAt opens a session to where to says; client is what the session ends with.
 func (c *connection) openAt(ctx context.Context, to Login, client ssh.Conn) (s *session.Session, refusal string) {
+	ctx, cancel := context.WithTimeout(ctx, openTime)
+	defer cancel()
+	return c.openAsking(ctx, to, client, nil)
+}
+
+// openAsking is openAt where the person can be asked what the target wants to hear.
+func (c *connection) openAsking(ctx context.Context, to Login, client ssh.Conn, ask upstream.Ask) (s *session.Session, refusal string) {
 	if c.denied.Load() >= maxRefusedEvents { // an attempt costs the target a connection too
 		return nil, "too much was refused in this connection; connect again"
 	}
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
 	changes := c.s.changes.Load()
 	d, err := c.decide(ctx, auth.Request{Target: to.Target, Account: to.Account, Source: c.source})
 	switch {
@@ -189,25 +202,18 @@ func (c *connection) openAt(ctx context.Context, to Login, client ssh.Conn) (s *
 	} else if err != nil {
 		return nil, "the sessions cannot be counted just now; try again in a minute."
 	}
-	id, err := uuid.NewV7() // of the session, which a certificate for the target names before it is open
-	if err != nil {
-		c.s.cfg.Log.Error("making an id", "error", err)
-		return nil, "the session could not be opened; try again in a minute."
+	r := c.kept.take(d)
+	if r == nil {
+		r = c.reach(ctx, c.id, d, ask)
 	}
-	up, err := c.s.cfg.Dialer.Dial(ctx, d.Target, d.Account, upstream.Who{User: c.id.Login, Session: id.String()})
-	if err != nil {
-		c.reportUnreachable(ctx, d, err)
-		var e *upstream.Error
-		if errors.As(err, &e) {
-			return nil, e.Public
-		}
-		return nil, "cannot reach " + d.Target.Name
+	if r.refusal != "" {
+		return nil, r.refusal
 	}
-	params := c.params(d, up, client)
-	params.Row.ID, params.Closed = id.String(), release
+	params := c.params(d, r.up, client)
+	params.Row.ID, params.Closed = r.id, release
 	opened, err := c.s.cfg.Sessions.Open(ctx, params)
 	if err != nil {
-		_ = up.Close()
+		_ = r.up.Close()
 		if text := c.overQuota(ctx, d, err); text != "" {
 			return nil, text
 		}
@@ -227,11 +233,12 @@ func (c *connection) params(d auth.Decision, up *upstream.Upstream, client ssh.C
 		},
 		Client: client, Upstream: up,
 		Limits:   session.Limits{Idle: d.Limits.Idle, KeyboardIdle: d.Limits.KeyboardIdle, Max: d.Limits.Max, Channels: d.Limits.Channels},
+		Only:     c.only(),
 		Quota:    quota(d.Limits),
 		Env:      d.Env.Allows,
 		Greeting: trustLine(c.id, time.Now()),
-		Authorize: func(ctx context.Context, kind, to string) (session.Grant, error) {
-			g, err := c.authorize(ctx, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Source: c.source})
+		Authorize: func(ctx context.Context, kind, to, command string) (session.Grant, error) {
+			g, err := c.authorize(ctx, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Command: command, Source: c.source})
 			if err != nil {
 				return g, err
 			}
@@ -269,24 +276,14 @@ func (c *connection) authorize(ctx context.Context, r auth.Request) (session.Gra
 	}, nil
 }
 
-func (c *connection) reportUnreachable(ctx context.Context, d auth.Decision, err error) {
-	if c.denied.Add(1) > maxRefusedEvents {
-		return
-	}
-	_ = c.s.cfg.Audit.Emit(ctx, audit.Event{
-		Type: audit.SessionStarted, Result: audit.Error, Door: audit.DoorSSH, User: c.id.Login, Source: c.source.String(),
-		Target: d.Target.Name, Account: d.Account, Rule: d.Rule, Reason: err.Error(),
-	})
-}
-
 // maxRefusedEvents bounds the audit events that one connection can cause by opening what it may not.
 const maxRefusedEvents = 100
 
 // refuseChannel turns away a channel of a kind that does not pass.
 func (c *connection) refuseChannel(nc ssh.NewChannel) {
 	kind := audit.Escape(nc.ChannelType())
-	_ = nc.Reject(ssh.Prohibited, kind+" is not allowed through this bastion")
 	c.reportRefused("channels of this kind do not pass", "channel-type", kind)
+	_ = nc.Reject(ssh.Prohibited, kind+" is not allowed through this bastion")
 }
 
 func (c *connection) reportRefused(reason, what, value string) {

@@ -39,6 +39,10 @@ func (c *connection) forward(nc ssh.NewChannel, alone bool) {
 		c.reportRefused(err.Error(), "channel-type", nc.ChannelType())
 		return
 	}
+	if cert := c.id.Certificate; cert != nil && !cert.Forward { // not even to a target that is answered here
+		c.turnAway(nc, asked.To, "Your certificate does not permit this: it has no permit-port-forwarding.")
+		return
+	}
 	if nc.ChannelType() == "direct-tcpip" && c.jump(nc, asked.To, alone) {
 		return
 	}
@@ -194,6 +198,10 @@ func (c *connection) inOrder() {
 func (c *connection) globalRequest(r *ssh.Request) {
 	switch r.Type {
 	case "tcpip-forward", "streamlocal-forward@openssh.com", "cancel-tcpip-forward", "cancel-streamlocal-forward@openssh.com":
+		if c.robot() {
+			c.reportRefused("a robot runs commands and nothing else", "request", r.Type)
+			break
+		}
 		if s, _ := c.open(); s != nil {
 			s.ListenRequest(r)
 			return

@@ -232,11 +232,14 @@ rules:
 	_, port, _ := net.SplitHostPort(s.SSHD.Addr)
 	_, err := s.Store.Targets.Add(context.Background(), store.Target{Name: "named", Address: "localhost:4022", Accounts: []string{"root"}, HostKeyMode: store.TOFU})
 	check(t, err)
+	// Its address is web1's own loopback.
+	_, err = s.Store.Targets.Add(context.Background(), store.Target{Name: "behind", Address: "127.0.0.1:5022", Accounts: []string{"root"}, HostKeyMode: store.TOFU, Via: "web1"})
+	check(t, err)
 	c, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
 	check(t, err)
 	defer c.Close()
 	for _, to := range []string{
-		s.SSHD.Addr, "localhost:" + port, "LOCALHOST.:" + port, "[::1]:" + port, "0.0.0.0:" + port, "[::]:22",
+		"127.0.0.1:5022", "localhost:5022", "[::1]:5022", "127.0.0.9:5022", "0.0.0.0:5022", s.SSHD.Addr, "localhost:" + port, "LOCALHOST.:" + port, "[::1]:" + port, "0.0.0.0:" + port, "[::]:22",
 		"127.0.0.1:22", "127.1:" + port, "0x7f000001:" + port, "2130706433:" + port, "0177.0.0.1:" + port, "[::ffff:127.0.0.1]:" + port,
 		"localhost:4022", "127.0.0.1:4022",
 		"[64:ff9b::127.0.0.1]:" + port,

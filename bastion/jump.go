@@ -2,6 +2,7 @@ package bastion
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -105,8 +106,8 @@ func (c *connection) noAccess(ctx context.Context, host, to string) string {
 }
 
 func (c *connection) turnAway(nc ssh.NewChannel, to, refusal string) {
-	_ = nc.Reject(ssh.Prohibited, refusal)
 	c.reportRefused(refusal, "destination", to)
+	_ = nc.Reject(ssh.Prohibited, refusal)
 }
 
 // fromListener tells whether the client passes on what came to a listener of its own (ssh -L, -D), and so
@@ -153,7 +154,7 @@ func (c *connection) answerFor(nc ssh.NewChannel, to string, in inner) {
 		_ = conn.Close()
 		<-gone
 	}()
-	i := &connection{s: c.s, source: c.source, guarded: newGuardedConn(conn, c.s.cfg.Guard), inner: &in, inners: c.inners}
+	i := &connection{s: c.s, nonce: rand.Text(), source: c.source, guarded: newGuardedConn(conn, c.s.cfg.Guard), inner: &in, inners: c.inners}
 	if !c.s.track(i) {
 		return
 	}
@@ -191,7 +192,7 @@ func (c *connection) beginInner(m ssh.ConnMetadata, proof string) (*auth.Convers
 	outer := c.inner.outer
 	login := Login{User: outer.id.Login, Account: m.User(), Target: c.inner.target.Name}
 	conv := c.s.cfg.Engine.Begin(auth.Attempt{
-		Door: audit.DoorSSH, Login: login.User, Source: c.source, Target: login.Target, Account: login.Account,
+		ID: c.nonce, Door: audit.DoorSSH, Login: login.User, Source: c.source, Target: login.Target, Account: login.Account,
 		Client: string(m.ClientVersion()),
 	})
 	return conv.WithOuter(auth.Outer{Identity: outer.id, Since: outer.since, Proof: proof}), login
@@ -237,7 +238,7 @@ func (c *connection) innerKeyVerified(m ssh.ConnMetadata, key ssh.PublicKey, _ *
 	id, err := conv.Run(context.Background(), silent{})
 	switch {
 	case err == nil:
-		return &ssh.Permissions{ExtraData: map[any]any{identityKey{}: verdict{id: *id, login: login}}}, nil
+		return c.admitted(*id, login, nil)
 	case !errors.Is(err, errMustAsk):
 		return nil, errRefused
 	}

@@ -266,11 +266,14 @@ func (m *menu) connect(to Login, l *lent) (*session.Session, string) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	done := make(chan result, 1)
+	done, asked := make(chan result, 1), make(chan *question)
 	go func() {
-		s, refusal := m.c.openAt(ctx, to, lentConn{Conn: m.c.conn, terminal: l})
+		ctx, cancel := context.WithTimeout(ctx, openAskTime)
+		defer cancel()
+		s, refusal := m.c.openAsking(ctx, to, lentConn{Conn: m.c.conn, terminal: l}, askAt(asked))
 		done <- result{s, refusal}
 	}()
+	var now *question                  // for the person to answer; nil: none
 	keys := slices.Clone(m.typed.rest) // goes to the target
 	stopped := false
 	stop := func() { stopped = true; cancel() }
@@ -287,7 +290,25 @@ func (m *menu) connect(to Login, l *lent) (*session.Session, string) {
 				m.typed.rest, r.refusal = nil, "Stopped."
 			}
 			return r.s, r.refusal
+		case now = <-asked:
+			keys = nil // typed before they knew what for
+			if _, _ = m.ch.Write([]byte(now.begin())); now.over() {
+				now = nil
+			}
 		case b, ok := <-chunks:
+			if ok && now != nil {
+				keys = append(keys, b...)
+				show, more := now.press(&keys)
+				_, _ = m.ch.Write([]byte(show))
+				if !more {
+					close(now.answered)
+					stop()
+				}
+				if !more || now.over() {
+					now = nil
+				}
+				break
+			}
 			if !ok || bytes.IndexByte(b, 3) >= 0 {
 				stop()
 			}

@@ -71,7 +71,7 @@ func (r *reception) prepare() *ssh.Request {
 		case "shell", "exec", "subsystem":
 			return q
 		case "pty-req":
-			ok = !r.term && len(q.Payload) <= 8<<10 && ssh.Unmarshal(q.Payload, &r.pty) == nil
+			ok = !r.term && !r.c.only().NoTerminal && len(q.Payload) <= 8<<10 && ssh.Unmarshal(q.Payload, &r.pty) == nil
 			r.term = r.term || ok
 		case "window-change":
 			ok = r.resize(q)

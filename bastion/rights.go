@@ -222,8 +222,8 @@ func (c *connection) recheck(ctx context.Context, entry bool) error {
 		return nil
 	}
 	for _, h := range c.sessions() {
-		h.session.Recheck(func(kind, to string) session.Grant {
-			d, failed := now.Decide(ctx, auth.Request{Target: h.target, Account: h.account, Channel: kind, To: to, Source: c.source})
+		h.session.Recheck(func(kind, to, command string) session.Grant {
+			d, failed := now.Decide(ctx, auth.Request{Target: h.target, Account: h.account, Channel: kind, To: to, Command: command, Source: c.source})
 			if failed != nil {
 				err = failed
 				return session.Grant{Allowed: true} // nobody said no

@@ -1,6 +1,7 @@
 package bastion_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"io"
@@ -444,5 +445,64 @@ func TestMissedMessage(t *testing.T) {
 	check(t, err)
 	if err := x.sess.Wait(); err == nil || !strings.Contains(x.errs.String(), "no longer allowed") {
 		t.Errorf("%v, %q", err, x.errs)
+	}
+}
+
+// A change of rules ends neither a robot's command nor what a certificate opened: both are held to a command, which
+// is asked for again with everything else. Disabling the robot, or taking the certificate back, ends it.
+func TestRobotAndCertificateWithdrawn(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	const command = "echo on; cat"
+	s := newSystem(t, options{rules: keyRules})
+	robot, err := ssh.Dial("tcp", s.Addr, &ssh.ClientConfig{User: "deploy-bot@web1", HostKeyCallback: ssh.FixedHostKey(s.HostKey),
+		Auth: []ssh.AuthMethod{ssh.PublicKeys(rawSigner(t, s.robot(command)))}})
+	check(t, err)
+	t.Cleanup(func() { robot.Close() })
+	s.person("wilma")
+	ca := s.userCA("people")
+	file := ca.issue("-n", "wilma", "-O", "force-command="+command)
+	person, err := s.dial("wilma@web1", ssh.PublicKeys(signer(t, file)))
+	check(t, err)
+	t.Cleanup(func() { person.Close() })
+	start := func(c *ssh.Client) (said *bytes.Buffer, over chan struct{}) {
+		t.Helper()
+		se, err := c.NewSession()
+		check(t, err)
+		_, err = se.StdinPipe()
+		check(t, err)
+		out, err := se.StdoutPipe()
+		check(t, err)
+		said, over = &bytes.Buffer{}, make(chan struct{})
+		errs, err := se.StderrPipe()
+		check(t, err)
+		check(t, se.Start(command))
+		_, err = io.ReadFull(out, make([]byte, 3))
+		check(t, err)
+		go func() {
+			defer close(over)
+			_, _ = io.Copy(said, errs)
+		}()
+		return said, over
+	}
+	robotSaid, robotOver := start(robot)
+	personSaid, personOver := start(person)
+	s.rule(`{name: more, users: [nobody], targets: ["*"]}`)
+	check(t, s.Server.Recheck(ctx, true))
+	for _, login := range []string{"deploy-bot", "wilma"} {
+		list, err := s.Store.Sessions.List(ctx, store.SessionFilter{User: login, Limit: 1})
+		check(t, err)
+		if len(list) != 1 || list[0].State != store.Live {
+			t.Fatalf("%s: after a change that does not concern them: %+v", login, list)
+		}
+	}
+	s.changeRobot(func(r *store.Robot) { r.Enabled = false })
+	<-robotOver
+	cas, err := s.Store.UserCAs.List(ctx)
+	check(t, err)
+	check(t, s.Store.UserCAs.Delete(ctx, cas[0].ID))
+	<-personOver
+	if !strings.Contains(robotSaid.String(), "this robot was disabled") || !strings.Contains(personSaid.String(), "certificate that you signed in with is no longer accepted") {
+		t.Errorf("robot: %q, person: %q", robotSaid.String(), personSaid.String())
 	}
 }

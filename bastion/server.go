@@ -4,6 +4,7 @@ package bastion
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -144,7 +145,7 @@ func (s *Server) serve(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 3})
 	}
-	c := &connection{s: s, source: source, guarded: newGuardedConn(conn, s.cfg.Guard), held: held, changes: s.changes.Load()}
+	c := &connection{s: s, source: source, nonce: rand.Text(), guarded: newGuardedConn(conn, s.cfg.Guard), held: held, changes: s.changes.Load()}
 	if !s.track(c) {
 		return
 	}
@@ -154,6 +155,8 @@ func (s *Server) serve(conn net.Conn) {
 
 // speak runs the connection from key exchange on, in the caller's goroutine.
 func (c *connection) speak(cfg *ssh.ServerConfig) {
+	defer c.kept.drop()
+	defer c.ahead.drop()
 	sc, chans, reqs, err := ssh.NewServerConn(c.guarded, cfg)
 	if err != nil {
 		if c.guarded.overdrew.Load() {

@@ -36,6 +36,8 @@ type options struct {
 	dsn        string // overrides postgres
 	directory  auth.Directory
 	enrol      bool
+	sent       auth.SentCodes
+	ahead      *atomic.Int64 // how far the clock is set forward, as a time.Duration; nil: not at all
 	guard      bastion.Guard
 	rules      string
 	suffixes   []string
@@ -45,6 +47,7 @@ type options struct {
 	reserve    int64
 	join       *system // be a second node beside this one, on its database and with its target
 	noWatch    bool    // hear of no change of rights
+	early      int     // as in upstream.Config
 }
 
 // system is a whole bastion in this process, with a real sshd as target.
@@ -87,17 +90,21 @@ func newSystem(t testing.TB, o options) *system {
 	}
 	ring, err := seal.NewRing()
 	check(t, err)
+	var now func() time.Time // nil: time.Now
+	if o.ahead != nil {
+		now = func() time.Time { return time.Now().Add(time.Duration(o.ahead.Load())) }
+	}
 	node, upstreamKey := "test", newSigner(t)
 	if o.join != nil {
 		node, dsn, ring, upstreamKey = "test-2", o.join.dsn, o.join.ring, o.join.key
 	}
 	s.dsn, s.ring, s.key = dsn, ring, upstreamKey
-	s.Store, err = store.Open(ctx, store.Config{DSN: dsn, Ring: ring})
+	s.Store, err = store.Open(ctx, store.Config{DSN: dsn, Ring: ring, Now: now})
 	check(t, err)
 	t.Cleanup(func() { s.Store.Close() })
 	quiet := slog.New(slog.NewJSONHandler(io.Discard, nil))
 	log := auditlog.New(auditlog.Config{Sink: s.Store.Audit, Logger: quiet, Node: node})
-	s.Engine, err = auth.New(auth.Config{Store: s.Store, Directory: o.directory, Audit: log, EnrolAtLogin: o.enrol})
+	s.Engine, err = auth.New(auth.Config{Store: s.Store, Directory: o.directory, Audit: log, EnrolAtLogin: o.enrol, Sent: o.sent, Now: now})
 	check(t, err)
 	dir := o.recordings
 	if dir == "" {
@@ -113,7 +120,7 @@ func newSystem(t testing.TB, o options) *system {
 	running, stop := context.WithCancel(ctx)
 	t.Cleanup(stop)
 	go s.Sessions.Run(running)
-	dialer := upstream.New(upstream.Config{Store: s.Store, Audit: log, Signer: upstreamKey, Log: quiet})
+	dialer := upstream.New(upstream.Config{Store: s.Store, Audit: log, Signer: upstreamKey, Early: o.early, Log: quiet})
 	hostKey := newSigner(t)
 	s.HostKey = hostKey.PublicKey()
 	s.HostCA, err = bastion.NewHostCA(newSigner(t), []byte("a secret of thirty-two bytes or more"))

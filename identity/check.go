@@ -132,7 +132,7 @@ func (k *checker) reader() string { return orDefault(k.l.cfg.BindDN, "an anonymo
 // people checks that there are people and that an entry shows what a login needs.
 func (k *checker) people(c *conn) bool {
 	cfg := k.l.cfg
-	entries, err := k.first(c, cfg.Base, "("+cfg.LoginAttribute+"=*)", personAttributes(cfg.LoginAttribute))
+	entries, err := k.first(c, cfg.Base, "("+cfg.LoginAttribute+"=*)", personAttributes(cfg))
 	if err == nil && len(entries) == 0 {
 		err = fmt.Errorf("no entry with %s", cfg.LoginAttribute)
 	}

@@ -12,13 +12,12 @@ import (
 	"github.com/google/uuid"
 )
 
-// Attributes read from a person's entry besides the login attribute and those of status.go.
+// Attributes read from a person's entry besides those that the configuration names and those of status.go.
 const (
 	attrEntryUUID   = "entryUUID"  // RFC 4530
 	attrObjectGUID  = "objectGUID" // Active Directory: 16 bytes, the first three fields little-endian
 	attrDisplayName = "displayName"
 	attrCN          = "cn"
-	attrMail        = "mail"
 	attrMemberOf    = "memberOf"
 )
 
@@ -26,8 +25,12 @@ const (
 var changedAttributes = []string{"pwdChangedTime", "pwdLastSet", "shadowLastChange", "sambaPwdLastSet"}
 
 // personAttributes lists what a search for people asks for; operational attributes come only when named.
-func personAttributes(login string) []string {
-	return slices.Concat([]string{login, attrEntryUUID, attrObjectGUID, attrDisplayName, attrCN, attrMail, attrMemberOf}, statusAttributes, changedAttributes)
+func personAttributes(cfg LDAPConfig) []string {
+	list := slices.Concat([]string{cfg.LoginAttribute, attrEntryUUID, attrObjectGUID, attrDisplayName, attrCN, cfg.MailAttribute, cfg.MobileAttribute, attrMemberOf}, statusAttributes, changedAttributes)
+	if cfg.KeyAttribute != "" {
+		list = append(list, cfg.KeyAttribute)
+	}
+	return list
 }
 
 // newPerson reads an entry, all but the groups.
@@ -45,7 +48,8 @@ func newPerson(e *ldap.Entry, cfg LDAPConfig, now time.Time) (Person, error) {
 		DN:    e.DN,
 		Login: login,
 		Name:  e.GetEqualFoldAttributeValue(attrDisplayName),
-		Email: e.GetEqualFoldAttributeValue(attrMail),
+		Email: e.GetEqualFoldAttributeValue(cfg.MailAttribute),
+		Phone: e.GetEqualFoldAttributeValue(cfg.MobileAttribute),
 	}
 	if p.Name == "" {
 		p.Name = e.GetEqualFoldAttributeValue(attrCN)

@@ -89,8 +89,8 @@ func TestNewPerson(t *testing.T) {
 	}{
 		{
 			"OpenLDAP", dn, "uid",
-			map[string][]string{"entryUUID": {strings.ToUpper(text)}, "uid": {"Alice"}, "cn": {"Alice A."}, "mail": {"a@x", "b@x"}},
-			Person{ID: text, Login: "alice", Name: "Alice A.", Email: "a@x"}, nil,
+			map[string][]string{"entryUUID": {strings.ToUpper(text)}, "uid": {"Alice"}, "cn": {"Alice A."}, "mail": {"a@x", "b@x"}, "mobile": {"+49 151 1", "+49 151 2"}},
+			Person{ID: text, Login: "alice", Name: "Alice A.", Email: "a@x", Phone: "+49 151 1"}, nil,
 		},
 		{
 			"Active Directory", "CN=Alice,OU=People,DC=example,DC=org", "sAMAccountName",
@@ -117,7 +117,7 @@ func TestNewPerson(t *testing.T) {
 		{"full-width login", dn, "uid", map[string][]string{"entryUUID": {text}, "uid": {"ａlice"}}, Person{}, ErrUnknown},
 	}
 	for _, tt := range tests {
-		got, err := newPerson(ldap.NewEntry(tt.dn, tt.attributes), LDAPConfig{LoginAttribute: tt.attribute}, time.Now())
+		got, err := newPerson(ldap.NewEntry(tt.dn, tt.attributes), LDAPConfig{LoginAttribute: tt.attribute, MailAttribute: "mail", MobileAttribute: "mobile"}, time.Now())
 		if !errors.Is(err, tt.err) {
 			t.Errorf("%s: error %v, want %v", tt.name, err, tt.err)
 		}
@@ -125,7 +125,7 @@ func TestNewPerson(t *testing.T) {
 			tt.want.DN = tt.dn
 		}
 		if got.ID != tt.want.ID || got.DN != tt.want.DN || got.Login != tt.want.Login || got.Name != tt.want.Name ||
-			got.Email != tt.want.Email || got.Disabled != tt.want.Disabled || got.Status != tt.want.Status {
+			got.Email != tt.want.Email || got.Phone != tt.want.Phone || got.Disabled != tt.want.Disabled || got.Status != tt.want.Status {
 			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
 		}
 	}

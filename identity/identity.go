@@ -49,9 +49,11 @@ type Person struct {
 	Login    string   // canonical value of the login attribute, whatever alias was typed
 	Name     string   // displayName, else cn; "" if there is none. May hold any character
 	Email    string   // first mail; "" if there is none. May hold any character
+	Phone    string   // first telephone number that codes can be sent to, as it stands there; "": none. May hold any character
 	Groups   []string // names of all groups, direct and nested, sorted, in the directory's spelling; compare with strings.EqualFold
 	Disabled bool     // disabled, locked or expired: refuse whatever the first factor is
 	Status   string   // why Disabled is set, for the operator; "" otherwise
+	Keys     []string // fingerprints (SHA256:…) of the public keys in the entry that may stand for the password
 
 	PasswordChanged string // what the directory says of when the password was changed last, in its own form; "" if nothing
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"os"
 	"strings"
@@ -17,6 +18,8 @@ import (
 const (
 	defaultTimeout = 2500 * time.Millisecond
 	maxOperations  = 32 // at once, each with one connection
+
+	noKeys = "-" // as KeyAttribute
 
 	placeholderLogin = "{login}"
 	placeholderDN    = "{dn}"
@@ -35,11 +38,15 @@ type LDAPConfig struct {
 	Base              string        // DN below which people are
 	Filter            string        // finds one person; {login} stands for the escaped login name; "": (uid={login})
 	LoginAttribute    string        // attribute whose value is the canonical login name; "": uid (sAMAccountName in Active Directory)
+	MailAttribute     string        // attribute with the e-mail address; "": mail
+	MobileAttribute   string        // attribute with the telephone number; "": mobile
+	KeyAttribute      string        // attribute with public keys, each value a line of authorized_keys without options; "": sshPublicKey; "-": none are read
 	GroupBase         string        // DN below which groups are; "": only memberOf is read, and every group it names counts
 	GroupFilter       string        // finds the groups of a DN; {dn} stands for the escaped DN, {login} for the login name; "": (member={dn})
 	LoginGroup        string        // name of the group that people must be in, directly or nested; "": everybody may log in
 	LockDuration      time.Duration // how long pwdAccountLockedTime holds (the pwdLockoutDuration of the policy); 0: until somebody clears it
 	Timeout           time.Duration // for a whole Lookup or Bind, all servers together; 0: 2.5 s
+	Log               *slog.Logger  // hears of public keys that do not count; nil: slog.Default()
 }
 
 // LDAP is a directory. It is safe for concurrent use.
@@ -57,6 +64,14 @@ type LDAP struct {
 func NewLDAP(cfg LDAPConfig) (*LDAP, error) {
 	cfg.Filter = orDefault(cfg.Filter, "(uid="+placeholderLogin+")")
 	cfg.LoginAttribute = orDefault(cfg.LoginAttribute, "uid")
+	cfg.MailAttribute, cfg.MobileAttribute = orDefault(cfg.MailAttribute, "mail"), orDefault(cfg.MobileAttribute, "mobile")
+	cfg.KeyAttribute = orDefault(cfg.KeyAttribute, "sshPublicKey")
+	if cfg.KeyAttribute == noKeys {
+		cfg.KeyAttribute = ""
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
 	cfg.GroupFilter = orDefault(cfg.GroupFilter, "(member="+placeholderDN+")")
 	if cfg.Timeout == 0 {
 		cfg.Timeout = defaultTimeout
@@ -169,6 +184,7 @@ func (l *LDAP) lookup(c *conn, login string, now time.Time) (Person, error) {
 	if err != nil {
 		return Person{}, err
 	}
+	p.Keys = l.keys(e)
 	if p.Groups, err = l.groups(c, p.Login, e); err != nil {
 		return Person{}, err
 	}
@@ -182,7 +198,7 @@ func (l *LDAP) lookup(c *conn, login string, now time.Time) (Person, error) {
 func (l *LDAP) entry(c *conn, login string) (*ldap.Entry, error) {
 	filter := strings.ReplaceAll(l.cfg.Filter, placeholderLogin, ldap.EscapeFilter(login))
 	// The second entry is asked for only to know that there is one.
-	entries, err := l.query(c, l.cfg.Base, ldap.ScopeWholeSubtree, 2, filter, personAttributes(l.cfg.LoginAttribute))
+	entries, err := l.query(c, l.cfg.Base, ldap.ScopeWholeSubtree, 2, filter, personAttributes(l.cfg))
 	switch {
 	case len(entries) > 1 || ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded):
 		return nil, ErrAmbiguous

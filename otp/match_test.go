@@ -115,14 +115,17 @@ func TestMatchProperties(t *testing.T) {
 			Digits:    rapid.SampledFrom([]int{6, 8}).Draw(t, "digits"),
 			Period:    rapid.SampledFrom([]int{30, 60}).Draw(t, "period"),
 		}
-		w := otp.Window{Behind: rapid.IntRange(0, 10).Draw(t, "behind"), Ahead: rapid.IntRange(0, 10).Draw(t, "ahead")}
+		w := otp.Window{
+			Behind: rapid.IntRange(0, 10).Draw(t, "behind"), Ahead: rapid.IntRange(0, 10).Draw(t, "ahead"),
+			Drift: rapid.IntRange(-25, 25).Draw(t, "known drift"),
+		}
 		secret := otp.Secret(rapid.SliceOfN(rapid.Byte(), 16, 64).Draw(t, "secret"))
 		now := rapid.Int64Range(0, 1<<40).Draw(t, "now")
 		lastStep := int64(0)
 		accepted := map[int64]bool{}
 		for range 20 {
 			now += rapid.Int64Range(-3, 3).Draw(t, "clock")
-			typed := max(0, now+rapid.Int64Range(-12, 12).Draw(t, "drift"))
+			typed := max(0, now+rapid.Int64Range(-36, 36).Draw(t, "drift"))
 			code := p.Code(secret, typed)
 			got := p.Match(secret, code, now, lastStep, w)
 			if want := plainMatch(p, secret, code, now, lastStep, w); got != want {
@@ -141,8 +144,10 @@ func TestMatchProperties(t *testing.T) {
 // plainMatch is Match without care for time.
 func plainMatch(p otp.Params, secret otp.Secret, code string, now, lastStep int64, w otp.Window) otp.Outcome {
 	var outcome otp.Outcome
-	for step := max(0, now-int64(w.Behind)); step <= now+int64(w.Ahead); step++ {
+	in := func(step, center int64) bool { return step >= center-int64(w.Behind) && step <= center+int64(w.Ahead) }
+	for step := max(0, now-40); step <= now+40; step++ {
 		switch {
+		case !in(step, now) && !in(step, now+int64(w.Drift)):
 		case p.Code(secret, step) != code:
 		case step > lastStep:
 			return otp.Outcome{OK: true, Step: step}
@@ -157,15 +162,15 @@ func plainMatch(p otp.Params, secret otp.Secret, code string, now, lastStep int6
 // Each allocates, so that allocations count them. Not parallel, because AllocsPerRun must not be.
 func TestMatchComputesAllCandidates(t *testing.T) {
 	p, secret := otp.DefaultParams(), rfcSecret(20)
-	w := otp.Window{Behind: 5, Ahead: 5}
+	w := otp.Window{Behind: 5, Ahead: 5, Drift: -3}
 	count := func(code string, lastStep int64, w otp.Window) float64 {
 		return testing.AllocsPerRun(20, func() { p.Match(secret, code, 1000, lastStep, w) })
 	}
 	want := count("wrong!", 0, w)
-	if single := count("wrong!", 0, otp.Window{}); want < 5*single {
-		t.Fatalf("%v allocations for 11 steps, %v for one: they do not count HMACs", want, single)
+	if single := count("wrong!", 0, otp.Window{}); want < 7*single {
+		t.Fatalf("%v allocations for 14 steps, %v for one: they do not count HMACs", want, single)
 	}
-	for step := int64(995); step <= 1005; step++ {
+	for step := int64(992); step <= 1005; step++ {
 		for _, lastStep := range []int64{0, step, 2000} {
 			if got := count(p.Code(secret, step), lastStep, w); got != want {
 				t.Errorf("code of step %d, last step %d: %v allocations, %v for a wrong code", step, lastStep, got, want)
@@ -178,5 +183,37 @@ func BenchmarkMatch(b *testing.B) {
 	p, secret := otp.DefaultParams(), rfcSecret(20)
 	for b.Loop() {
 		p.Match(secret, "000000", 1000, 0, otp.DefaultWindow())
+	}
+}
+
+// Ensure an HOTP token is looked for up to ten counters ahead and no further, and that counters that
+// were used are noticed and never accepted (RFC 4226, section 7.4).
+func TestMatchCounter(t *testing.T) {
+	t.Parallel()
+	p, secret := otp.Params{Kind: otp.HOTP, Algorithm: otp.SHA1, Digits: 6}, rfcSecret(20)
+	for _, tt := range []struct {
+		last, typed int64
+		want        otp.Outcome
+	}{
+		{-1, 0, otp.Outcome{OK: true, Step: 0}}, // a new token
+		{-1, 9, otp.Outcome{OK: true, Step: 9}},
+		{-1, 10, otp.Outcome{}},
+		{5, 6, otp.Outcome{OK: true, Step: 6}},
+		{5, 15, otp.Outcome{OK: true, Step: 15}},
+		{5, 16, otp.Outcome{}},
+		{5, 5, otp.Outcome{Replayed: true, Step: 5}},
+		{5, 0, otp.Outcome{Replayed: true, Step: 0}},
+		{50, 41, otp.Outcome{Replayed: true, Step: 41}},
+		{50, 40, otp.Outcome{}},
+	} {
+		if got := p.MatchCounter(secret, p.Code(secret, tt.typed), tt.last); got != tt.want {
+			t.Errorf("counter %d after %d: got %+v, want %+v", tt.typed, tt.last, got, tt.want)
+		}
+	}
+	if got := otp.DefaultParams().MatchCounter(secret, p.Code(secret, 0), -1); got != (otp.Outcome{}) {
+		t.Errorf("a TOTP token was judged by a counter: %+v", got)
+	}
+	if got := p.Match(secret, p.Code(secret, 7), 7, 0, otp.DefaultWindow()); got != (otp.Outcome{}) {
+		t.Errorf("an HOTP token was judged by time: %+v", got)
 	}
 }

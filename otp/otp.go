@@ -1,16 +1,18 @@
 // Package otp computes and judges one-time passwords: HOTP by RFC 4226, TOTP by RFC 6238, the
-// normal form of what people type, and the otpauth URI with its QR code for enrolment. It has no
+// normal form of what people type, drift and resynchronisation, spare codes on paper, and the otpauth URI
+// with its QR code for enrolment. It has no
 // I/O but the random source of [NewSecret], and no clock: time comes in as an argument.
 //
 // What a caller does with a typed code:
 //
 //	code, err := otp.Normalise(typed, p.Digits)     // ASCII digits or refused
 //	now := p.StepAt(time.Now())
-//	m := p.Match(secret, code, now, token.LastStep, otp.DefaultWindow())
-//	if m.OK { … store.ConsumeStep(token, m.Step) … } // atomically, and only then is the code accepted
+//	m := p.Match(secret, code, now, token.LastStep, otp.DefaultWindow()) // MatchCounter for HOTP
+//	if m.OK { … store.ConsumeStep(token, m.Step, m.Step-now) … } // atomically, and only then is the code accepted
 //
-// The memory against replay is the number of the time step (RFC 6238, section 5.2), an integer,
-// never the text that was typed: two spellings of one code are the same step.
+// The memory against replay is the number of the time step that the code itself belongs to (RFC 6238,
+// section 5.2), an integer, never the text that was typed nor the step of the server's clock: two
+// spellings of one code are the same step, and it stays the same however the token's drift is judged later.
 package otp
 
 import (
@@ -49,12 +51,22 @@ func (a Algorithm) hash() func() hash.Hash {
 	return nil
 }
 
+// Kind is what moves a token from one code to the next, written as in an otpauth URI.
+type Kind string
+
+// Kinds of tokens.
+const (
+	TOTP Kind = "totp" // time (RFC 6238)
+	HOTP Kind = "hotp" // a counter, one further with each press of the button (RFC 4226)
+)
+
 // Params says how the codes of one token are computed. The zero value is not valid and matches
 // nothing; see [DefaultParams].
 type Params struct {
+	Kind      Kind      // TOTP or HOTP; empty means TOTP
 	Algorithm Algorithm // SHA1, SHA256 or SHA512
 	Digits    int       // length of a code: 6 or 8
-	Period    int       // length of a time step in seconds: 30 or 60
+	Period    int       // length of a time step in seconds: 30 or 60; nothing for HOTP
 }
 
 // DefaultParams is what every authenticator app understands: SHA1, 6 digits, 30 seconds.
@@ -65,11 +77,13 @@ func DefaultParams() Params {
 // Validate tells what is wrong with p. Whatever does not validate makes no code and matches none.
 func (p Params) Validate() error {
 	switch {
+	case p.Kind != "" && p.Kind != TOTP && p.Kind != HOTP:
+		return fmt.Errorf("kind %q is neither totp nor hotp", string(p.Kind))
 	case p.Algorithm.hash() == nil:
 		return fmt.Errorf("algorithm %q is not one of SHA1, SHA256, SHA512", string(p.Algorithm))
 	case p.Digits != 6 && p.Digits != 8:
 		return fmt.Errorf("%d digits: a code has 6 or 8", p.Digits)
-	case p.Period != 30 && p.Period != 60:
+	case p.Kind != HOTP && p.Period != 30 && p.Period != 60:
 		return fmt.Errorf("period of %d s: a step lasts 30 or 60", p.Period)
 	}
 	return nil
@@ -95,7 +109,7 @@ func (p Params) StepEnd(step int64) time.Time {
 	return time.Unix((step+1)*int64(p.Period), 0).UTC()
 }
 
-// Code returns the code of a time step: p.Digits ASCII digits. It is empty if p is invalid, the
+// Code returns the code of a time step, of a counter for HOTP: p.Digits ASCII digits. It is empty if p is invalid, the
 // secret is shorter than 16 bytes or the step is negative.
 func (p Params) Code(secret Secret, step int64) string {
 	if p.Validate() != nil || secret.Check() != nil || step < 0 {

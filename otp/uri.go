@@ -6,18 +6,24 @@ import (
 	"strings"
 )
 
-// URI returns the otpauth URI of a TOTP token, which authenticator apps read from a QR code:
+// URI returns the otpauth URI of a token, which authenticator apps read from a QR code:
 //
 //	otpauth://totp/ISSUER:ACCOUNT?secret=BASE32&issuer=ISSUER&algorithm=SHA1&digits=6&period=30
+//	otpauth://hotp/ISSUER:ACCOUNT?secret=BASE32&issuer=ISSUER&algorithm=SHA1&digits=6&counter=0
 //
-// The issuer stands both before the account and as a parameter, because apps differ in which they
-// read; an empty one is left out. Colons are dropped from both names, since apps split the label at the
-// first one and some refuse a second. Spaces are %20, never "+". The result holds the secret: it
-// may be shown to its owner and must not be logged or become the address of a page or picture.
+// An HOTP token begins at counter 0. The issuer stands both before the account and as a parameter,
+// because apps differ in which they read; an empty one is left out. Colons are dropped from both names,
+// since apps split the label at the first one and some refuse a second. Spaces are %20, never "+". The
+// result holds the secret: it may be shown to its owner and must not be logged or become the address of
+// a page or picture.
 func URI(issuer, account string, s Secret, p Params) string {
 	issuer, account = labelPart(issuer), labelPart(account)
 	var b strings.Builder
-	b.WriteString(uriPrefix)
+	prefix, moving := uriPrefix, "&period="+strconv.Itoa(p.Period)
+	if p.Kind == HOTP {
+		prefix, moving = "otpauth://hotp/", "&counter=0"
+	}
+	b.WriteString(prefix)
 	if issuer != "" {
 		b.WriteString(escape(issuer) + ":")
 	}
@@ -28,7 +34,7 @@ func URI(issuer, account string, s Secret, p Params) string {
 	}
 	b.WriteString("&algorithm=" + escape(string(p.Algorithm)))
 	b.WriteString("&digits=" + strconv.Itoa(p.Digits))
-	b.WriteString("&period=" + strconv.Itoa(p.Period))
+	b.WriteString(moving)
 	return b.String()
 }
 

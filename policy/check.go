@@ -31,9 +31,11 @@ func checkRule(r *Rule) *ruleError {
 		set   bool
 	}{
 		{"code", r.Code != Code{}},
+		{"token-only", r.TokenOnly},
 		{"trust", r.Trust != nil},
 		{"recording", r.Recording != RecordRequired},
 		{"record-limit", r.RecordLimit != 0},
+		{"relay", r.Relay},
 		{"limits", r.Limits != Limits{}},
 		{"lockout", r.Lockout != Limit{}},
 		{"env", r.Env != nil},
@@ -53,6 +55,8 @@ func checkAllow(r *Rule) *ruleError {
 		return wrong("", errors.New(`allows but has no users: write users: ["*"] for everybody`))
 	case len(r.Targets) == 0:
 		return wrong("", errors.New(`allows but has no targets: write targets: ["*"] for every target`))
+	case r.TokenOnly && r.Code.Kind == CodeNone:
+		return wrong("token-only", errors.New("has no meaning where no code is asked (code: none)"))
 	case r.Recording > RecordOff:
 		return wrong("recording", errors.New("is not a mode"))
 	}

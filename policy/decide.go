@@ -34,8 +34,10 @@ type Decision struct {
 
 	// What the rule asks. When several rules allow parts of a connection, the strictest of each.
 	Code        Code
+	TokenOnly   bool
 	Recording   Mode
 	RecordLimit int64 // bytes, never zero when allowed
+	Relay       bool
 	Limits      Limits
 	Lockout     Limit
 	Env         Env // names that all of the rules let pass
@@ -160,8 +162,10 @@ func (m *matcher) grant() Decision {
 		Rule:        m.rule.Name,
 		Why:         "rule " + show(m.rule.Name) + " allows",
 		Code:        m.rule.Code,
+		TokenOnly:   m.rule.TokenOnly,
 		Recording:   m.rule.Recording,
 		RecordLimit: m.rule.RecordLimit,
+		Relay:       m.rule.Relay,
 		Limits:      m.rule.Limits,
 		Lockout:     m.rule.Lockout,
 		Env:         Env{lists: [][]string{m.rule.Env}},
@@ -178,6 +182,7 @@ func (m *matcher) grant() Decision {
 
 // tighten takes from other what is stricter.
 func (d *Decision) tighten(other Decision) {
+	d.TokenOnly = d.TokenOnly || other.TokenOnly
 	fresh := d.Code.Fresh || other.Code.Fresh
 	if other.Code.stricter(d.Code) {
 		d.Code = other.Code
@@ -185,6 +190,7 @@ func (d *Decision) tighten(other Decision) {
 	d.Code.Fresh = fresh
 	d.Recording = min(d.Recording, other.Recording)
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
+	d.Relay = d.Relay && other.Relay
 	d.Lockout = d.Lockout.stricter(other.Lockout)
 	d.Limits = d.Limits.smallest(other.Limits)
 	d.Env = d.Env.tighten(other.Env)

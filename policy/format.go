@@ -53,12 +53,18 @@ func (r *Rule) format(b *strings.Builder) {
 	line("channels", formatList(r.Channels, formatChannel))
 	line("env", formatWords(r.Env))
 	line("code", r.Code.format())
+	if r.TokenOnly {
+		line("token-only", "true")
+	}
 	line("trust", r.Trust.format())
 	if r.Recording != RecordRequired {
 		line("recording", r.Recording.String())
 	}
 	if r.RecordLimit != 0 {
 		line("record-limit", formatSize(r.RecordLimit))
+	}
+	if r.Relay {
+		line("relay", "true")
 	}
 	line("limits", r.Limits.format())
 	line("lockout", r.Lockout.format())

@@ -39,6 +39,7 @@ rules:
     trust: {idle: 8h, max: 24h, uses: 50, sources: [office, 203.0.113.0/24]}
     recording: best-effort
     record-limit: 512KiB
+    relay: true
     env: [LANG, "APP_*", GIT_PROTOCOL]
     limits:
       idle: 15m
@@ -54,6 +55,7 @@ rules:
   - {name: shorter, users: ["*"], targets: ["*"], code: always, trust: {max: 2h}, recording: required}
   - {name: grows, users: ["*"], targets: ["*"], trust: {idle: 1h, max: 1d, targets: 10, grow: {after: 10, max: 7d}}}
   - {name: fresh, users: ["*"], targets: ["*"], code: fresh}
+  - {name: strong, users: ["*"], targets: ["*"], token-only: true, code: {younger-than: 5m}}
 ...
 `))
 	if err != nil {
@@ -70,7 +72,7 @@ rules:
 			},
 			Code:      Code{Kind: CodeYoungerThan, YoungerThan: 30 * time.Minute},
 			Trust:     &Trust{Idle: 8 * time.Hour, Max: 24 * time.Hour, Uses: 50, Sources: []string{"office", "203.0.113.0/24"}},
-			Recording: RecordBestEffort, RecordLimit: 512 << 10,
+			Recording: RecordBestEffort, RecordLimit: 512 << 10, Relay: true,
 			Env: []string{"LANG", "APP_*", "GIT_PROTOCOL"},
 			Limits: Limits{Idle: 15 * time.Minute, KeyboardIdle: 10 * time.Minute, Max: 36 * time.Hour, Sessions: 3, UserSessions: 5,
 				RuleSessions: 40, TargetSessions: 7, ConnectionSessions: 4, Channels: 20},
@@ -88,6 +90,7 @@ rules:
 			Trust: &Trust{Idle: time.Hour, Max: 24 * time.Hour, Targets: 10, Grow: &Grow{After: 10, Max: 7 * 24 * time.Hour}},
 		},
 		{Name: "fresh", Effect: Allow, Users: []string{"*"}, Targets: []string{"*"}, Code: Code{Fresh: true}},
+		{Name: "strong", Effect: Allow, Users: []string{"*"}, Targets: []string{"*"}, TokenOnly: true, Code: Code{Kind: CodeYoungerThan, YoungerThan: 5 * time.Minute}},
 	}
 	if !reflect.DeepEqual(d.Rules, want) {
 		t.Errorf("rules: got\n%+v\nwant\n%+v", d.Rules, want)

@@ -59,12 +59,14 @@
 //     (trust); `fresh` asks for one in each connection, whatever is remembered; with
 //     `{younger-than: 30m}` it must also have been accepted within that time when a target or channel is
 //     opened; `none` asks for none, needs `from` and must not cover a whole address family.
+//   - token-only: the code must be one of a token; one that was sent by mail or SMS does not do.
 //   - trust: an accepted code may be remembered; idle and max lifetime, number of uses, number of targets,
 //     and the sources where that also holds after a password. One lifetime may be left out: max is then 24h
 //     (or idle if that is longer), idle is max. With `grow: {after: 10, max: 7d}` the longest lifetime becomes
 //     7d after ten uses.
 //   - recording: required (default), best-effort or off; record-limit (16MiB): how much of a channel
 //     without a terminal is kept.
+//   - relay: `true` lets the person answer prompts of the target's own, where the target is set up so.
 //   - lockout: after how many failures one person is locked at one source who names a target of this rule,
 //     where that is stricter than the general setting: `{failures: 3, window: 10m, lock: 1h}`.
 //   - limits: idle, keyboard-idle and max time of a session; sessions open at once, of one person under
@@ -122,9 +124,11 @@ type Rule struct {
 	Env                                     []string // environment variables that pass; nil: LANG, LC_* and TERM
 
 	Code        Code
+	TokenOnly   bool   // a code that was sent by mail or SMS does not do
 	Trust       *Trust // nil: a code is never remembered
 	Recording   Mode
 	RecordLimit int64 // bytes; zero means DefaultRecordLimit
+	Relay       bool  // the target's own prompts may be answered by the person
 	Limits      Limits
 	Lockout     Limit // of one person from one source, where stricter than the general one; zero fields say nothing
 }

@@ -68,9 +68,11 @@ var ruleFields = []field[Rule]{
 	put("channels", (*reader).channels, func(r *Rule, v []Channel) { r.Channels = v }),
 	put("env", (*reader).words, func(r *Rule, v []string) { r.Env = v }),
 	put("code", (*reader).code, func(r *Rule, v Code) { r.Code = v }),
+	put("token-only", (*reader).boolean, func(r *Rule, v bool) { r.TokenOnly = v }),
 	put("trust", (*reader).trust, func(r *Rule, v *Trust) { r.Trust = v }),
 	put("recording", (*reader).mode, func(r *Rule, v Mode) { r.Recording = v }),
 	put("record-limit", (*reader).size, func(r *Rule, v int64) { r.RecordLimit = v }),
+	put("relay", (*reader).boolean, func(r *Rule, v bool) { r.Relay = v }),
 	put("limits", (*reader).limits, func(r *Rule, v Limits) { r.Limits = v }),
 	put("lockout", (*reader).lockout, func(r *Rule, v Limit) { r.Lockout = v }),
 }

@@ -45,11 +45,11 @@ type channel struct {
 	gap atomic.Bool // the recording cannot be written just now
 	eof sync.Once   // see endOutput
 
-	mu    sync.Mutex    // guards the fields below
-	row   store.Channel // ID is set before the channel is shared
-	kinds []string      // what the rules were asked for, in this order; nil: nothing runs
-	lost  int64         // bytes in the gap so far
-	retry time.Time     // when to try again to end it
+	mu     sync.Mutex    // guards the fields below
+	row    store.Channel // ID is set before the channel is shared
+	became became
+	lost   int64     // bytes in the gap so far
+	retry  time.Time // when to try again to end it
 }
 
 // Channel relays one channel that the client opened, and returns when it is over.

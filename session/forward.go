@@ -62,7 +62,7 @@ func (s *Session) Forward(nc ssh.NewChannel, a Asked) {
 		return
 	}
 	if s.checks.Load() != checks { // a recheck may have looked before there was something to see
-		if g := first(a.Kinds, a.To, s.askAgain); !g.Allowed {
+		if g := first(a.Kinds, a.To, "", s.askAgain); !g.Allowed {
 			_ = nc.Reject(ssh.Prohibited, g.Refusal)
 			f.finish(audit.Refused, g.Refusal)
 			return
@@ -87,7 +87,7 @@ func (s *Session) Forward(nc ssh.NewChannel, a Asked) {
 // allow asks the rules for the kinds in turn. A rule that denies one is final.
 func (s *Session) allow(a Asked) (kind string, g Grant) {
 	for _, k := range a.Kinds {
-		got, err := s.p.Authorize(context.Background(), k, a.To)
+		got, err := s.p.Authorize(context.Background(), k, a.To, "")
 		if err != nil {
 			return k, Grant{Refusal: "the rules could not be read; try again in a minute"}
 		}

@@ -13,22 +13,22 @@ import (
 // one of its session channels is not, a forward alone. ask answers for one kind of channel as [Params].Authorize
 // does, "" for the target as a whole; its refusals say what has changed, for the person and for the log.
 // What is being opened meanwhile is asked for once more by itself. Recheck waits for neither side.
-func (s *Session) Recheck(ask func(kind, to string) Grant) {
+func (s *Session) Recheck(ask func(kind, to, command string) Grant) {
 	s.checks.Add(1)
-	g := ask("", "")
-	for _, kinds := range s.running() {
+	g := ask("", "", "")
+	for _, c := range s.running() {
 		if g.Allowed {
-			g = first(kinds, "", ask)
+			g = first(c.kinds, "", c.command, ask)
 		}
 	}
 	if !g.Allowed {
 		go s.End(g.Refusal)
 		return
 	}
-	if s.agent.Load() && !ask(kindAgent, "").Allowed {
+	if s.agent.Load() && !ask(kindAgent, "", "").Allowed {
 		s.agent.Store(false)
 	}
-	if s.x11.Load() && !ask(kindX11, "").Allowed {
+	if s.x11.Load() && !ask(kindX11, "", "").Allowed {
 		s.x11.Store(false)
 	}
 	if s.listening.TryLock() { // else a request is under way, which looks when it is done
@@ -36,16 +36,16 @@ func (s *Session) Recheck(ask func(kind, to string) Grant) {
 		s.listening.Unlock()
 	}
 	for _, f := range s.carried() {
-		if g := first(f.kinds, f.to, ask); !g.Allowed {
+		if g := first(f.kinds, f.to, "", ask); !g.Allowed {
 			f.cut(g.Refusal)
 		}
 	}
 }
 
 // first asks for kinds in turn until one is allowed or denied.
-func first(kinds []string, to string, ask func(kind, to string) Grant) (g Grant) {
+func first(kinds []string, to, command string, ask func(kind, to, command string) Grant) (g Grant) {
 	for i, kind := range kinds {
-		got := ask(kind, to)
+		got := ask(kind, to, command)
 		if i == 0 || got.Allowed || got.Denied {
 			g = got
 		}
@@ -56,15 +56,20 @@ func first(kinds []string, to string, ask func(kind, to string) Grant) (g Grant)
 	return g
 }
 
-// running gives for each session channel that has become something what it was asked for.
-func (s *Session) running() [][]string {
+// became is what a session channel was asked for when it became something.
+type became struct {
+	kinds   []string // in this order
+	command string
+}
+
+func (s *Session) running() []became {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var list [][]string
+	var list []became
 	for _, c := range s.channels {
 		c.mu.Lock()
-		if c.kinds != nil {
-			list = append(list, c.kinds)
+		if c.became.kinds != nil {
+			list = append(list, c.became)
 		}
 		c.mu.Unlock()
 	}
@@ -109,9 +114,9 @@ func (f *forward) cut(reason string) {
 }
 
 // recheckListeners makes the target stop to listen where that is not allowed any more. s.listening is held.
-func (s *Session) recheckListeners(ask func(kind, to string) Grant) {
+func (s *Session) recheckListeners(ask func(kind, to, command string) Grant) {
 	for l, kind := range s.listeners {
-		g := ask(kind, l.String())
+		g := ask(kind, l.String(), "")
 		if g.Allowed {
 			continue
 		}
@@ -129,8 +134,8 @@ func (s *Session) recheckListeners(ask func(kind, to string) Grant) {
 
 // askAgain is for what was opened while [Session.Recheck] may have looked: the rules are asked as for something
 // new. Without an answer nothing changes.
-func (s *Session) askAgain(kind, to string) Grant {
-	g, err := s.p.Authorize(context.Background(), kind, to)
+func (s *Session) askAgain(kind, to, command string) Grant {
+	g, err := s.p.Authorize(context.Background(), kind, to, command)
 	if err != nil {
 		g.Allowed = true
 	}

@@ -121,7 +121,7 @@ func (s *Session) mayListen(kind string, l listener) bool {
 	refusal := ""
 	if s.listens.Load() >= maxListening {
 		refusal = "no more than 64 remote forwards at once in one connection"
-	} else if g, err := s.p.Authorize(context.Background(), kind, l.String()); err != nil {
+	} else if g, err := s.p.Authorize(context.Background(), kind, l.String(), ""); err != nil {
 		refusal = "the rules could not be read; try again in a minute"
 	} else if !g.Allowed {
 		refusal = g.Refusal
@@ -219,7 +219,7 @@ func (c *channel) carryRequest(r *ssh.Request, kind string, granted *atomic.Bool
 		return false
 	}
 	checks := c.s.checks.Load()
-	g, err := c.s.p.Authorize(context.Background(), kind, "")
+	g, err := c.s.p.Authorize(context.Background(), kind, "", "")
 	if err != nil {
 		g.Refusal = "the rules could not be read"
 	}
@@ -228,7 +228,7 @@ func (c *channel) carryRequest(r *ssh.Request, kind string, granted *atomic.Bool
 		return false
 	}
 	before := granted.Swap(true) // before the target hears of it: its first channel may come at once
-	gone := c.s.checks.Load() != checks && !c.s.askAgain(kind, "").Allowed
+	gone := c.s.checks.Load() != checks && !c.s.askAgain(kind, "", "").Allowed
 	if gone || !c.pass(r) {
 		granted.Store(before)
 		return false

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -42,6 +43,10 @@ func (c *channel) clientRequests(reqs <-chan *ssh.Request) {
 }
 
 func (c *channel) clientRequest(r *ssh.Request) bool {
+	if c.s.p.Only.Commands && !slices.Contains(commandRequests, r.Type) {
+		c.refused(r.Type, "a robot runs commands and nothing else")
+		return false
+	}
 	switch r.Type {
 	case "pty-req":
 		return c.ptyRequest(r)
@@ -64,6 +69,10 @@ func (c *channel) clientRequest(r *ssh.Request) bool {
 	return false
 }
 
+// commandRequests are all that passes where nothing but commands may run. Shells and subsystems are refused
+// where rules are asked, so that the client reads why.
+var commandRequests = []string{"env", "exec", "shell", "subsystem", "keepalive@openssh.com"}
+
 // pass sends r on as it is and returns the target's answer. Of a request that the client has its answer
 // to already, the target's is wanted all the same.
 func (c *channel) pass(r *ssh.Request) bool {
@@ -74,6 +83,10 @@ func (c *channel) pass(r *ssh.Request) bool {
 
 func (c *channel) ptyRequest(r *ssh.Request) bool {
 	var p PTYRequest
+	if c.s.p.Only.NoTerminal {
+		c.refused(r.Type, "a terminal is not permitted")
+		return false
+	}
 	if c.running || c.term != nil || len(r.Payload) > 8<<10 || ssh.Unmarshal(r.Payload, &p) != nil {
 		return false
 	}
@@ -121,6 +134,7 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 	if c.running {
 		return false // RFC 4254, section 6.5: only one of these can succeed per channel
 	}
+	original := c.force(r)
 	asked, command, err := parseStart(r)
 	if err != nil {
 		c.refused(r.Type, err.Error())
@@ -144,14 +158,14 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 		c.grant, kind = grant, decided
 		c.mu.Lock()
 		c.row.Kind, c.row.Command, c.row.Term, c.row.Started = kind, audit.Escape(command), c.term != nil, time.Now()
-		c.kinds = kindsOf(asked, command)
+		c.became = became{kindsOf(asked, command), command}
 		c.mu.Unlock()
 		again = c.s.checks.Load() != checks // a recheck may have looked before there was something to see
 	}
 	if err := c.beginRecording(kind, command); err != nil {
 		return c.refuseStart(r, "this session has to be recorded, and that is not possible now: "+err.Error()+". Tell an operator")
 	}
-	started := c.event(audit.ChannelStarted, audit.OK, "", map[string]string{"kind": kind, "command": command})
+	started := c.event(audit.ChannelStarted, audit.OK, "", startDetail(kind, command, original))
 	err = c.s.m.begun(context.Background(), started, func(ctx context.Context, e audit.Event) error {
 		return c.s.m.cfg.Store.Sessions.OpenChannel(ctx, c.s.row.ID, c.snapshot(), e)
 	})
@@ -160,6 +174,7 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 		return c.refuseStart(r, "the database is not available; try again in a minute")
 	}
 	c.written = true
+	c.tellOriginal(original)
 	c.starting.Lock()
 	defer c.starting.Unlock()
 	ok := c.pass(r)
@@ -208,13 +223,13 @@ func (c *channel) authorize(kind, command string) (Grant, string, error) {
 	ctx := context.Background()
 	if kind == kindExec {
 		if name := shortcut(command); name != "" {
-			g, err := c.s.p.Authorize(ctx, name, "")
+			g, err := c.s.p.Authorize(ctx, name, "", command)
 			if err != nil || g.Allowed || g.Denied {
 				return g, name, err
 			}
 		}
 	}
-	g, err := c.s.p.Authorize(ctx, kind, "")
+	g, err := c.s.p.Authorize(ctx, kind, "", command)
 	return g, kind, err
 }
 

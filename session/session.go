@@ -43,19 +43,28 @@ type Grant struct {
 	To          string // of a forward: where it goes instead of the name that was asked for; "": there
 }
 
+// Only is what a session is held to by who the person, or robot, is. The zero value holds to nothing.
+type Only struct {
+	Command    string // runs in the place of whatever is asked for; "": what is asked for
+	Commands   bool   // channels run a command, after env at most, and take no other request
+	NoTerminal bool   // no pseudo-terminal
+}
+
 // Params of a session to open.
 type Params struct {
 	Row      store.Session // UserID, User, Target, Address, Account, Source, Client, Rule, Recording, KeyFingerprint
 	Client   ssh.Conn      // the person's connection, closed when the session is ended from here
 	Upstream Upstream
 	Limits   Limits
+	Only     Only
 	Greeting string                 // told on the first terminal on which a shell runs; "": nothing
 	Quota    store.Quota            // sessions that may be open at once; its error is a *store.QuotaError
 	Env      func(name string) bool // tells which environment variables the target may hear of
 	Closed   func()                 // called when the session is over; may be nil
 
-	// Authorize is asked for every channel; to is the destination of a forward. An error refuses.
-	Authorize func(ctx context.Context, kind, to string) (Grant, error)
+	// Authorize is asked for every channel; to is the destination of a forward, command what is to run. An
+	// error refuses.
+	Authorize func(ctx context.Context, kind, to, command string) (Grant, error)
 	Place     func() bool // takes a place among the connection's channels for one that the target opens
 	Vacate    func()      // gives it back
 }

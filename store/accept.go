@@ -21,17 +21,31 @@ type Acceptance struct {
 	Source      netip.Addr
 	TokenID     string // "": there was no code, or [Tokens.ConsumeStep] has consumed it
 	Step        int64
-	KeyID       string       // public key that was used; "": none
-	Use         *GrantUse    // a grant that stood in for the code; nil: none
-	Remember    *Grant       // the code, as a grant: without ID, times of use and Uses; nil: it is not remembered
-	Event       *audit.Event // nil: none
+	Ahead       int             // see [TokenUse]
+	Door        string          // the same
+	KeyID       string          // public key that was used; "": none
+	Certificate *CertificateUse // that was used; nil: none
+	Robot       *RobotUse       // not nil: a robot comes in, and UserID is ""
+	Use         *GrantUse       // a grant that stood in for the code; nil: none
+	Remember    *Grant          // the code, as a grant: without ID, times of use and Uses; nil: it is not remembered
+	Event       *audit.Event    // nil: none
 }
+
+// CertificateUse is a certificate with which somebody comes in.
+type CertificateUse struct {
+	CAID   string
+	Serial uint64
+	KeyID  string
+}
+
+// RobotUse is a robot that comes in, and the key that it has proved.
+type RobotUse struct{ ID, Fingerprint string }
 
 // Accept does in one transaction, all or nothing, what a login needs: [Tokens.ConsumeStep],
 // [UserKeys.Touch], [Places.Seen], [Users.Touch], the use or the writing of a grant, [Attempts.Succeed] and
 // [Audit.Append]. Only after it may the guess be accepted. The error is [ErrStepUsed] if the step was not
-// consumed, [ErrGrantUsed] if the grant was not as it was found, and
-// [ErrNotFound] if user or key are gone or the reservation had ended; then the reservation is as it was.
+// consumed, [ErrGrantUsed] if the grant was not as it was found, and [ErrNotFound] if user, key, CA or robot are
+// gone, do not count any more or are revoked, or the reservation had ended; then the reservation is as it was.
 func (s Attempts) Accept(ctx context.Context, a Acceptance) error {
 	const what = "accepting an attempt"
 	if !a.Source.IsValid() {
@@ -55,11 +69,17 @@ func (s Attempts) Accept(ctx context.Context, a Acceptance) error {
 // accept locks the user first, as everything does that changes tokens, and counters last, as all ends of
 // reservations do: no two transactions wait for each other crosswise.
 func (s Attempts) accept(ctx context.Context, tx querier, a Acceptance, now int64) error {
+	if a.Robot != nil {
+		if err := useRobot(ctx, tx, *a.Robot, canonicalAddr(a.Source).String(), now); err != nil {
+			return err
+		}
+		return succeed(ctx, tx, a.Reservation, a.Reset, now)
+	}
 	if err := execOne(ctx, tx, touchUser, now, a.UserID); err != nil {
 		return err
 	}
 	if a.TokenID != "" {
-		consumed, err := consumeStep(ctx, tx, a.TokenID, a.Step, now)
+		consumed, err := consumeStep(ctx, tx, TokenUse{TokenID: a.TokenID, Step: a.Step, Ahead: a.Ahead, Door: a.Door, Source: a.Source}, now)
 		if err != nil {
 			return err
 		}
@@ -79,6 +99,11 @@ func (s Attempts) accept(ctx context.Context, tx querier, a Acceptance, now int6
 	}
 	if a.Remember != nil {
 		if err := writeGrant(ctx, tx, *a.Remember, now); err != nil {
+			return err
+		}
+	}
+	if a.Certificate != nil {
+		if err := useCertificate(ctx, tx, *a.Certificate, now); err != nil {
 			return err
 		}
 	}

@@ -63,8 +63,11 @@ func TestAccept(t *testing.T) {
 			spoil func(*store.Acceptance) error
 			want  error
 		}{
-			"used step":   {func(a *store.Acceptance) error { _, err := s.Tokens.ConsumeStep(ctx, a.TokenID, 7); return err }, store.ErrStepUsed},
-			"disabled":    {func(a *store.Acceptance) error { return s.Tokens.SetEnabled(ctx, a.TokenID, false) }, store.ErrStepUsed},
+			"used step": {func(a *store.Acceptance) error {
+				_, err := s.Tokens.ConsumeStep(ctx, store.TokenUse{TokenID: a.TokenID, Step: 7})
+				return err
+			}, store.ErrStepUsed},
+			"disabled":    {func(a *store.Acceptance) error { return s.Tokens.SetState(ctx, a.TokenID, store.TokenDisabled) }, store.ErrStepUsed},
 			"key removed": {func(a *store.Acceptance) error { return s.UserKeys.Delete(ctx, a.UserID, a.KeyID) }, store.ErrNotFound},
 			"too late":    {func(a *store.Acceptance) error { _, err := s.Attempts.Fail(ctx, a.Reservation); return err }, store.ErrNotFound},
 		} {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -51,6 +52,53 @@ func (s Audit) Append(ctx context.Context, e audit.Event) error {
 	})
 }
 
+// Alert is a message that tells of an event.
+type Alert struct {
+	Message OutMessage
+	PerHour int // messages of this kind to this recipient in any hour; what is more is not sent
+}
+
+// AppendWith is [Audit.Append] together with the messages that tell of the event: all of it is in the
+// database, or nothing. An event that was written before is not told again. Messages for which there is no
+// room, in the hour or in the outbox, are left out; the event is written all the same.
+func (s Audit) AppendWith(ctx context.Context, e audit.Event, alerts ...Alert) error {
+	if len(alerts) == 0 {
+		return s.Append(ctx, e)
+	}
+	what := "writing audit event " + e.Type
+	values, err := s.values(e)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	alerts = slices.Clone(alerts)
+	slices.SortFunc(alerts, func(a, b Alert) int { return strings.Compare(a.key(), b.key()) }) // see countSends
+	messages := make([][]any, len(alerts))
+	for i, a := range alerts {
+		if messages[i], err = (Outbox{s.db}).values(a.Message); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	return s.db.changing(ctx, what, func(ctx context.Context, tx querier) error {
+		if isNew, err := insertEvent(ctx, tx, values); err != nil || !isNew {
+			return err
+		}
+		for i, a := range alerts {
+			err := countSends(ctx, tx, []sendCount{{kind: "alert", key: a.key(), perHour: a.PerHour}}, s.db.now())
+			if err == nil {
+				err = addMessage(ctx, tx, messages[i])
+			}
+			if err != nil && !errors.Is(err, ErrSendLimit) && !errors.Is(err, ErrOutboxFull) {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (a Alert) key() string {
+	return storedKey(strings.ToLower(a.Message.Recipient) + "|" + a.Message.Kind)
+}
+
 // values returns the columns of an event, escaped and completed.
 func (s Audit) values(e audit.Event) ([]any, error) {
 	e = e.Escaped()
@@ -75,9 +123,14 @@ func (s Audit) values(e audit.Event) ([]any, error) {
 }
 
 func appendEvent(ctx context.Context, q querier, values []any) error {
-	_, err := exec(ctx, q, "INSERT INTO audit_events ("+auditColumns+`)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`, values...)
+	_, err := insertEvent(ctx, q, values)
 	return err
+}
+
+func insertEvent(ctx context.Context, q querier, values []any) (isNew bool, err error) {
+	n, err := exec(ctx, q, "INSERT INTO audit_events ("+auditColumns+`)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`, values...)
+	return n == 1, err
 }
 
 // List returns the events that f chooses, newest first. With After and more events than Limit it

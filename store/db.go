@@ -149,7 +149,10 @@ func (d *db) lock(ctx context.Context, tx querier, subject int64) error {
 const (
 	lockAdmins = 0x5A11_0001 + iota
 	lockRules
+	lockLogins
 	lockSessions // with the hash of what is counted
+	lockRoutes
+	lockCAKeys
 )
 
 // exec runs a statement and returns the number of rows it changed.
@@ -219,7 +222,7 @@ func (d *db) explain(ctx context.Context, what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	for _, known := range []error{ErrNotFound, ErrExists, ErrNameTaken, ErrConflict, ErrLastAdmin, ErrStepUsed, ErrGrantUsed} {
+	for _, known := range []error{ErrNotFound, ErrExists, ErrNameTaken, ErrConflict, ErrLastAdmin, ErrStepUsed, ErrGrantUsed, ErrSendLimit, ErrOutboxFull} {
 		if errors.Is(err, known) {
 			return fmt.Errorf("%s: %w", what, err)
 		}

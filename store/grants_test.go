@@ -93,7 +93,7 @@ func TestGrantsEnd(t *testing.T) {
 			"revoke":  func(g store.Grant) error { return s.Grants.Revoke(ctx, g.UserID, g.ID) },
 			"forget":  func(g store.Grant) error { _, err := s.Grants.RevokeAll(ctx, g.UserID); return err },
 			"lock":    func(g store.Grant) error { return s.Users.Lock(ctx, g.UserID, "", time.Time{}) },
-			"disable": func(g store.Grant) error { return s.Tokens.SetEnabled(ctx, tokenOf(t, s, g.UserID), false) },
+			"disable": func(g store.Grant) error { return s.Tokens.SetState(ctx, tokenOf(t, s, g.UserID), store.TokenDisabled) },
 			"add": func(g store.Grant) error {
 				added, err := s.Tokens.Add(ctx, store.Token{UserID: g.UserID, Name: "new", Enabled: true}, secret)
 				return errors.Join(err, s.Tokens.Delete(ctx, added.ID))
@@ -106,7 +106,7 @@ func TestGrantsEnd(t *testing.T) {
 			_, err := s.Grants.Find(ctx, g.GrantKey)
 			wantError(t, name, err, store.ErrNotFound)
 			check(t, s.Users.Unlock(ctx, g.UserID))
-			check(t, s.Tokens.SetEnabled(ctx, tokenOf(t, s, g.UserID), true))
+			check(t, s.Tokens.SetState(ctx, tokenOf(t, s, g.UserID), store.TokenEnabled))
 		}
 		must[store.Grant](t)(s.Grants.Find(ctx, other.GrantKey))
 		for i := range 120 {

@@ -47,7 +47,7 @@ func writes(s *store.Store, tokenID string) map[string]func(context.Context) err
 	return map[string]func(context.Context) error{
 		"Append": func(ctx context.Context) error { return s.Audit.Append(ctx, audit.Event{Type: "x"}) },
 		"ConsumeStep": func(ctx context.Context) error {
-			ok, err := s.Tokens.ConsumeStep(ctx, tokenID, 1)
+			ok, err := s.Tokens.ConsumeStep(ctx, store.TokenUse{TokenID: tokenID, Step: 1})
 			if ok {
 				return errors.New("a step was consumed")
 			}
@@ -90,7 +90,7 @@ func TestPostgresStops(t *testing.T) {
 	for range 50 {
 		check(t, s.Ping(t.Context()))
 	}
-	if !must[bool](t)(s.Tokens.ConsumeStep(t.Context(), token, 1)) {
+	if !must[bool](t)(s.Tokens.ConsumeStep(t.Context(), store.TokenUse{TokenID: token, Step: 1})) {
 		t.Error("a step that was refused during the outage is used up")
 	}
 	server.Stop()
@@ -100,7 +100,7 @@ func TestPostgresStops(t *testing.T) {
 			t.Errorf("after a restart that nobody noticed: %v", err)
 		}
 	}
-	if must[bool](t)(s.Tokens.ConsumeStep(t.Context(), token, 1)) {
+	if must[bool](t)(s.Tokens.ConsumeStep(t.Context(), store.TokenUse{TokenID: token, Step: 1})) {
 		t.Error("the step was forgotten")
 	}
 }
@@ -151,7 +151,7 @@ func TestSQLiteLockedByAnother(t *testing.T) {
 	check(t, s.Ping(t.Context())) // who only reads does not wait
 	_, err = conn.ExecContext(t.Context(), "ROLLBACK")
 	check(t, err)
-	if !must[bool](t)(s.Tokens.ConsumeStep(t.Context(), token, 1)) {
+	if !must[bool](t)(s.Tokens.ConsumeStep(t.Context(), store.TokenUse{TokenID: token, Step: 1})) {
 		t.Error("a step that was refused is used up")
 	}
 }

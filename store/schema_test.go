@@ -147,7 +147,49 @@ func TestNewerDatabaseIsRefused(t *testing.T) {
 	})
 }
 
-// A target of the first schema is still there, with the bastion's key, after the second.
+// A token of the first schema is still there, with its secret and its memory, after the sixth.
+func TestTokensSurviveMigration(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		dsn   string
+		files fs.FS
+	}{
+		"sqlite":   {"sqlite:" + filepath.Join(t.TempDir(), "store.db"), migrations.SQLite()},
+		"postgres": {testenv.Postgres(t), migrations.PostgreSQL()},
+	} {
+		db := raw(t, c.dsn)
+		for _, step := range []string{
+			"0001_start.sql",
+			`INSERT INTO users (id, login, name, email, source, group_names, search, token_count, created) VALUES ('u', 'alice', '', '', 'local', '[]', '', 1, 5)`,
+			`INSERT INTO tokens (id, user_id, name, kind, algorithm, digits, period, window_steps, last_step, enabled, secret, created, last_used)
+				VALUES ('t', 'u', 'phone', 'totp', 'SHA256', 8, 60, 2, 4711, TRUE, 'v1.x.y', 6, 7)`,
+			"0002_target_credentials.sql",
+			"0006_token_kinds.sql",
+		} {
+			if strings.HasSuffix(step, ".sql") {
+				text, err := fs.ReadFile(c.files, step)
+				check(t, err)
+				step = string(text)
+			}
+			if _, err := db.ExecContext(t.Context(), step); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		var n int
+		check(t, db.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM tokens WHERE id = 't' AND user_id = 'u' AND name = 'phone' AND kind = 'totp'
+			AND algorithm = 'SHA256' AND digits = 8 AND period = 60 AND window_steps = 2 AND last_step = 4711 AND enabled AND secret = 'v1.x.y'
+			AND created = 6 AND last_used = 7 AND NOT lost AND NOT hardware AND serial = '' AND expires = 0 AND drift = 0 AND lean = 0 AND uses = ''`).Scan(&n))
+		if n != 1 {
+			t.Errorf("%s: the token is not what it was", name)
+		}
+		// A node of the version before adds a token, and an HOTP token has a place.
+		_, err := db.ExecContext(t.Context(), `INSERT INTO tokens (id, user_id, name, kind, algorithm, digits, period, window_steps, last_step, enabled, secret, created)
+			VALUES ('t2', 'u', 'x', 'hotp', 'SHA1', 6, 0, 0, -1, TRUE, 'v1.x.z', 6)`)
+		check(t, err)
+	}
+}
+
+// A target of the first schema is still there, with the bastion's key, after those that followed.
 func TestTargetsSurviveMigration(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -163,6 +205,7 @@ func TestTargetsSurviveMigration(t *testing.T) {
 			`INSERT INTO targets (id, name, address, accounts, labels, host_key_mode, host_keys, lockout, note, created)
 				VALUES ('1', 'web1', '10.0.0.5:22', '["root"]', '{"env":"prod"}', 'tofu', '["ssh-ed25519 AAAA"]', 3, 'x', 5)`,
 			"0002_target_credentials.sql",
+			"0004_egress.sql",
 		} {
 			if strings.HasSuffix(step, ".sql") {
 				text, err := fs.ReadFile(c.files, step)
@@ -172,6 +215,9 @@ func TestTargetsSurviveMigration(t *testing.T) {
 			if _, err := db.ExecContext(t.Context(), step); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
+		}
+		if _, err := db.ExecContext(t.Context(), "UPDATE targets SET credential = 'telepathy'"); err == nil {
+			t.Errorf("%s: a credential nobody knows was taken", name)
 		}
 		var mode, keys, credential, cas string
 		check(t, db.QueryRowContext(t.Context(), "SELECT host_key_mode, host_keys, credential, host_cas FROM targets WHERE id = '1' AND lockout = 3 AND created = 5").

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Settings is the table of what operators set, by key.
@@ -27,6 +28,36 @@ func (s Settings) Set(ctx context.Context, key, value string) error {
 			ON CONFLICT (name) DO UPDATE SET value = excluded.value, changed = excluded.changed`, key, value, ms(s.db.now()))
 		return err
 	})
+}
+
+// Claim sets the value of a key unless it was set less than age ago, and tells whether it did: of several
+// nodes that want to do something once in a while, one gets true.
+func (s Settings) Claim(ctx context.Context, key, value string, age time.Duration) (bool, error) {
+	claimed := false
+	err := s.db.writing(ctx, "claiming the setting "+key, func(ctx context.Context, q querier) error {
+		now := s.db.now()
+		n, err := exec(ctx, q, `INSERT INTO settings (name, value, changed) VALUES (?, ?, ?)
+			ON CONFLICT (name) DO UPDATE SET value = excluded.value, changed = excluded.changed
+			WHERE settings.changed <= ?`, key, value, ms(now), ms(now.Add(-age)))
+		claimed = n == 1
+		return err
+	})
+	return claimed && err == nil, err
+}
+
+// swap sets the value of a key if it is before, "" if it was never set, and tells whether it was.
+func (s Settings) swap(ctx context.Context, key, before, value string) (bool, error) {
+	swapped := false
+	err := s.db.changing(ctx, "changing the setting "+key, func(ctx context.Context, tx querier) error {
+		now := ms(s.db.now())
+		if _, err := exec(ctx, tx, "INSERT INTO settings (name, value, changed) VALUES (?, '', ?) ON CONFLICT (name) DO NOTHING", key, now); err != nil {
+			return err
+		}
+		n, err := exec(ctx, tx, "UPDATE settings SET value = ?, changed = ? WHERE name = ? AND value = ?", value, now, key, before)
+		swapped = n == 1
+		return err
+	})
+	return swapped && err == nil, err
 }
 
 // WithPrefix returns all settings whose key begins with prefix, by key.

@@ -3,8 +3,8 @@
 // Each entity has one file and one type; its methods are reached through the fields of [Store]. The
 // statements that security rests on live here and nowhere else, each one atomic on both engines:
 // [Attempts] (reserve before a guess is evaluated), [Tokens.ConsumeStep] (a time step is accepted
-// once), [Tokens.AddFirst] (one first token), [Tickets.Take] (take once) and [Admins.Remove] (never
-// the last one).
+// once), [Tokens.AddFirst] (one first token), [Tickets.Take], [SpareCodes.Take] and [SentCodes.Take] (take once),
+// [SentCodes.Issue] (so many messages an hour) and [Admins.Remove] (never the last one).
 //
 // Every method gives up after three seconds, or earlier if its context says so. Errors can be told
 // apart with errors.Is: [ErrUnavailable] if the database did not answer, [ErrNotFound],
@@ -52,7 +52,10 @@ type Config struct {
 type Store struct {
 	Users       Users
 	UserKeys    UserKeys
+	UserCAs     UserCAs
+	Robots      Robots
 	Tokens      Tokens
+	SpareCodes  SpareCodes
 	Targets     Targets
 	HostKeys    HostKeys
 	Rules       Rules
@@ -66,7 +69,11 @@ type Store struct {
 	Tickets     Tickets
 	WebSessions WebSessions
 	Secrets     Secrets
+	CAKeys      CAKeys
 	Settings    Settings
+	Keys        Keys
+	Outbox      Outbox
+	SentCodes   SentCodes
 	Bus         *Bus
 
 	db *db
@@ -93,10 +100,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	d.bus = bus
 	return &Store{
-		Users: Users{d}, UserKeys: UserKeys{d}, Tokens: Tokens{d}, Targets: Targets{d}, HostKeys: HostKeys{d}, Rules: Rules{d},
-		Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Audit: Audit{d}, Admins: Admins{d},
-		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d},
-		Settings: Settings{d}, Bus: bus, db: d,
+		Users: Users{d}, UserKeys: UserKeys{d}, UserCAs: UserCAs{d}, Robots: Robots{d}, Tokens: Tokens{d}, SpareCodes: SpareCodes{d}, Targets: Targets{d},
+		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d},
+		Audit: Audit{d}, Admins: Admins{d},
+		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
+		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, Bus: bus, db: d,
 	}, nil
 }
 
@@ -135,15 +143,22 @@ func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	return version, err
 }
 
-// Purge deletes what has expired: tickets, web sessions, grants and counters that no longer count. Any node
+// Purge deletes what has expired: tickets, web sessions, grants, bypass and sent codes, messages that were settled a
+// week ago and counters that no longer count. Any node
 // may call it at any time; once a minute is enough.
 func (s *Store) Purge(ctx context.Context) error {
 	return s.db.writing(ctx, "deleting what has expired", func(ctx context.Context, q querier) error {
 		now := ms(s.db.now())
-		for _, table := range []string{"tickets", "web_sessions", "grants"} {
+		for _, table := range []string{"tickets", "web_sessions", "grants", "sent_codes", "send_counts"} {
 			if _, err := exec(ctx, q, "DELETE FROM "+table+" WHERE expires <= ?", now); err != nil {
 				return err
 			}
+		}
+		if _, err := exec(ctx, q, "DELETE FROM spare_codes WHERE expires > 0 AND expires <= ?", now); err != nil {
+			return err
+		}
+		if err := purgeOutbox(ctx, q, s.db.now()); err != nil {
+			return err
 		}
 		// A login locks several counters in an order of its own; this statement waits for none.
 		skip := ""

@@ -22,6 +22,7 @@ const (
 	CredentialOwnKey      = "own-key"     // with a key made for this target
 	CredentialCertificate = "certificate" // with a certificate from the bastion's CA, made for the connection
 	CredentialPassword    = "password"    // with a password
+	CredentialRelayed     = "relayed"     // with what the person answers to the target's own prompts
 )
 
 // CredentialSecret is what a target's own key or password is kept as; it never prints itself.
@@ -51,6 +52,8 @@ type Target struct {
 	HostCAs     []string // keys that sign host certificates, in the same form
 	RevokedKeys []string // never taken, neither as host key nor as CA, in the same form
 	Credential  string   // CredentialKey (the default) or another of them
+	Via         string   // name of the target that it is reached through; "": none
+	ViaAccount  string   // account there; "": its first
 	Lockout     int      // stricter limit of failures, 0: none
 	Note        string
 	Created     time.Time
@@ -59,19 +62,22 @@ type Target struct {
 // Targets is the table of targets.
 type Targets struct{ db *db }
 
-const targetColumns = "id, name, address, accounts, labels, host_key_mode, host_keys, lockout, note, host_cas, revoked_keys, credential, created"
+const targetColumns = "id, name, address, accounts, labels, host_key_mode, host_keys, lockout, note, host_cas, revoked_keys, credential, via, via_account, created"
 
 func targetFields(t *Target) []any {
 	return []any{
 		&t.ID, &t.Name, &t.Address, jsonColumn{&t.Accounts}, jsonColumn{&t.Labels}, &t.HostKeyMode,
-		jsonColumn{&t.HostKeys}, &t.Lockout, &t.Note, jsonColumn{&t.HostCAs}, jsonColumn{&t.RevokedKeys}, &t.Credential, timeColumn{&t.Created},
+		jsonColumn{&t.HostKeys}, &t.Lockout, &t.Note, jsonColumn{&t.HostCAs}, jsonColumn{&t.RevokedKeys}, &t.Credential, &t.Via, &t.ViaAccount, timeColumn{&t.Created},
 	}
 }
 
-// targetValues returns the columns of t from name to credential.
+// targetValues returns the columns of t from name to via_account.
 func targetValues(t Target) ([]any, error) {
 	if t.Name == "" || t.Address == "" {
 		return nil, errors.New("name or address is missing")
+	}
+	if t.Via == "" && t.ViaAccount != "" {
+		return nil, errors.New("an account of no jump host")
 	}
 	if t.HostKeyMode == "" {
 		t.HostKeyMode = Pinned
@@ -87,7 +93,7 @@ func targetValues(t Target) ([]any, error) {
 	hostKeys, err3 := toJSON(list(t.HostKeys))
 	cas, err4 := toJSON(list(t.HostCAs))
 	revoked, err5 := toJSON(list(t.RevokedKeys))
-	return []any{t.Name, t.Address, accounts, labels, t.HostKeyMode, hostKeys, t.Lockout, t.Note, cas, revoked, t.Credential},
+	return []any{t.Name, t.Address, accounts, labels, t.HostKeyMode, hostKeys, t.Lockout, t.Note, cas, revoked, t.Credential, t.Via, t.ViaAccount},
 		errors.Join(err1, err2, err3, err4, err5)
 }
 
@@ -111,10 +117,15 @@ func (s Targets) AddWithSecret(ctx context.Context, t Target, secret CredentialS
 	if err != nil {
 		return Target{}, fmt.Errorf("%s: %w", what, err)
 	}
-	err = s.db.writing(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err = s.db.changing(ctx, what, func(ctx context.Context, q querier) (err error) {
+		if t.Via != "" {
+			if err := errors.Join(s.db.lock(ctx, q, lockRoutes), s.checkRoutes(ctx, q, t)); err != nil {
+				return err
+			}
+		}
 		t, err = one(ctx, q, targetFields, `INSERT INTO targets
-			(name, address, accounts, labels, host_key_mode, host_keys, lockout, note, host_cas, revoked_keys, credential, id, created, secret)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING `+targetColumns, append(values, id, ms(s.db.now()), sealed)...)
+			(name, address, accounts, labels, host_key_mode, host_keys, lockout, note, host_cas, revoked_keys, credential, via, via_account, id, created, secret)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING `+targetColumns, append(values, id, ms(s.db.now()), sealed)...)
 		return err
 	})
 	if err != nil {
@@ -162,10 +173,32 @@ func (s Targets) Secret(ctx context.Context, id string) (CredentialSecret, error
 	return secret, nil
 }
 
-// Update replaces everything of the target with t's id, except the time of creation and the secret.
+// Update replaces everything of the target with t's id, except the time of creation and the secret. The
+// error is a *[RouteError] if targets could not be reached through each other any more.
 func (s Targets) Update(ctx context.Context, t Target) error {
-	what := "changing target " + t.Name
-	return s.db.withdrawing(ctx, what, "", func(ctx context.Context, q querier) error { return updateTarget(ctx, q, t) })
+	return s.db.withdrawing(ctx, "changing target "+t.Name, "", func(ctx context.Context, q querier) error {
+		if err := s.db.lock(ctx, q, lockRoutes); err != nil {
+			return err
+		}
+		before, err := s.hold(ctx, q, "id = ?", t.ID)
+		if err != nil {
+			return err
+		}
+		return s.update(ctx, q, before, t)
+	})
+}
+
+// update makes t of before, with lockRoutes held.
+func (s Targets) update(ctx context.Context, q querier, before, t Target) error {
+	if before.Name != t.Name {
+		if err := s.keepRoutes(ctx, q, before.Name); err != nil {
+			return err
+		}
+	}
+	if err := s.checkRoutes(ctx, q, t); err != nil {
+		return err
+	}
+	return updateTarget(ctx, q, t)
 }
 
 func updateTarget(ctx context.Context, q querier, t Target) error {
@@ -174,29 +207,36 @@ func updateTarget(ctx context.Context, q querier, t Target) error {
 		return err
 	}
 	return execOne(ctx, q, `UPDATE targets SET name = ?, address = ?, accounts = ?, labels = ?, host_key_mode = ?,
-		host_keys = ?, lockout = ?, note = ?, host_cas = ?, revoked_keys = ?, credential = ? WHERE id = ?`, append(values, t.ID)...)
+		host_keys = ?, lockout = ?, note = ?, host_cas = ?, revoked_keys = ?, credential = ?,
+		via = ?, via_account = ? WHERE id = ?`, append(values, t.ID)...)
 }
 
 // Change lets change alter the target of a name while nobody else can, and returns what it has
 // become. A secret that change returns takes the place of the one before; nil keeps that, as long as
 // the credential needs one. If change returns an error, nothing happens and Change returns it. change
-// must not use the store.
+// must not use the store. The error is a *[RouteError] if targets could not be reached through each other
+// any more.
 func (s Targets) Change(ctx context.Context, name string, change func(*Target) (CredentialSecret, error)) (Target, error) {
 	var t Target
 	err := s.db.withdrawing(ctx, "changing target "+name, "", func(ctx context.Context, q querier) (err error) {
+		// The lock before the row, in the same order as everybody.
+		if err := s.db.lock(ctx, q, lockRoutes); err != nil {
+			return err
+		}
 		if t, err = s.hold(ctx, q, "name = ?", name); err != nil {
 			return err
 		}
-		id, before := t.ID, t.Credential
+		before := t
 		secret, err := change(&t)
 		if err != nil {
 			return err
 		}
+		id := before.ID
 		t.ID = id
-		if err := updateTarget(ctx, q, t); err != nil {
+		if err := s.update(ctx, q, before, t); err != nil {
 			return err
 		}
-		if secret == nil && needsSecret(t.Credential) && t.Credential == before {
+		if secret == nil && needsSecret(t.Credential) && t.Credential == before.Credential {
 			return nil
 		}
 		sealed, err := s.seal(id, t.Credential, secret)
@@ -267,9 +307,12 @@ func (s Targets) List(ctx context.Context) ([]Target, error) {
 	return targets, err
 }
 
-// Delete removes a target.
+// Delete removes a target. The error is a *[RouteError] while others are reached through it.
 func (s Targets) Delete(ctx context.Context, name string) error {
 	return s.db.withdrawing(ctx, "deleting target "+name, "", func(ctx context.Context, q querier) error {
+		if err := errors.Join(s.db.lock(ctx, q, lockRoutes), s.keepRoutes(ctx, q, name)); err != nil {
+			return err
+		}
 		return execOne(ctx, q, "DELETE FROM targets WHERE name = ?", name)
 	})
 }

@@ -14,15 +14,45 @@ type Token struct {
 	ID        string
 	UserID    string
 	Name      string
-	Kind      string // "totp"; empty means that
+	Kind      string // "totp" or "hotp"; empty means "totp"
 	Algorithm string // "SHA1", "SHA256" or "SHA512"; empty means SHA1
 	Digits    int    // 6 or 8; 0 means 6
-	Period    int    // seconds of a time step; 0 means 30
+	Period    int    // seconds of a time step; 0 means 30 for "totp" and is kept for "hotp"
 	Window    int    // steps that are accepted on each side of now; 0: the default
-	LastStep  int64  // no step up to this one is accepted again
+	LastStep  int64  // no step up to this one is accepted again; "hotp": the last counter used, -1 if none was
+	Hardware  bool
+	Serial    string // of a hardware token; no two tokens have the same; "": none
 	Enabled   bool
+	Lost      bool      // never together with Enabled
+	Expires   time.Time // no code is accepted from then on; zero: never
 	Created   time.Time
 	LastUsed  time.Time
+
+	Drift    int       // steps that the token's clock is ahead of ours, negative if behind
+	Lean     int       // which way from Drift the last code was: -1, 0 or 1; twice the same way moves Drift
+	Moved    time.Time // when Drift was last changed
+	MovedWay int       // and which way; 0: by a resynchronisation, or never
+}
+
+// States of a token.
+const (
+	TokenEnabled  = "enabled"
+	TokenDisabled = "disabled"
+	TokenLost     = "lost"
+	TokenExpired  = "expired"
+)
+
+// State is what a token is at now; codes are accepted only from one that is [TokenEnabled].
+func (t Token) State(now time.Time) string {
+	switch {
+	case t.Lost:
+		return TokenLost
+	case !t.Enabled:
+		return TokenDisabled
+	case !t.Expires.IsZero() && !t.Expires.After(now):
+		return TokenExpired
+	}
+	return TokenEnabled
 }
 
 // TokenSecret is a token with its secret. It prints without it.
@@ -49,17 +79,19 @@ const minSecret = 16
 // Tokens is the table of tokens.
 type Tokens struct{ db *db }
 
-const tokenColumns = `id, user_id, name, kind, algorithm, digits, period, window_steps, last_step, enabled, created, last_used`
+const tokenColumns = `id, user_id, name, kind, algorithm, digits, period, window_steps, last_step, hardware, serial, enabled, lost,
+	expires, created, last_used, drift, lean, moved, moved_way`
 
 func tokenFields(t *Token) []any {
 	return []any{
-		&t.ID, &t.UserID, &t.Name, &t.Kind, &t.Algorithm, &t.Digits, &t.Period, &t.Window, &t.LastStep, &t.Enabled,
-		timeColumn{&t.Created}, timeColumn{&t.LastUsed},
+		&t.ID, &t.UserID, &t.Name, &t.Kind, &t.Algorithm, &t.Digits, &t.Period, &t.Window, &t.LastStep,
+		&t.Hardware, &t.Serial, &t.Enabled, &t.Lost, timeColumn{&t.Expires}, timeColumn{&t.Created}, timeColumn{&t.LastUsed},
+		&t.Drift, &t.Lean, timeColumn{&t.Moved}, &t.MovedWay,
 	}
 }
 
 // Add gives a user a token, enabled or not as t says. The secret has at least 16 bytes. The error
-// is [ErrNotFound] if there is no such user.
+// is [ErrNotFound] if there is no such user, and [ErrExists] if there is a token of the same serial.
 func (s Tokens) Add(ctx context.Context, t Token, secret []byte) (Token, error) {
 	return s.add(ctx, t, secret, func(ctx context.Context, tx querier) error {
 		return execOne(ctx, tx, "UPDATE users SET token_count = token_count + 1 WHERE id = ?", t.UserID)
@@ -106,10 +138,11 @@ func (s Tokens) add(ctx context.Context, t Token, secret []byte, claim func(cont
 			return err
 		}
 		t, err = one(ctx, tx, tokenFields, `INSERT INTO tokens
-			(id, user_id, name, kind, algorithm, digits, period, window_steps, last_step, enabled, secret, created)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING `+tokenColumns,
-			id, t.UserID, t.Name, t.Kind, t.Algorithm, t.Digits, t.Period, t.Window, t.LastStep, t.Enabled, sealed,
-			ms(s.db.now()))
+			(id, user_id, name, kind, algorithm, digits, period, window_steps, last_step, hardware, serial, enabled, lost,
+				expires, drift, secret, created)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING `+tokenColumns,
+			id, t.UserID, t.Name, t.Kind, t.Algorithm, t.Digits, t.Period, t.Window, t.LastStep, t.Hardware, t.Serial, t.Enabled, t.Lost,
+			ms(t.Expires), t.Drift, sealed, ms(s.db.now()))
 		return err
 	})
 	if err != nil {
@@ -128,7 +161,7 @@ func withDefaults(t Token) Token {
 	if t.Digits == 0 {
 		t.Digits = 6
 	}
-	if t.Period == 0 {
+	if t.Period == 0 && t.Kind == "totp" {
 		t.Period = 30
 	}
 	return t
@@ -173,21 +206,51 @@ func (s Tokens) Delete(ctx context.Context, id string) error {
 	})
 }
 
-// SetEnabled enables or disables a token. The codes of a disabled token are not accepted.
-func (s Tokens) SetEnabled(ctx context.Context, id string, enabled bool) error {
-	return s.db.changing(ctx, "changing token "+id, func(ctx context.Context, tx querier) error {
-		if err := execOne(ctx, tx, "UPDATE tokens SET enabled = ? WHERE id = ?", enabled, id); err != nil {
+// SetState makes a token [TokenEnabled], [TokenDisabled] or [TokenLost]. What was remembered of the user's
+// codes is forgotten.
+func (s Tokens) SetState(ctx context.Context, id, state string) error {
+	what := "changing token " + id
+	if state != TokenEnabled && state != TokenDisabled && state != TokenLost {
+		return fmt.Errorf("%s: %w", what, fmt.Errorf("state %q is not one of enabled, disabled, lost", state))
+	}
+	return s.db.changing(ctx, what, func(ctx context.Context, tx querier) error {
+		err := execOne(ctx, tx, "UPDATE tokens SET enabled = ?, lost = ? WHERE id = ?", state == TokenEnabled, state == TokenLost, id)
+		if err != nil {
 			return err
 		}
-		_, err := exec(ctx, tx, "DELETE FROM grants WHERE user_id = (SELECT user_id FROM tokens WHERE id = ?)", id)
+		_, err = exec(ctx, tx, "DELETE FROM grants WHERE user_id = (SELECT user_id FROM tokens WHERE id = ?)", id)
 		return err
 	})
 }
 
-// Usable returns the enabled tokens of a user with their secrets, oldest first. A secret that does
-// not open is an error: it was damaged, or moved here from another row.
+// Rename gives a token another name.
+func (s Tokens) Rename(ctx context.Context, id, name string) error {
+	return s.db.writing(ctx, "renaming token "+id, func(ctx context.Context, q querier) error {
+		return execOne(ctx, q, "UPDATE tokens SET name = ? WHERE id = ?", name, id)
+	})
+}
+
+// Usable returns the tokens of a user that are enabled and have not expired, with their secrets, oldest
+// first. A secret that does not open is an error: it was damaged, or moved here from another row.
 func (s Tokens) Usable(ctx context.Context, userID string) ([]TokenSecret, error) {
-	what := "reading the secrets of user " + userID
+	return s.secrets(ctx, "reading the secrets of user "+userID,
+		"user_id = ? AND enabled AND (expires = 0 OR expires > ?) ORDER BY id", userID, ms(s.db.now()))
+}
+
+// WithSecret returns a token with its secret, whatever its state, or [ErrNotFound].
+func (s Tokens) WithSecret(ctx context.Context, id string) (TokenSecret, error) {
+	what := "reading the secret of token " + id
+	list, err := s.secrets(ctx, what, "id = ?", id)
+	if err == nil && len(list) == 0 {
+		err = fmt.Errorf("%s: %w", what, ErrNotFound)
+	}
+	if err != nil {
+		return TokenSecret{}, err
+	}
+	return list[0], nil
+}
+
+func (s Tokens) secrets(ctx context.Context, what, where string, args ...any) ([]TokenSecret, error) {
 	type row struct {
 		Token
 		sealed string
@@ -195,13 +258,13 @@ func (s Tokens) Usable(ctx context.Context, userID string) ([]TokenSecret, error
 	var rows []row
 	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
 		rows, err = all(ctx, q, func(r *row) []any { return append(tokenFields(&r.Token), &r.sealed) },
-			"SELECT "+tokenColumns+", secret FROM tokens WHERE user_id = ? AND enabled ORDER BY id", userID)
+			"SELECT "+tokenColumns+", secret FROM tokens WHERE "+where, args...)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	var usable []TokenSecret
+	var opened []TokenSecret
 	for _, r := range rows {
 		secret, err := s.db.ring.Open("tokens", "secret", r.ID, r.sealed)
 		if err != nil {
@@ -210,25 +273,7 @@ func (s Tokens) Usable(ctx context.Context, userID string) ([]TokenSecret, error
 		if len(secret) < minSecret {
 			return nil, fmt.Errorf("%s: %w", what, errors.New("a secret is too short"))
 		}
-		usable = append(usable, TokenSecret{r.Token, secret})
+		opened = append(opened, TokenSecret{r.Token, secret})
 	}
-	return usable, nil
-}
-
-// ConsumeStep marks a time step of a token, and all before it, as used, and tells whether it was
-// still unused. Only then may its code be accepted: of any number of tries on any number of nodes
-// one gets true. A token that is disabled or gone gets false.
-func (s Tokens) ConsumeStep(ctx context.Context, tokenID string, step int64) (bool, error) {
-	consumed := false
-	err := s.db.writing(ctx, "consuming a step of token "+tokenID, func(ctx context.Context, q querier) (err error) {
-		consumed, err = consumeStep(ctx, q, tokenID, step, ms(s.db.now()))
-		return err
-	})
-	return consumed && err == nil, err
-}
-
-func consumeStep(ctx context.Context, q querier, tokenID string, step, now int64) (bool, error) {
-	n, err := exec(ctx, q, "UPDATE tokens SET last_step = ?, last_used = ? WHERE id = ? AND enabled AND last_step < ?",
-		step, now, tokenID, step)
-	return n == 1, err
+	return opened, nil
 }

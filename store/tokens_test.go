@@ -39,7 +39,7 @@ func TestTokens(t *testing.T) {
 		if len(usable) != 1 || usable[0].Token != token || !bytes.Equal(usable[0].Secret, secret) {
 			t.Errorf("usable: got %d tokens, want the enabled one with its secret", len(usable))
 		}
-		check(t, s.Tokens.SetEnabled(ctx, other.ID, true))
+		check(t, s.Tokens.SetState(ctx, other.ID, store.TokenEnabled))
 		if got := must[[]store.TokenSecret](t)(s.Tokens.Usable(ctx, u.ID)); len(got) != 2 {
 			t.Errorf("usable after enabling: %d, want 2", len(got))
 		}
@@ -103,7 +103,7 @@ func TestConsumeStep(t *testing.T) {
 		token := must[store.Token](t)(s.Tokens.Add(ctx, store.Token{UserID: u.ID, Enabled: true}, secret))
 		consume := func(id string, step int64, want bool) {
 			t.Helper()
-			if got := must[bool](t)(s.Tokens.ConsumeStep(ctx, id, step)); got != want {
+			if got := must[bool](t)(s.Tokens.ConsumeStep(ctx, store.TokenUse{TokenID: id, Step: step})); got != want {
 				t.Errorf("step %d: got %v, want %v", step, got, want)
 			}
 		}
@@ -114,9 +114,9 @@ func TestConsumeStep(t *testing.T) {
 		consume(token.ID, -1, false)
 		consume(token.ID, 101, true)
 		consume("no such token", 1000, false)
-		check(t, s.Tokens.SetEnabled(ctx, token.ID, false))
+		check(t, s.Tokens.SetState(ctx, token.ID, store.TokenDisabled))
 		consume(token.ID, 102, false)
-		check(t, s.Tokens.SetEnabled(ctx, token.ID, true))
+		check(t, s.Tokens.SetState(ctx, token.ID, store.TokenEnabled))
 		consume(token.ID, 102, true)
 		got := must[store.Token](t)(s.Tokens.Get(ctx, token.ID))
 		if got.LastStep != 102 || !got.LastUsed.Equal(start) {
@@ -143,7 +143,7 @@ func TestConsumeStepInParallel(t *testing.T) {
 		token := must[store.Token](t)(nodes[0].Tokens.Add(t.Context(), store.Token{UserID: u.ID, Enabled: true}, secret))
 		var consumed, failed atomic.Int32
 		parallel(1000, func(i int) {
-			ok, err := nodes[i%2].Tokens.ConsumeStep(t.Context(), token.ID, 4711)
+			ok, err := nodes[i%2].Tokens.ConsumeStep(t.Context(), store.TokenUse{TokenID: token.ID, Step: 4711})
 			if err != nil {
 				failed.Add(1)
 			}
@@ -166,7 +166,7 @@ func TestAddFirst(t *testing.T) {
 		if !token.Enabled || token.LastStep != 55 {
 			t.Errorf("got %+v", token)
 		}
-		if must[bool](t)(s.Tokens.ConsumeStep(ctx, token.ID, 55)) {
+		if must[bool](t)(s.Tokens.ConsumeStep(ctx, store.TokenUse{TokenID: token.ID, Step: 55})) {
 			t.Error("the code that proved the token is accepted again")
 		}
 		_, err := s.Tokens.AddFirst(ctx, store.Token{UserID: u.ID}, secret, 56)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ func userKeyFields(k *UserKey) []any {
 	}
 }
 
-// Add gives a user a key. The error is [ErrExists] if anybody has it already: a key names one
+// Add gives a user a key. The error is [ErrExists] if anybody, also a robot, has it already: a key names one
 // person.
 func (s UserKeys) Add(ctx context.Context, k UserKey) (UserKey, error) {
 	what := "adding a key to user " + k.UserID
@@ -41,6 +42,9 @@ func (s UserKeys) Add(ctx context.Context, k UserKey) (UserKey, error) {
 		return UserKey{}, fmt.Errorf("%s: %w", what, err)
 	}
 	err = s.db.writing(ctx, what, func(ctx context.Context, q querier) (err error) {
+		if n, err := scalar[int64](ctx, q, "SELECT COUNT(*) FROM robots WHERE fingerprint = ?", k.Fingerprint); err != nil || n > 0 {
+			return cmp.Or(err, ErrExists)
+		}
 		k, err = one(ctx, q, userKeyFields, `INSERT INTO user_keys (id, user_id, name, public_key, fingerprint, created)
 			VALUES (?, ?, ?, ?, ?, ?) RETURNING `+userKeyColumns,
 			id, k.UserID, k.Name, k.PublicKey, k.Fingerprint, ms(s.db.now()))

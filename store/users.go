@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ type User struct {
 	Login       string // unique, in the form of [FoldLogin]
 	Name        string
 	Email       string
+	Phone       string // E.164, of a local user; "": none
+	CodeBy      string // how codes are sent: ByMail, BySMS, "off", or "" as the configuration says
 	Source      string // Local or Directory
 	ExternalID  string // entryUUID or objectGUID of a directory user, unique
 	Groups      []string
@@ -93,22 +96,23 @@ func groupSet(groups []string) []string {
 type Users struct{ db *db }
 
 const userColumns = `id, login, name, email, source, COALESCE(external_id, ''), group_names, locked, lock_reason,
-	locked_until, lockout, password_hash <> '', token_count, created, last_login`
+	locked_until, lockout, password_hash <> '', token_count, created, last_login, phone, code_by`
 
 func userFields(u *User) []any {
 	return []any{
 		&u.ID, &u.Login, &u.Name, &u.Email, &u.Source, &u.ExternalID, jsonColumn{&u.Groups}, &u.Locked, &u.LockReason,
 		timeColumn{&u.LockedUntil}, jsonColumn{&u.Lockout}, &u.HasPassword, &u.Tokens, timeColumn{&u.Created}, timeColumn{&u.LastLogin},
+		&u.Phone, &u.CodeBy,
 	}
 }
 
 const insertUser = `INSERT INTO users
-	(id, login, name, email, source, external_id, group_names, search, locked, lock_reason, locked_until, password_hash, created)
-	VALUES (?, ?, ?, ?, ?, NULLIF(?, ''), ?, ?, ?, ?, ?, ?, ?)`
+	(id, login, name, email, source, external_id, group_names, search, locked, lock_reason, locked_until, password_hash, created, phone)
+	VALUES (?, ?, ?, ?, ?, NULLIF(?, ''), ?, ?, ?, ?, ?, ?, ?, ?)`
 
-// Add makes a user of login, name, e-mail address, source (empty: Local), external id, groups and
+// Add makes a user of login, name, e-mail address, telephone number, source (empty: Local), external id, groups and
 // lock. passwordHash may be empty: such a user has no password. The error is [ErrExists] if
-// somebody has the login or external id.
+// somebody has the login or external id, and [ErrNameTaken] if a robot has the login as its name.
 func (s Users) Add(ctx context.Context, u User, passwordHash string) (User, error) {
 	u.Login = FoldLogin(u.Login)
 	what := "adding user " + u.Login
@@ -129,10 +133,16 @@ func (s Users) Add(ctx context.Context, u User, passwordHash string) (User, erro
 	if err != nil {
 		return User{}, fmt.Errorf("%s: %w", what, err)
 	}
-	err = s.db.writing(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err = s.db.changing(ctx, what, func(ctx context.Context, q querier) (err error) {
+		if err := s.db.lock(ctx, q, lockLogins); err != nil {
+			return err
+		}
+		if n, err := scalar[int64](ctx, q, "SELECT COUNT(*) FROM robots WHERE name = ?", u.Login); err != nil || n > 0 {
+			return cmp.Or(err, ErrNameTaken)
+		}
 		u, err = one(ctx, q, userFields, insertUser+" RETURNING "+userColumns,
 			id, u.Login, u.Name, u.Email, u.Source, u.ExternalID, groups, searchText(u.Login, u.Name, u.Email),
-			u.Locked, u.LockReason, ms(u.LockedUntil), passwordHash, ms(s.db.now()))
+			u.Locked, u.LockReason, ms(u.LockedUntil), passwordHash, ms(s.db.now()), u.Phone)
 		return err
 	})
 	if err != nil {
@@ -196,7 +206,7 @@ func (s Users) putDirectoryUser(ctx context.Context, what, known, externalID, lo
 				name = excluded.name, email = excluded.email, group_names = excluded.group_names, search = excluded.search
 			RETURNING `+userColumns,
 			id, login, name, email, Directory, externalID, groupNames, searchText(login, name, email),
-			false, "", 0, "", ms(s.db.now()))
+			false, "", 0, "", ms(s.db.now()), "")
 		if violates(err, uniqueViolation) {
 			err = ErrNameTaken
 		}

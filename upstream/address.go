@@ -57,14 +57,21 @@ func denied(addr netip.Addr) string {
 
 // dial connects to address ("host:port"). The host is resolved once; each address that may be dialled
 // is tried in turn, with an equal share of the time that is left.
-func (d *Dialer) dial(ctx context.Context, address string) (net.Conn, error) {
+func (d *Dialer) dial(l *limit, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(l.ctx, l.remaining())
+	defer cancel()
+	return d.dialFrom(ctx, netip.Addr{}, address)
+}
+
+// dialFrom connects to address from an address of this machine; from whichever suits if that is zero.
+func (d *Dialer) dialFrom(ctx context.Context, from netip.Addr, address string) (net.Conn, error) {
 	addrs, err := d.resolve(ctx, address)
 	if err != nil {
 		return nil, err
 	}
 	var last error
 	for i, to := range addrs {
-		conn, err := dialOne(ctx, to, len(addrs)-i)
+		conn, err := dialOne(ctx, from, to, len(addrs)-i)
 		if err == nil {
 			return conn, nil
 		}
@@ -77,13 +84,16 @@ func (d *Dialer) dial(ctx context.Context, address string) (net.Conn, error) {
 }
 
 // dialOne dials to, which is the first of n addresses left to try.
-func dialOne(ctx context.Context, to netip.AddrPort, n int) (net.Conn, error) {
+func dialOne(ctx context.Context, from netip.Addr, to netip.AddrPort, n int) (net.Conn, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(n))
 		defer cancel()
 	}
 	dialer := net.Dialer{KeepAlive: 15 * time.Second}
+	if from.IsValid() {
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+	}
 	return dialer.DialContext(ctx, "tcp", to.String())
 }
 
@@ -107,18 +117,33 @@ func (d *Dialer) resolve(ctx context.Context, address string) ([]netip.AddrPort,
 	for _, a := range found {
 		to := netip.AddrPortFrom(a.Unmap(), uint16(port))
 		switch why := denied(a); {
+		case d.listed(a):
+			may = appendAddr(may, to)
 		case why != "":
 			refused = &errDenied{a, why}
 		case d.ours(to):
 			refused = &errDenied{a, "the bastion itself at port " + portText}
-		case !slices.Contains(may, to):
-			may = append(may, to)
+		default:
+			may = appendAddr(may, to)
 		}
 	}
 	if len(may) == 0 {
 		return nil, refused
 	}
 	return may, nil
+}
+
+func appendAddr(list []netip.AddrPort, to netip.AddrPort) []netip.AddrPort {
+	if slices.Contains(list, to) {
+		return list
+	}
+	return append(list, to)
+}
+
+// listed tells whether the configuration says that addr may be dialled, whatever it is.
+func (d *Dialer) listed(addr netip.Addr) bool {
+	addr = addr.Unmap().WithZone("")
+	return slices.ContainsFunc(d.cfg.Reach, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // lookup asks the system for the addresses of host.

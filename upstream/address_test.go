@@ -42,7 +42,7 @@ func TestDeniedIsNotDialled(t *testing.T) {
 	if calls != 1 {
 		t.Errorf("the name was resolved %d times, want once", calls)
 	}
-	if _, err := w.d.Scan(t.Context(), x.Address); err == nil || !strings.Contains(err.Error(), "link-local") {
+	if _, err := w.d.Scan(t.Context(), x); err == nil || !strings.Contains(err.Error(), "link-local") {
 		t.Errorf("scan: %v", err)
 	}
 }
@@ -87,4 +87,36 @@ func TestSeveralAddresses(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("it took %v", took)
 	}
+}
+
+// What the configuration lists is dialled, whatever it is: here the bastion's own listener.
+func TestListedAddressesAreDialled(t *testing.T) {
+	t.Parallel()
+	sshd := testenv.StartSSHD(t)
+	at := netip.MustParseAddrPort(sshd.Addr)
+	w := newWorld(t, func(c *Config) {
+		c.Listeners = func() []net.Addr { return []net.Addr{net.TCPAddrFromAddrPort(at)} }
+		c.Reach = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("169.254.10.0/24")}
+	})
+	sshd.Authorize(w.d.AuthorizedKey())
+	w.accepted(w.target(store.Target{Name: "self", Address: sshd.Addr, HostKeys: []string{sshd.HostKey}}, nil), sshd.Account)
+	for address, listed := range map[string]bool{"169.254.10.5": true, "169.254.169.254": false} {
+		_, err := w.d.resolve(t.Context(), net.JoinHostPort(address, "22"))
+		if far := w.d.judgeFar(address, 22); (err == nil) != listed || (far == nil) != listed {
+			t.Errorf("%s: %v, from a jump host %v", address, err, far)
+		}
+	}
+}
+
+// A target may have an IPv6 address, behind a jump host too.
+func TestIPv6(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	sshd := testenv.StartSSHD(t, "ListenAddress ::1")
+	sshd.Authorize(w.d.AuthorizedKey())
+	_, port, err := net.SplitHostPort(sshd.Addr)
+	noError(t, err)
+	x := w.target(store.Target{Name: "six", Address: net.JoinHostPort("::1", port), Accounts: []string{sshd.Account}, HostKeys: []string{sshd.HostKey}}, nil)
+	w.accepted(x, sshd.Account)
+	w.accepted(w.target(store.Target{Name: "behind", Address: x.Address, HostKeys: x.HostKeys, Via: "six"}, nil), sshd.Account)
 }

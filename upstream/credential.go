@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -22,6 +21,7 @@ import (
 type Who struct {
 	User    string
 	Session string // id of the session
+	Ask     Ask    // asks the person what a target wants to hear; nil: there is no way to, or no right
 }
 
 // How long a certificate is valid: long enough for a login, and for clocks that differ a little.
@@ -44,29 +44,6 @@ func NewKey() (store.CredentialSecret, error) {
 	return pem.EncodeToMemory(block), nil
 }
 
-// credential returns how the bastion logs in to t as account.
-func (d *Dialer) credential(ctx context.Context, t store.Target, account string, who Who) ([]ssh.AuthMethod, error) {
-	switch t.Credential {
-	case "", store.CredentialKey:
-		return []ssh.AuthMethod{ssh.PublicKeys(d.cfg.Signer)}, nil
-	case store.CredentialOwnKey:
-		s, err := d.ownKey(ctx, t)
-		if err != nil {
-			return nil, err
-		}
-		return []ssh.AuthMethod{ssh.PublicKeys(s)}, nil
-	case store.CredentialCertificate:
-		s, err := d.certificate(account, who, d.cfg.Now())
-		if err != nil {
-			return nil, err
-		}
-		return []ssh.AuthMethod{ssh.PublicKeys(s)}, nil
-	case store.CredentialPassword:
-		return d.password(ctx, t)
-	}
-	return nil, fmt.Errorf("credential %q is not known", t.Credential)
-}
-
 // ownKey opens the key that belongs to t alone.
 func (d *Dialer) ownKey(ctx context.Context, t store.Target) (ssh.Signer, error) {
 	secret, err := d.cfg.Store.Targets.Secret(ctx, t.ID)
@@ -81,9 +58,10 @@ func (d *Dialer) ownKey(ctx context.Context, t store.Target) (ssh.Signer, error)
 }
 
 // certificate makes a key for one connection and has the bastion's CA vouch for it.
-func (d *Dialer) certificate(account string, who Who, now time.Time) (ssh.Signer, error) {
-	if d.cfg.CA == nil {
-		return nil, errors.New("this installation has no user CA")
+func (d *Dialer) certificate(ctx context.Context, t store.Target, account string, who Who, now time.Time) (ssh.Signer, error) {
+	ca, err := d.signingCA(ctx)
+	if err != nil {
+		return nil, err
 	}
 	pub, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -107,43 +85,17 @@ func (d *Dialer) certificate(account string, who Who, now time.Time) (ssh.Signer
 			"permit-pty": "", "permit-port-forwarding": "", "permit-agent-forwarding": "", "permit-X11-forwarding": "",
 		}},
 	}
-	if len(d.cfg.Addresses) > 0 {
+	if len(d.cfg.Addresses) > 0 && t.Via == "" { // behind a jump host, the target sees an address of that one
 		cert.CriticalOptions["source-address"] = strings.Join(d.cfg.Addresses, ",")
 	}
-	if err := cert.SignCert(rand.Reader, d.cfg.CA); err != nil {
+	if err := cert.SignCert(rand.Reader, ca); err != nil {
 		return nil, fmt.Errorf("signing a certificate: %w", err)
 	}
 	return ssh.NewCertSigner(cert, signer)
 }
 
-// password answers the method password, and a single prompt without echo of keyboard-interactive.
-// It goes only to a host that was known before: whoever answers first must not get it.
-func (d *Dialer) password(ctx context.Context, t store.Target) ([]ssh.AuthMethod, error) {
-	if t.HostKeyMode == store.TOFU && len(t.HostKeys) == 0 {
-		return nil, errors.New("its password is not sent before its host key is known: give it with sallyport target update --host-key")
-	}
-	secret, err := d.cfg.Store.Targets.Secret(ctx, t.ID)
-	if err != nil {
-		return nil, err
-	}
-	answered := false
-	return []ssh.AuthMethod{
-		ssh.Password(string(secret)),
-		ssh.KeyboardInteractive(func(_, _ string, questions []string, echos []bool) ([]string, error) {
-			switch {
-			case len(questions) == 0:
-				return nil, nil
-			case len(questions) > 1 || echos[0] || answered:
-				return nil, errors.New("the target asks for more than one password")
-			}
-			answered = true
-			return []string{string(secret)}, nil
-		}),
-	}, nil
-}
-
-// login says in words for operators what proves the bastion to t, and what to do when it does not.
-func login(t store.Target, account string) (proof, fix string) {
+// proofOf says in words for operators what proves the bastion to t, and what to do when it does not.
+func proofOf(t store.Target, account string) (proof, fix string) {
 	onboard := "sallyport target onboard " + t.Name
 	switch t.Credential {
 	case store.CredentialOwnKey:
@@ -152,6 +104,8 @@ func login(t store.Target, account string) (proof, fix string) {
 		return "the bastion's certificate", "put the lines that '" + onboard + "' prints into sshd_config on the target, reload sshd, and see its log for why it refuses (clocks that differ, another source address)"
 	case store.CredentialPassword:
 		return "the target's password", "see that it is right and that the target takes passwords, then: sallyport target update " + t.Name + " --password-file FILE"
+	case store.CredentialRelayed:
+		return "the answers to its prompts", "see the target's log"
 	}
 	return "the bastion's key", "put the line that '" + onboard + "' prints into ~" + account + "/.ssh/authorized_keys on the target"
 }
@@ -170,15 +124,6 @@ func (d *Dialer) TargetKey(ctx context.Context, t store.Target) (string, error) 
 		return keyLine(s.PublicKey()) + " sallyport-" + t.Name, nil
 	}
 	return "", nil
-}
-
-// UserCA returns the key that signs certificates for targets as a line for the file that
-// TrustedUserCAKeys names; "" if there is none.
-func (d *Dialer) UserCA() string {
-	if d.cfg.CA == nil {
-		return ""
-	}
-	return keyLine(d.cfg.CA.PublicKey()) + " sallyport-user-ca"
 }
 
 func keyLine(k ssh.PublicKey) string {

@@ -57,7 +57,7 @@ func TestCertificate(t *testing.T) {
 	if log := sshd.Log(); !regexp.MustCompile(`Accepted (certificate|publickey).*ID alice/0195-session`).MatchString(log) {
 		t.Errorf("the target's log does not tell who came:\n%s", log)
 	}
-	signer, err := w.d.certificate("deploy", Who{"alice\n", "s1"}, time.Now())
+	signer, err := w.d.certificate(t.Context(), store.Target{}, "deploy", Who{User: "alice\n", Session: "s1"}, time.Now())
 	noError(t, err)
 	cert := signer.PublicKey().(*ssh.Certificate)
 	if cert.KeyId != `alice\n/s1` || len(cert.ValidPrincipals) != 1 || cert.ValidPrincipals[0] != "deploy" || cert.CriticalOptions["source-address"] != "127.0.0.1" {
@@ -66,7 +66,7 @@ func TestCertificate(t *testing.T) {
 	if life := time.Until(time.Unix(int64(cert.ValidBefore), 0)); life > 5*time.Minute+time.Second || life < 4*time.Minute {
 		t.Errorf("the certificate lives for %v", life)
 	}
-	again, err := w.d.certificate("deploy", Who{"alice", "s1"}, time.Now())
+	again, err := w.d.certificate(t.Context(), store.Target{}, "deploy", Who{User: "alice", Session: "s1"}, time.Now())
 	noError(t, err)
 	if string(again.PublicKey().(*ssh.Certificate).Key.Marshal()) == string(cert.Key.Marshal()) {
 		t.Error("two connections have one key")
@@ -79,7 +79,7 @@ func TestCertificateRefused(t *testing.T) {
 	sshd, x := trustingSSHD(t, w)
 	refused := func(why string, d *Dialer, account, logged string) {
 		t.Helper()
-		u, err := d.Dial(t.Context(), x, account, Who{"alice", "s1"})
+		u, err := d.Dial(t.Context(), x, account, Who{User: "alice", Session: "s1"})
 		if err == nil {
 			u.Close()
 			t.Fatalf("%s: the target let the bastion in", why)
@@ -99,14 +99,15 @@ func TestCertificateRefused(t *testing.T) {
 	refused("another source", change(func(c *Config) { c.Addresses = []string{"192.0.2.10"} }), sshd.Account, "source")
 	refused("expired", change(func(c *Config) { c.Now = func() time.Time { return time.Now().Add(-time.Hour) } }), sshd.Account, "expired")
 	refused("not yet valid", change(func(c *Config) { c.Now = func() time.Time { return time.Now().Add(time.Hour) } }), sshd.Account, "not yet valid")
-	refused("another CA", change(func(c *Config) { c.CA = newSigner(t) }), sshd.Account, "")
-	none := change(func(c *Config) { c.CA = nil })
+	refused("another CA", change(func(c *Config) { c.Store = newWorld(t).st }), sshd.Account, "")
+	none := change(func(c *Config) { c.Store = newStore(t) })
 	if _, err := none.Dial(t.Context(), x, sshd.Account, Who{}); err == nil || !strings.Contains(err.Error(), "no user CA") {
 		t.Errorf("without a CA: %v", err)
 	}
-	signer, err := w.d.certificate("somebody-else", Who{"alice", "s1"}, time.Now())
+	signer, err := w.d.certificate(t.Context(), store.Target{}, "somebody-else", Who{User: "alice", Session: "s1"}, time.Now())
 	noError(t, err)
-	if conn, _, _, err := w.d.connect(t.Context(), x, sshd.Account, []ssh.AuthMethod{ssh.PublicKeys(signer)}); err == nil {
+	other := &ssh.ClientConfig{User: sshd.Account, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey()}
+	if conn, err := ssh.Dial("tcp", sshd.Addr, other); err == nil {
 		conn.Close()
 		t.Error("a certificate for one account opened another")
 	}

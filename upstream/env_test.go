@@ -30,20 +30,29 @@ type world struct {
 
 func newWorld(t *testing.T, changes ...func(*Config)) *world {
 	t.Helper()
+	st := newStore(t)
+	quiet := slog.New(slog.NewJSONHandler(io.Discard, nil))
+	cfg := Config{
+		Store: st, Audit: auditlog.New(auditlog.Config{Sink: st.Audit, Logger: quiet}), Log: quiet,
+		Signer: newSigner(t), Addresses: []string{"127.0.0.1"}, Timeout: 5 * time.Second,
+	}
+	for _, change := range changes {
+		change(&cfg)
+	}
+	public, secret, err := NewCA()
+	noError(t, err)
+	noError(t, st.CAKeys.Begin(t.Context(), public, secret))
+	return &world{t: t, st: st, d: New(cfg)}
+}
+
+func newStore(t *testing.T) *store.Store {
+	t.Helper()
 	ring, err := seal.NewRing()
 	noError(t, err)
 	st, err := store.Open(t.Context(), store.Config{DSN: "sqlite::memory:", Ring: ring})
 	noError(t, err)
 	t.Cleanup(func() { st.Close() })
-	quiet := slog.New(slog.NewJSONHandler(io.Discard, nil))
-	cfg := Config{
-		Store: st, Audit: auditlog.New(auditlog.Config{Sink: st.Audit, Logger: quiet}), Log: quiet,
-		Signer: newSigner(t), CA: newSigner(t), Addresses: []string{"127.0.0.1"}, Timeout: 5 * time.Second,
-	}
-	for _, change := range changes {
-		change(&cfg)
-	}
-	return &world{t: t, st: st, d: New(cfg)}
+	return st
 }
 
 func (w *world) target(t store.Target, secret store.CredentialSecret) store.Target {
@@ -56,7 +65,7 @@ func (w *world) target(t store.Target, secret store.CredentialSecret) store.Targ
 // refused dials and returns what the person reads.
 func (w *world) refused(t store.Target, account string) string {
 	w.t.Helper()
-	u, err := w.d.Dial(w.t.Context(), t, account, Who{"alice", "s1"})
+	u, err := w.d.Dial(w.t.Context(), t, account, Who{User: "alice", Session: "s1"})
 	if err == nil {
 		u.Close()
 		w.t.Fatalf("%s let the bastion in", t.Name)
@@ -67,11 +76,23 @@ func (w *world) refused(t store.Target, account string) string {
 // accepted dials, and returns what a command prints there.
 func (w *world) accepted(t store.Target, account string) {
 	w.t.Helper()
-	u, err := w.d.Dial(w.t.Context(), t, account, Who{"alice", "0195-session"})
+	u, err := w.d.Dial(w.t.Context(), t, account, Who{User: "alice", Session: "0195-session"})
 	if err != nil {
 		w.t.Fatalf("dialling %s: %v", t.Name, err)
 	}
 	noError(w.t, u.Close())
+}
+
+// caLines are the keys that targets should trust now.
+func (w *world) caLines() string {
+	w.t.Helper()
+	list, err := w.st.CAKeys.List(w.t.Context())
+	noError(w.t, err)
+	lines := ""
+	for _, k := range list {
+		lines += k.PublicKey + "\n"
+	}
+	return lines
 }
 
 func newSigner(t testing.TB) ssh.Signer {
@@ -94,7 +115,7 @@ func noError(t testing.TB, err error) {
 func trustingSSHD(t *testing.T, w *world) (*testenv.SSHD, store.Target) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "ca.pub")
-	noError(t, os.WriteFile(file, []byte(w.d.UserCA()+"\n"), 0o600))
+	noError(t, os.WriteFile(file, []byte(w.caLines()), 0o600))
 	sshd := testenv.StartSSHD(t, "TrustedUserCAKeys "+file)
 	return sshd, w.target(store.Target{
 		Name: "web1", Address: sshd.Addr, HostKeys: []string{sshd.HostKey}, Credential: store.CredentialCertificate,

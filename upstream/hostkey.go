@@ -21,8 +21,9 @@ type hostKeyCheck struct {
 	d          *Dialer
 	ctx        context.Context
 	target     store.Target
-	algorithms []string // offered, so that the target shows a key of a kind that is known
-	err        *Error   // why the key was refused, in words for the person
+	algorithms []string      // offered, so that the target shows a key of a kind that is known
+	err        *Error        // why the key was refused, in words for the person
+	accepted   ssh.PublicKey // in this connection, where keys are exchanged again from time to time
 }
 
 func (d *Dialer) hostKeyCheck(ctx context.Context, t store.Target) *hostKeyCheck {
@@ -52,6 +53,17 @@ var firstUseAlgorithms = []string{
 // certificate of the target's CA: only what the target's mode says. An empty list of a pinned target
 // refuses: it must never mean "any". A revoked key is refused under every mode.
 func (c *hostKeyCheck) verify(_ string, _ net.Addr, key ssh.PublicKey) error {
+	if c.accepted != nil && bytes.Equal(c.accepted.Marshal(), key.Marshal()) {
+		return nil
+	}
+	err := c.judge(key)
+	if err == nil {
+		c.accepted = key
+	}
+	return err
+}
+
+func (c *hostKeyCheck) judge(key ssh.PublicKey) error {
 	if revoked(c.target, key) {
 		return c.refuseRevoked(key)
 	}
@@ -89,7 +101,7 @@ func (c *hostKeyCheck) trust(key ssh.PublicKey) error {
 			return c.refuse(key)
 		}
 		c.target = t
-		return c.verify("", nil, key)
+		return c.judge(key)
 	}
 	return c.d.cfg.Audit.Emit(c.ctx, audit.Event{
 		Type: audit.HostKeyTrusted, Result: audit.OK, Target: c.target.Name,
@@ -154,13 +166,30 @@ func keyAlgorithms(keyType string) []string {
 // errSeen ends a handshake that was only made to see the host key.
 var errSeen = errors.New("host key seen")
 
-// Scan returns the host keys that the SSH server at address ("host:port") shows, one for each type it
-// has of ed25519, ECDSA P-256 and RSA. Nothing is sent to it but the key exchange.
-func (d *Dialer) Scan(ctx context.Context, address string) ([]ssh.PublicKey, error) {
+// Scan returns the host keys that the SSH server at t's address shows, one for each type it has of
+// ed25519, ECDSA P-256 and RSA. Nothing is sent to it but the key exchange; to jump hosts before it the
+// bastion logs in. Of t only the address and the way there are looked at.
+func (d *Dialer) Scan(ctx context.Context, t store.Target) ([]ssh.PublicKey, error) {
+	hops, err := d.route(ctx, t, "")
+	if err != nil {
+		return nil, err
+	}
+	var below *Upstream
+	if len(hops) > 1 {
+		if below, err = d.travel(ctx, hops[:len(hops)-1], Who{User: "sallyport", Session: "scan"}); err != nil {
+			return nil, err
+		}
+		defer below.Close()
+	}
+	return d.scan(ctx, t.Address, below)
+}
+
+// scan is Scan through below, which may be nil.
+func (d *Dialer) scan(ctx context.Context, address string, below *Upstream) ([]ssh.PublicKey, error) {
 	var keys []ssh.PublicKey
 	var last error
 	for _, algos := range [][]string{{ssh.KeyAlgoED25519}, {ssh.KeyAlgoECDSA256}, {ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}} {
-		k, err := d.scanOne(ctx, address, algos)
+		k, err := d.scanOne(ctx, address, below, algos)
 		if err != nil {
 			last = err
 			continue
@@ -174,30 +203,32 @@ func (d *Dialer) Scan(ctx context.Context, address string) ([]ssh.PublicKey, err
 }
 
 // scanCertificate returns the host certificate that the SSH server at address shows.
-func (d *Dialer) scanCertificate(ctx context.Context, address string) ([]ssh.PublicKey, error) {
-	k, err := d.scanOne(ctx, address, certificateAlgorithms)
+func (d *Dialer) scanCertificate(ctx context.Context, address string, below *Upstream) ([]ssh.PublicKey, error) {
+	k, err := d.scanOne(ctx, address, below, certificateAlgorithms)
 	if err != nil {
 		return nil, fmt.Errorf("reading the host certificate of %s: %w", address, err)
 	}
 	return []ssh.PublicKey{k}, nil
 }
 
-func (d *Dialer) scanOne(ctx context.Context, address string, algos []string) (ssh.PublicKey, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
-	defer cancel()
-	tcp, err := d.dial(ctx, address)
+func (d *Dialer) scanOne(ctx context.Context, address string, below *Upstream, algos []string) (ssh.PublicKey, error) {
+	l := newLimit(ctx, d.cfg.Timeout)
+	defer l.stop()
+	conn, err := d.open(l, address, below, false)
 	if err != nil {
 		return nil, err
 	}
-	defer tcp.Close()
-	deadline, _ := ctx.Deadline()
-	_ = tcp.SetDeadline(deadline)
+	defer conn.Close()
+	defer context.AfterFunc(l.ctx, func() { _ = conn.Close() })()
 	var seen ssh.PublicKey
-	_, _, _, err = ssh.NewClientConn(readahead.New(tcp), address, &ssh.ClientConfig{
+	_, _, _, err = ssh.NewClientConn(readahead.New(conn), address, &ssh.ClientConfig{
 		Config: algorithms(), HostKeyAlgorithms: algos,
 		HostKeyCallback: func(_ string, _ net.Addr, k ssh.PublicKey) error { seen = k; return errSeen },
 	})
 	if seen == nil {
+		if cause := l.err(); cause != nil {
+			err = cause
+		}
 		return nil, err
 	}
 	return seen, nil

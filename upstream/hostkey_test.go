@@ -1,12 +1,16 @@
 package upstream
 
 import (
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"sallyport/internal/testenv"
 	"sallyport/store"
@@ -104,6 +108,7 @@ func TestHostCertificate(t *testing.T) {
 	}
 	hostCertificate(t, sshd, ca, "web1,127.0.0.1", "+1h", "-h")
 	w.accepted(x, sshd.Account)
+	sshd.Authorize(`from="127.0.0.1" ` + w.d.AuthorizedKey())
 	for _, s := range w.d.Check(t.Context(), x, sshd.Account) {
 		if !s.OK {
 			t.Errorf("check: %+v", s)
@@ -153,5 +158,27 @@ func TestCheckCredentials(t *testing.T) {
 	sshd.Authorize(w.d.AuthorizedKey())
 	if got := proof(x); !strings.HasPrefix(got, "the bastion's key opens account") {
 		t.Errorf("key: %q", got)
+	}
+}
+
+// A key that was trusted on first use is still good when keys are exchanged again in that connection.
+func TestRekeyAfterFirstUse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	sshd := testenv.StartSSHD(t, "RekeyLimit 100K")
+	sshd.Authorize(w.d.AuthorizedKey())
+	u, err := w.d.Dial(t.Context(), w.target(store.Target{Name: "web1", Address: sshd.Addr, HostKeyMode: store.TOFU}, nil), sshd.Account, Who{})
+	noError(t, err)
+	defer u.Close()
+	ch, reqs, err := u.OpenChannel("session", nil)
+	noError(t, err)
+	go ssh.DiscardRequests(reqs)
+	const size = 2 << 20
+	ok, err := ch.SendRequest("exec", true, ssh.Marshal(struct{ Command string }{fmt.Sprint("head -c ", size, " /dev/zero")}))
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	if n, err := io.Copy(io.Discard, ch); n != size || err != nil {
+		t.Errorf("%d bytes came, want %d: %v", n, size, err)
 	}
 }

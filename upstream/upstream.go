@@ -1,6 +1,7 @@
 // Package upstream opens the SSH connection to a target: it checks the address and the host key, and
-// logs in with the credential of the target (the bastion's key, one of the target's own, a certificate
-// or a password), so that a target has to trust nobody but the bastion.
+// logs in with the credential of the target (the bastion's key, one of the target's own, a certificate,
+// a password, or what the person answers), through jump hosts if need be, so that a target has to trust
+// nobody but the bastion.
 package upstream
 
 import (
@@ -19,7 +20,6 @@ import (
 
 	"sallyport/audit"
 	"sallyport/internal/auditlog"
-	"sallyport/internal/readahead"
 	"sallyport/store"
 )
 
@@ -31,15 +31,19 @@ type Config struct {
 	Timeout time.Duration // for address, key exchange and login together; 0: 10 s
 	Log     *slog.Logger  // nil: slog.Default()
 
-	CA        ssh.Signer                                                   // signs certificates for targets that take them; nil: none do
 	Addresses []string                                                     // the bastion's, as targets see them, for source-address in certificates; none: any
 	Listeners func() []net.Addr                                            // where the bastion itself listens, which is never dialled; nil: unknown
 	Resolve   func(ctx context.Context, host string) ([]netip.Addr, error) // nil: the system's resolver
+	Reach     []netip.Prefix                                               // dialled although they are of those that never are
+	Early     int                                                          // connections begun before a verdict that may wait at once; 0: 64, below: none
 	Now       func() time.Time                                             // nil: time.Now
 }
 
 // Dialer opens connections to targets. It is safe for concurrent use.
-type Dialer struct{ cfg Config }
+type Dialer struct {
+	cfg   Config
+	early waiting // connections that wait for a verdict
+}
 
 // New returns a Dialer.
 func New(cfg Config) *Dialer {
@@ -55,7 +59,10 @@ func New(cfg Config) *Dialer {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Dialer{cfg: cfg}
+	if cfg.Early == 0 {
+		cfg.Early = 64
+	}
+	return &Dialer{cfg: cfg, early: waiting{at: map[string]int{}}}
 }
 
 // PublicKey returns the public half of the bastion's own key.
@@ -94,76 +101,21 @@ func (e *Error) Error() string { return e.Public }
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Dial connects to t, verifies its host key and logs in as account, for who. Every error is an
-// *[Error].
+// Dial connects to t, verifies its host key and logs in as account, for who. What stands between is
+// verified and logged in to in the same way. Every error is an *[Error].
 func (d *Dialer) Dial(ctx context.Context, t store.Target, account string, who Who) (*Upstream, error) {
-	credential, err := d.credential(ctx, t, account, who)
+	hops, err := d.route(ctx, t, account)
 	if err != nil {
-		return nil, &Error{Public: fmt.Sprintf("cannot log in to %s (%s): %s", t.Name, t.Address, credentialReason(err)), Err: err}
+		return nil, &Error{Public: fmt.Sprintf("cannot reach %s: %s", t.Name, credentialReason(err)), Err: err}
 	}
-	conn, chans, reqs, err := d.connect(ctx, t, account, credential)
-	if err != nil {
-		return nil, err
-	}
-	ended, end := context.WithCancel(context.Background())
-	u := &Upstream{Conn: conn, ended: ended}
-	go func() {
-		defer end()
-		d.serve(u, t, chans, reqs)
-		_ = conn.Wait()
-	}()
-	return u, nil
+	return d.travel(ctx, hops, who)
 }
 
-func (d *Dialer) connect(ctx context.Context, t store.Target, account string, auth []ssh.AuthMethod) (ssh.Conn, <-chan ssh.NewChannel, <-chan *ssh.Request, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.Timeout)
-	defer cancel()
-	fail := func(err error) error {
-		return &Error{Public: fmt.Sprintf("cannot reach %s (%s): %s", t.Name, t.Address, reason(err)), Err: err}
-	}
-	tcp, err := d.dial(ctx, t.Address)
-	if err != nil {
-		return nil, nil, nil, fail(err)
-	}
-	deadline, _ := ctx.Deadline()
-	_ = tcp.SetDeadline(deadline)
-	stop := context.AfterFunc(ctx, func() { _ = tcp.SetDeadline(time.Unix(1, 0)) }) // the caller went away
-	check := d.hostKeyCheck(ctx, t)
-	config := &ssh.ClientConfig{
-		Config:            algorithms(),
-		User:              account,
-		Auth:              auth,
-		HostKeyCallback:   check.verify,
-		HostKeyAlgorithms: check.algorithms,
-		ClientVersion:     "SSH-2.0-Sallyport",
-	}
-	conn, chans, reqs, err := ssh.NewClientConn(readahead.New(tcp), t.Address, config)
-	if !stop() && err == nil {
-		conn.Close()
-		err = ctx.Err()
-	}
-	if err != nil {
-		tcp.Close()
-		if check.err != nil {
-			return nil, nil, nil, check.err
-		}
-		if noCertificate(t, err) {
-			return nil, nil, nil, &Error{
-				Public: fmt.Sprintf("%s (%s) shows no host certificate, and only those of its CA are taken. Operators: HostCertificate in its sshd_config, or sallyport target update %s --host-key", t.Name, t.Address, t.Name),
-				Err:    err,
-			}
-		}
-		if strings.Contains(err.Error(), "unable to authenticate") {
-			proof, _ := login(t, account)
-			return nil, nil, nil, &Error{
-				Public: fmt.Sprintf("%s (%s) refuses %s for account %s. Operators: sallyport target onboard %s", t.Name, t.Address, proof, account, t.Name),
-				Err:    err,
-			}
-		}
-		return nil, nil, nil, fail(err)
-	}
-	_ = tcp.SetDeadline(time.Time{})
-	return conn, chans, reqs, nil
+// travel dials the last of hops through the others.
+func (d *Dialer) travel(ctx context.Context, hops []hop, who Who) (*Upstream, error) {
+	j := &journey{d: d, hops: hops, limit: newLimit(ctx, d.cfg.Timeout), admit: func() (Who, error) { return who, nil }}
+	defer j.limit.stop()
+	return j.run()
 }
 
 // reason says what went wrong in the words of the system, without addresses said before.

@@ -21,6 +21,7 @@ import (
 	"sallyport/audit"
 	"sallyport/internal/auditlog"
 	"sallyport/internal/config"
+	"sallyport/internal/notify"
 	"sallyport/internal/seal"
 	"sallyport/store"
 	"sallyport/upstream"
@@ -51,8 +52,8 @@ func newCheckCommand(g *globals) *cobra.Command {
 	var file string
 	c := &cobra.Command{
 		Use:   "check -c FILE",
-		Short: "Examine configuration, database, directory, storage, clock, listeners and targets",
-		Long: "Examine configuration, file modes, database, directory, storage, clock, listeners and each target.\n" +
+		Short: "Examine configuration, database, directory, mail, storage, clock, listeners and targets",
+		Long: "Examine configuration, file modes, database, directory, mail servers, storage, clock, listeners and each target.\n" +
 			"Each complaint ends with what to do. Exit status 1 if there was any.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return check(cmd.Context(), g, file) },
@@ -130,6 +131,7 @@ func (c *checker) all(ctx context.Context, file string) {
 		defer st.Close()
 	}
 	c.directory(ctx)
+	c.messages(ctx)
 	c.storage()
 	c.clock(ctx, st)
 	c.listeners(ctx)
@@ -146,11 +148,13 @@ func (c *checker) files(file string) {
 	wants := []want{
 		{"file/configuration", file, 0o022, true},
 		{"file/data", string(c.cfg.Data), 0o077, true},
-		{"file/keyring", string(c.cfg.Keys.Ring), 0o077, true},
 		{"file/signing-key", string(c.cfg.Keys.Signing), 0o077, false},
 		{"file/recordings", string(c.cfg.Recordings.Local), 0o077, false},
 		{"file/database-password", string(c.cfg.DatabasePasswordFile), 0o007, true},
 		{"file/web-key", string(c.cfg.Web.Key), 0o007, true},
+	}
+	if ring := string(c.cfg.Keys.Ring); seal.IsFile(ring) {
+		wants = append(wants, want{"file/keyring", ring, 0o077, true})
 	}
 	if c.cfg.Directory != nil {
 		wants = append(wants, want{"file/directory-password", string(c.cfg.Directory.BindPasswordFile), 0o007, true})
@@ -256,6 +260,33 @@ func (c *checker) directory(ctx context.Context) {
 	}
 }
 
+// messages looks at what sends mail and SMS. Mail servers are connected to; a short message costs money, so that
+// none is sent.
+func (c *checker) messages(ctx context.Context) {
+	m, err := newMessages(c.cfg)
+	if err != nil {
+		c.fail("messages", "set mail:, sms: and sent-codes: right", "%v", err)
+		return
+	}
+	if c.cfg.Mail != nil {
+		for _, s := range c.cfg.Mail.Servers {
+			id := "mail/" + string(s.Server)
+			mc, err := mailConfig(c.cfg, s)
+			if err == nil {
+				err = notify.ProbeMail(ctx, mc)
+			}
+			if err != nil {
+				c.fail(id, "see that the server runs, takes mail from this host, and that tls:, user: and password-file: are right", "%s", audit.Escape(err.Error()))
+				continue
+			}
+			c.ok(id, "answers with %s", s.TLS)
+		}
+	}
+	if m.sms != nil {
+		c.ok("sms", "%s (nothing was sent)", m.sms.Name())
+	}
+}
+
 // storage writes, syncs and reads where recordings go, and looks how much is free there.
 func (c *checker) storage() {
 	dir := string(c.cfg.Recordings.Local)
@@ -325,6 +356,7 @@ func (c *checker) clock(ctx context.Context, st *store.Store) {
 			c.ok("clock/database", "%s apart from the database's", offset.Round(time.Millisecond))
 		}
 	}
+	c.tokens(ctx, st)
 	var t unix.Timex
 	state, err := unix.Adjtimex(&t)
 	switch {
@@ -336,6 +368,22 @@ func (c *checker) clock(ctx context.Context, st *store.Store) {
 			"nothing here synchronises the clock")
 	default:
 		c.ok("clock/kernel", "synchronised, off by at most %s", (time.Duration(t.Maxerror) * time.Microsecond).Round(time.Millisecond))
+	}
+}
+
+// tokens asks what the people's own clocks say of this one.
+func (c *checker) tokens(ctx context.Context, st *store.Store) {
+	if st == nil {
+		return
+	}
+	d, err := st.Tokens.Drifting(ctx, time.Now().Add(-24*time.Hour))
+	switch {
+	case err != nil:
+		c.fail("clock/tokens", "see the database's own log", "%v", err)
+	case d.Together() != 0:
+		c.fail("clock/tokens", "set the clocks of all nodes by NTP", "%s", d)
+	default:
+		c.ok("clock/tokens", "%s", d)
 	}
 }
 
@@ -398,7 +446,7 @@ func (c *checker) targets(ctx context.Context, st *store.Store) {
 			account = t.Accounts[0]
 		}
 		for _, s := range dialer.Check(ctx, t, account) {
-			c.add(finding{ID: "target/" + t.Name + "/" + strings.ReplaceAll(s.Name, " ", "-"), OK: s.OK, Detail: s.Detail, Fix: s.Fix})
+			c.add(finding{ID: "target/" + t.Name + "/" + strings.NewReplacer(": ", "/", " ", "-").Replace(s.Name), OK: s.OK, Detail: s.Detail, Fix: s.Fix})
 		}
 	}
 }

@@ -209,8 +209,17 @@ func (g *globals) showExplanation(e admin.Explanation, from string) error {
 }
 
 func codeWords(e admin.Explanation) string {
+	words := e.Code
 	if e.CodeMaxAge > 0 {
-		return e.Code + " " + (time.Duration(e.CodeMaxAge) * time.Second).String()
+		words += " " + (time.Duration(e.CodeMaxAge) * time.Second).String()
 	}
-	return e.Code
+	switch {
+	case e.TokenOnly:
+		words += ", of a token only"
+	case e.SentBy != "":
+		words += fmt.Sprintf("; sent by %s once the password was verified, since %s has no token", e.SentBy, audit.Escape(e.User))
+	case e.Enrols:
+		words += fmt.Sprintf("; a token is enrolled once the password was verified, since %s has none", audit.Escape(e.User))
+	}
+	return words
 }

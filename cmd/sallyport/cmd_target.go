@@ -49,7 +49,7 @@ func targetAddCommand(g *globals) *cobra.Command {
 		case tofu && len(in.HostKeys) > 0:
 			return usage("Give one of them.", "--tofu and --host-key exclude each other")
 		case tofu:
-			if in.HostKeys, err = g.scanHostKeys(c, api, in.Name, in.Address, yes); err != nil {
+			if in.HostKeys, err = g.scanHostKeys(c, api, in, yes); err != nil {
 				return err
 			}
 		}
@@ -61,6 +61,7 @@ func targetAddCommand(g *globals) *cobra.Command {
 	})
 	f := c.Flags()
 	f.StringVar(&in.Address, "address", "", "host:port (port 22 when absent)")
+	f.StringVar(&in.Via, "via", "", "jump host: another target, or account@target (default: its first account); the address is as that host sees it")
 	f.StringArrayVar(&in.Accounts, "account", nil, "account on the target, may be repeated; the first is the default")
 	f.StringArrayVar(&in.HostKeys, "host-key", nil, "host key, such as 'ssh-ed25519 AAAA…', may be repeated")
 	f.StringArrayVar(&in.HostCAs, "host-ca", nil, "key that signs the host's certificate, such as 'ssh-ed25519 AAAA…', may be repeated; nothing else is taken then")
@@ -89,9 +90,10 @@ func parseLabels(labels []string) (map[string]string, error) {
 }
 
 // scanHostKeys has the server ask the host for its keys, and a person whether they are the right ones.
-func (g *globals) scanHostKeys(c *cobra.Command, api *client, name, address string, yes bool) ([]string, error) {
+func (g *globals) scanHostKeys(c *cobra.Command, api *client, in admin.NewTarget, yes bool) ([]string, error) {
+	name, address := in.Name, in.Address
 	var keys []admin.HostKey
-	if err := api.call(c.Context(), http.MethodPost, "/scan", admin.NewScan{Address: address}, &keys); err != nil {
+	if err := api.call(c.Context(), http.MethodPost, "/scan", admin.NewScan{Address: address, Via: in.Via}, &keys); err != nil {
 		return nil, err
 	}
 	g.say("%s at %s shows:", audit.Escape(name), audit.Escape(address))
@@ -117,7 +119,11 @@ func targetListCommand(g *globals) *cobra.Command {
 		return printList(g, targets, "No targets. Add one: sallyport target add NAME --address HOST:PORT --account root --tofu",
 			[]string{"NAME", "ADDRESS", "ACCOUNTS", "LABELS", "HOST KEY", "NOTE"},
 			func(t admin.Target) []string {
-				return []string{t.Name, t.Address, joined(t.Accounts), labelList(t.Labels), hostKeyState(t), t.Note}
+				address := t.Address
+				if t.Via != "" {
+					address += " through " + t.Via
+				}
+				return []string{t.Name, address, joined(t.Accounts), labelList(t.Labels), hostKeyState(t), t.Note}
 			})
 	})
 }
@@ -147,7 +153,7 @@ func targetShowCommand(g *globals) *cobra.Command {
 		if err := api.get(c.Context(), route("targets", args[0]), nil, &t); err != nil {
 			return err
 		}
-		pairs := []string{"id", t.ID, "name", t.Name, "address", t.Address, "accounts", joined(t.Accounts), "labels", labelList(t.Labels),
+		pairs := []string{"id", t.ID, "name", t.Name, "address", t.Address, "via", t.Via, "accounts", joined(t.Accounts), "labels", labelList(t.Labels),
 			"host key mode", t.HostKeyMode}
 		for _, k := range t.HostKeys {
 			kind, _, _ := strings.Cut(k.Key, " ")
@@ -213,9 +219,12 @@ func (g *globals) showOnboarding(o admin.Onboarding) error {
 	}
 	switch {
 	case o.UserCA != nil:
-		g.say("On %s (%s), put this line into /etc/ssh/sallyport-user-ca.pub, these into sshd_config, and reload sshd:\n\n%s\n\nThen see that it works: sallyport target check %s",
+		g.say("On %s (%s), put what is printed below into /etc/ssh/sallyport-user-ca.pub, these into sshd_config, and reload sshd:\n\n%s\n\nThen see that it works: sallyport target check %s",
 			o.Target, o.Address, indented(o.UserCA.Config), o.Target)
-		return printLine(g.Out, o.UserCA.PublicKey)
+		return g.printCA(*o.UserCA)
+	case o.Credential == store.CredentialRelayed:
+		g.say("Each person answers the prompts of %s (%s): nothing has to be put there. The rule that lets them in needs relay: true", o.Target, o.Address)
+		return nil
 	case o.Credential == store.CredentialPassword:
 		g.say("The bastion logs in to %s (%s) with a password: nothing has to be put there. See that it works: sallyport target check %s", o.Target, o.Address, o.Target)
 		return nil

@@ -14,7 +14,7 @@ import (
 
 // credentialFlags are how the bastion logs in to a target.
 func credentialFlags(c *cobra.Command, credential, passwordFile *string) {
-	c.Flags().StringVar(credential, "credential", "", "how the bastion logs in: key (its one key), own-key (a key made for this target), certificate (of its CA, made for each connection) or password")
+	c.Flags().StringVar(credential, "credential", "", "how the bastion logs in: key (its one key), own-key (a key made for this target), certificate (of its CA, made for each connection), password, or relayed (what each person answers to the target's own prompts, where a rule says relay: true)")
 	c.Flags().StringVar(passwordFile, "password-file", "", "file with the password in one line, - for standard input; means --credential password")
 }
 
@@ -57,6 +57,7 @@ func targetUpdateCommand(g *globals) *cobra.Command {
 	})
 	f := c.Flags()
 	f.StringVar(&in.Address, "address", "", "host:port (port 22 when absent)")
+	f.StringVar(&in.Via, "via", "", "jump host: another target, or account@target; - for none any more")
 	f.StringArrayVar(&in.Accounts, "account", nil, "account on the target, may be repeated; in the place of those before")
 	f.StringArrayVar(&in.HostKeys, "host-key", nil, "host key, may be repeated; in the place of those before")
 	f.StringArrayVar(&in.HostCAs, "host-ca", nil, "key that signs the host's certificate, may be repeated; in the place of those before")
@@ -70,20 +71,4 @@ func targetUpdateCommand(g *globals) *cobra.Command {
 // indented is lines as a block within text for people.
 func indented(lines []string) string {
 	return "  " + strings.Join(lines, "\n  ")
-}
-
-func caCommand(g *globals) *cobra.Command {
-	return group("ca", "The key by whose certificates the bastion logs in to targets",
-		action(g, "show", "Print the line for TrustedUserCAKeys, and what belongs into sshd_config", cobra.NoArgs,
-			func(c *cobra.Command, api *client, _ []string) error {
-				var ca admin.UserCA
-				if err := api.get(c.Context(), "/ca", nil, &ca); err != nil {
-					return err
-				}
-				if g.json() {
-					return g.printJSON(ca)
-				}
-				g.say("Put this line into /etc/ssh/sallyport-user-ca.pub of each target with --credential certificate, and into its sshd_config:\n\n%s\n", indented(ca.Config))
-				return printLine(g.Out, ca.PublicKey)
-			}))
 }

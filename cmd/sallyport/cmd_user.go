@@ -14,7 +14,8 @@ import (
 func userCommand(g *globals) *cobra.Command {
 	return group("user", "People who may sign in",
 		userAddCommand(g), userListCommand(g), userShowCommand(g), userDeleteCommand(g),
-		userLockCommand(g), userUnlockCommand(g), userLockoutCommand(g), userPasswordCommand(g), userGroupsCommand(g),
+		userLockCommand(g), userUnlockCommand(g), userLockoutCommand(g), userPasswordCommand(g), userGroupsCommand(g), userContactCommand(g),
+		userBypassCommand(g), userBypassListCommand(g), userBypassRemoveCommand(g),
 		group("key", "Public keys that stand for the password", keyAddCommand(g), keyListCommand(g), keyDeleteCommand(g)),
 	)
 }
@@ -50,6 +51,7 @@ func userAddCommand(g *globals) *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&in.Name, "name", "", "name in full")
 	f.StringVar(&in.Email, "email", "", "e-mail address")
+	f.StringVar(&in.Phone, "phone", "", "telephone number for codes, such as +49 151 12345678")
 	f.StringArrayVar(&in.Groups, "group", nil, "group, may be repeated")
 	f.StringVar(&file, "password-file", "", "file with the password (- for standard input)")
 	f.BoolVar(&generate, "generate", false, "make a password and print it once")
@@ -121,7 +123,7 @@ func userShowCommand(g *globals) *cobra.Command {
 		if err := api.get(c.Context(), route("users", args[0]), nil, &u); err != nil {
 			return err
 		}
-		return g.printFields(u, "id", u.ID, "login", u.Login, "name", u.Name, "e-mail", u.Email, "source", u.Source,
+		return g.printFields(u, "id", u.ID, "login", u.Login, "name", u.Name, "e-mail", u.Email, "telephone", u.Phone, "codes", codesBy(u), "source", u.Source,
 			"groups", joined(u.Groups), "state", userState(u), "lock reason", u.LockReason, "lockout", userLockout(u.Lockout), "password", yesNo(u.HasPassword),
 			"tokens", itoa(u.Tokens), "created", clock(u.Created), "last login", clock(u.LastLogin))
 	})

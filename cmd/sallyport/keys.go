@@ -17,13 +17,13 @@ import (
 
 	"sallyport/bastion"
 	"sallyport/store"
+	"sallyport/upstream"
 )
 
 // Keys that all nodes share, sealed in the database.
 const (
 	hostKeyName     = "host-key/ed25519"
 	upstreamKeyName = "upstream-key/ed25519"
-	userCAName      = "user-ca/ed25519" // signs certificates with which the bastion logs in to targets
 	hostCAName      = "host-ca/ed25519" // signs certificates for the host keys that the bastion shows in the place of targets
 	hostSecretName  = "host-ca/targets" // from which those host keys are derived
 )
@@ -66,6 +66,29 @@ func sharedSigner(ctx context.Context, st *store.Store, name string) (ssh.Signer
 		return nil, fmt.Errorf("reading key %s: %w", name, err)
 	}
 	return signer, nil
+}
+
+// beginUserCA sees to it that there is a key that signs certificates for targets: the one of before there was
+// more than one, or a new one.
+func beginUserCA(ctx context.Context, st *store.Store) error {
+	list, err := st.CAKeys.List(ctx)
+	if err != nil || len(list) > 0 {
+		return err
+	}
+	secret, err := st.Secrets.Get(ctx, store.FirstCAKey)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		if secret, err = upstream.NewKey(); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	}
+	public, err := upstream.PublicKeyOf(secret)
+	if err != nil {
+		return err
+	}
+	return st.CAKeys.Begin(ctx, public, secret)
 }
 
 // loadSigningKey reads the key with which this node signs recordings; if there is none, it makes one.

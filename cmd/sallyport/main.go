@@ -130,7 +130,7 @@ func newRoot(g *globals) (root *cobra.Command, started *bool) {
 	flags.StringVar(&g.Server, "server", "", "URL of the running server, with --token-file")
 	flags.StringVar(&g.TokenFile, "token-file", "", "file with an API token (- for standard input)")
 
-	root.AddCommand(newDemoCommand(g), newInitCommand(g), newServeCommand(g), newCheckCommand(g), newVersionCommand(g))
+	root.AddCommand(newDemoCommand(g), newInitCommand(g), newServeCommand(g), newCheckCommand(g), keysCommand(g), newVersionCommand(g))
 	root.AddCommand(operatorCommands(g)...)
 	started = new(bool)
 	finish(root, started)

@@ -45,6 +45,7 @@ type node struct {
 	cfg  *config.Config
 	opts nodeOptions
 	log  *slog.Logger
+	ring *seal.Ring
 
 	Store     *store.Store
 	Audit     *auditlog.Log
@@ -56,6 +57,7 @@ type node struct {
 	HostCA    *bastion.HostCA
 	Directory *identity.LDAP // nil: local users only
 
+	messages  messages
 	otherKeys []ed25519.PublicKey // signing keys of other nodes
 	bastion   *bastion.Server
 	admin     *admin.Server
@@ -75,11 +77,13 @@ func newNode(ctx context.Context, cfg *config.Config, opts nodeOptions) (n *node
 	if err := os.MkdirAll(string(cfg.Data), 0o700); err != nil {
 		return n, fmt.Errorf("making data folder: %w", err)
 	}
-	ring, err := loadRing(cfg)
-	if err != nil {
+	if n.ring, err = loadRing(cfg); err != nil {
 		return n, err
 	}
-	if n.Store, err = openStore(ctx, cfg, ring); err != nil {
+	if name, ok := strings.CutPrefix(string(cfg.Keys.Ring), "env:"); ok {
+		_ = os.Unsetenv(name) // programs that the server starts need not know it
+	}
+	if n.Store, err = openStore(ctx, cfg, n.ring); err != nil {
 		return n, err
 	}
 	if err := checkDemo(ctx, n.Store, opts.Demo); err != nil {
@@ -88,7 +92,14 @@ func newNode(ctx context.Context, cfg *config.Config, opts nodeOptions) (n *node
 	if err := n.openRecorder(ctx); err != nil {
 		return n, err
 	}
-	n.Audit = auditlog.New(auditlog.Config{Sink: n.Store.Audit, Logger: opts.AuditLog, Node: string(cfg.Node)})
+	if n.messages, err = newMessages(cfg); err != nil {
+		return n, err
+	}
+	sink, err := auditSink(cfg, n.Store, opts)
+	if err != nil {
+		return n, err
+	}
+	n.Audit = auditlog.New(auditlog.Config{Sink: sink, Logger: opts.AuditLog, Node: string(cfg.Node)})
 	if n.Directory, err = newDirectory(cfg.Directory); err != nil {
 		return n, err
 	}
@@ -102,7 +113,7 @@ func newNode(ctx context.Context, cfg *config.Config, opts nodeOptions) (n *node
 // nothing in the database could be opened.
 func loadRing(cfg *config.Config) (*seal.Ring, error) {
 	ring, err := seal.Load(string(cfg.Keys.Ring))
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) && seal.IsFile(string(cfg.Keys.Ring)) {
 		return nil, &exitError{Code: exitUsage, Err: fmt.Errorf("%w; for a new installation run 'sallyport init', otherwise bring the key ring back from its backup or from another node", err)}
 	}
 	return ring, err
@@ -175,7 +186,8 @@ func newDirectory(d *config.Directory) (*identity.LDAP, error) {
 	}
 	cfg := identity.LDAPConfig{
 		StartTLS: d.StartTLS, CAFile: string(d.CAFile), ServerName: string(d.ServerName), InsecurePlaintext: d.InsecurePlaintext,
-		BindDN: d.BindDN, Base: d.Base, Filter: d.Filter, LoginAttribute: string(d.LoginAttribute), LoginGroup: d.LoginGroup,
+		BindDN: d.BindDN, Base: d.Base, Filter: d.Filter, LoginAttribute: string(d.LoginAttribute), KeyAttribute: string(d.KeyAttribute),
+		MailAttribute: string(d.MailAttribute), MobileAttribute: string(d.MobileAttribute), LoginGroup: d.LoginGroup,
 		LockDuration: d.LockDuration.Std(), Timeout: d.Timeout.Std(),
 	}
 	for _, s := range d.Servers {
@@ -201,7 +213,7 @@ func newDirectory(d *config.Directory) (*identity.LDAP, error) {
 func (n *node) openEngines(ctx context.Context) error {
 	cfg := auth.Config{
 		Store: n.Store, Audit: n.Audit, Lockout: lockout(n.cfg.Lockout), EnrolAtLogin: n.cfg.OTP.EnrolmentAtLogin,
-		Issuer: n.cfg.OTP.Issuer, Window: otp.Window{Behind: n.cfg.OTP.Window, Ahead: n.cfg.OTP.Window},
+		Issuer: n.cfg.OTP.Issuer, Sent: n.messages.sent, Window: otp.Window{Behind: n.cfg.OTP.Window, Ahead: n.cfg.OTP.Window},
 		TrustIPv4: n.cfg.Trust.IPv4, TrustIPv6: n.cfg.Trust.IPv6,
 	}
 	if n.Directory != nil { // a nil *LDAP in the interface would not be nil
@@ -228,10 +240,10 @@ func newDialer(ctx context.Context, cfg *config.Config, c upstream.Config) (*ups
 	if c.Signer, err = sharedSigner(ctx, c.Store, upstreamKeyName); err != nil {
 		return nil, err
 	}
-	if c.CA, err = sharedSigner(ctx, c.Store, userCAName); err != nil {
+	if err := beginUserCA(ctx, c.Store); err != nil {
 		return nil, err
 	}
-	c.Addresses = addressList(cfg)
+	c.Addresses, c.Reach = addressList(cfg), config.Prefixes(cfg.SSH.MayDial)
 	return upstream.New(c), nil
 }
 
@@ -282,7 +294,8 @@ func (n *node) openDoors() (err error) {
 	n.admin, err = admin.New(admin.Config{
 		Store: n.Store, Engine: n.Engine, Sessions: n.Sessions, Dialer: n.Dialer, Recorder: n.Recorder, Audit: n.Audit,
 		HostCA: n.HostCA.PublicKey(), Keys: n.otherKeys, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
-		Proxies: config.Prefixes(n.cfg.Web.Proxies), Demo: n.opts.Demo, Version: version, Node: string(n.cfg.Node), Log: n.log,
+		Proxies: config.Prefixes(n.cfg.Web.Proxies), Demo: n.opts.Demo, Numbers: n.messages.sent.Numbers,
+		Messages: n.messages.mail != nil || n.messages.sms != nil, Version: version, Node: string(n.cfg.Node), Log: n.log,
 	})
 	return err
 }

@@ -18,6 +18,7 @@ import (
 
 	"sallyport/audit"
 	"sallyport/internal/config"
+	"sallyport/internal/notify"
 )
 
 const (
@@ -142,6 +143,10 @@ func (n *node) Run(ctx context.Context, ready func()) error {
 	work("sessions", func() error { return n.Sessions.Run(background) })
 	work("rights", func() error { return n.bastion.Watch(background) })
 	work("housekeeping", func() error { n.housekeeping(background); return nil })
+	work("outbox", func() error {
+		notify.NewWorker(notify.WorkerConfig{Store: n.Store, Mail: n.messages.mail, SMS: n.messages.sms, Emit: n.Audit.Emit, Log: n.log}).Run(background)
+		return nil
+	})
 	work("ssh", func() error { return n.bastion.Serve(n.ssh) })
 	work("socket", func() error { return serveHTTP(socket, n.socket) })
 	if n.web != nil {
@@ -223,6 +228,7 @@ func (n *node) housekeeping(ctx context.Context) {
 	defer seldom.Stop()
 	failing := false
 	var memory memoryWatch
+	var ring watchRing
 	for {
 		var err error
 		select {
@@ -230,7 +236,7 @@ func (n *node) housekeeping(ctx context.Context) {
 			return
 		case <-often.C:
 			memory.look()
-			err = n.Engine.Housekeeping(ctx)
+			err = errors.Join(n.Engine.Housekeeping(ctx), ring.look(ctx, n))
 		case <-seldom.C:
 			err = n.Store.Purge(ctx)
 		}

@@ -10,9 +10,10 @@ import (
 // operatorCommands are the commands that speak to a running server.
 func operatorCommands(g *globals) []*cobra.Command {
 	return []*cobra.Command{
-		userCommand(g), tokenCommand(g), grantCommand(g), adminCommand(g), apiTokenCommand(g), targetCommand(g), hostKeyCommand(g), caCommand(g), hostCACommand(g),
+		userCommand(g), userCACommand(g), robotCommand(g), tokenCommand(g), recoveryCodesCommand(g), grantCommand(g), adminCommand(g), apiTokenCommand(g),
+		targetCommand(g), hostKeyCommand(g), caCommand(g), hostCACommand(g),
 		applyCommand(g), exportCommand(g), explainCommand(g),
-		sessionCommand(g), auditCommand(g), lockoutCommand(g),
+		sessionCommand(g), auditCommand(g), lockoutCommand(g), outboxCommand(g),
 	}
 }
 

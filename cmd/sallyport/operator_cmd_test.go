@@ -89,6 +89,11 @@ func TestOperatorUserKeys(t *testing.T) {
 	o.fails(1, "user", "key", "add", "dave", "--key-file", o.file("id.pub", testHostKey+"\n"))
 	o.fails(2, "user", "key", "add", "dave")
 	o.fails(2, "user", "key", "add", "dave", "nonsense")
+	for _, line := range []string{"no-pty " + testHostKey, `from="192.0.2.1" ` + testHostKey, "cert-authority " + testHostKey} {
+		if text := o.fails(2, "user", "key", "add", "dave", line); !strings.Contains(text, "options") {
+			t.Errorf("%s was refused with %q", line, text)
+		}
+	}
 	if out := o.ok("user", "key", "list", "dave"); !strings.Contains(out, "SHA256:") {
 		t.Errorf("key list: %q", out)
 	}
@@ -212,6 +217,71 @@ func TestOperatorTokens(t *testing.T) {
 	o.fails(1, "token", "delete", "dave", imported.ID)
 }
 
+// A hardware token from the box to the bin, and what helps a person without it.
+func TestOperatorTokenLife(t *testing.T) {
+	t.Parallel()
+	o := startOperated(t)
+	o.ok("user", "add", "dave", "--generate")
+	const seed = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ" // of RFC 4226, appendix D
+	r := o.feed(seed+"\n", "token", "add", "dave", "--type", "hotp", "--name", "button", "--serial", "GALT11420104", "--secret-file", "-", "--expires", "90d")
+	if r.code != 0 || !strings.Contains(r.out, "otpauth://hotp/") || strings.Contains(r.err, "█") {
+		t.Fatalf("token add: %+v", r)
+	}
+	o.fails(1, "token", "add", "dave", "--serial", "GALT11420104")
+	o.fails(2, "token", "add", "dave", "--type", "motp")
+	o.fails(2, "token", "add", "dave", "--expires", "whenever")
+	o.fails(2, "token", "add", "dave", "--type", "hotp", "--period", "30")
+
+	if r := o.feed("254676\n287922\n", "token", "resync", "dave", "GALT11420104"); r.code != 0 || !strings.Contains(r.err, "next counter is 7") {
+		t.Errorf("token resync: %+v", r)
+	}
+	if r := o.feed("254676\n287922\n", "token", "resync", "dave", "button"); r.code != 2 || !strings.Contains(r.err, "newer than the last one used") {
+		t.Errorf("the same codes again: %+v", r)
+	}
+	if r := o.feed("254676\n", "token", "resync", "dave", "button"); r.code != 2 {
+		t.Errorf("one code: %+v", r)
+	}
+	o.ok("token", "rename", "dave", "button", "keyring")
+	for command, state := range map[string]string{"lost": "lost", "disable": "disabled"} {
+		o.ok("token", command, "dave", "keyring")
+		if got := object[admin.TokenDetail](o, "token", "show", "dave", "keyring"); got.State != state || got.Serial != "GALT11420104" || len(got.Uses) != 1 || got.Counter != 7 {
+			t.Errorf("%s: %+v", command, got)
+		}
+	}
+	o.ok("token", "enable", "dave", "keyring")
+	if out := o.ok("token", "show", "dave", "keyring"); !strings.Contains(out, "next counter") || !strings.Contains(out, "console") {
+		t.Errorf("token show: %q", out)
+	}
+	o.ok("token", "add", "dave", "--name", "phone")
+	if out := o.ok("token", "list", "dave"); !strings.Contains(out, "+0 steps (+0 s), steady") || !strings.Contains(out, "GALT11420104") {
+		t.Errorf("token list: %q", out)
+	}
+	o.ok("token", "remove", "dave", "keyring")
+	o.fails(1, "token", "show", "dave", "keyring")
+
+	codes := strings.Fields(o.ok("recovery-codes", "new", "dave"))
+	if len(codes) != 10 || object[admin.RecoveryCodes](o, "recovery-codes", "count", "dave").Left != 10 {
+		t.Errorf("recovery codes %v", codes)
+	}
+	o.ok("recovery-codes", "remove", "dave")
+	if out := o.ok("recovery-codes", "count", "dave"); !strings.Contains(out, "0") {
+		t.Errorf("count: %q", out)
+	}
+	o.fails(2, "user", "bypass-code", "dave")
+	o.fails(2, "user", "bypass-code", "dave", "--reason", "x", "--expires", "30d")
+	made := object[admin.IssuedBypassCode](o, "user", "bypass-code", "dave", "--reason", "phone broken", "--expires", "2h")
+	if made.Expires == nil || time.Until(*made.Expires) < 119*time.Minute {
+		t.Errorf("bypass code %+v", made)
+	}
+	if list := object[[]admin.BypassCode](o, "user", "bypass-codes", "dave"); len(list) != 1 || list[0].ID == "" || list[0].Reason != "phone broken" {
+		t.Errorf("bypass codes %+v", list)
+	}
+	o.ok("user", "bypass-remove", "dave")
+	if list := object[[]admin.BypassCode](o, "user", "bypass-codes", "dave"); len(list) != 0 {
+		t.Errorf("bypass codes %+v", list)
+	}
+}
+
 func TestOperatorAdmins(t *testing.T) {
 	t.Parallel()
 	o := startOperated(t)
@@ -263,7 +333,7 @@ func TestOperatorTargets(t *testing.T) {
 // is trusted without --yes.
 func TestOperatorOnboardsTarget(t *testing.T) {
 	t.Parallel()
-	o := startOperated(t)
+	o := startOperatedAt(t, "127.0.0.1")
 	sshd := testenv.StartSSHD(t)
 	if text := o.fails(1, "target", "add", "web1", "--address", sshd.Addr, "--account", sshd.Account, "--tofu"); !strings.Contains(text, "SHA256:") {
 		t.Errorf("the fingerprint is not shown: %q", text)
@@ -281,7 +351,7 @@ func TestOperatorOnboardsTarget(t *testing.T) {
 	}
 	o.ok("apply", "-f", o.file("rules.yaml", "version: 1\nrules:\n  - {name: all, users: ['*'], targets: ['*']}\n"))
 	r = o.run("target", "onboard", "web1")
-	if r.code != 0 || strings.Count(r.out, "\n") != 1 || !strings.HasPrefix(r.out, `from="192.0.2.10",restrict,pty ssh-ed25519 `) || !strings.Contains(r.err, "authorized_keys") {
+	if r.code != 0 || strings.Count(r.out, "\n") != 1 || !strings.HasPrefix(r.out, `from="127.0.0.1",restrict,pty ssh-ed25519 `) || !strings.Contains(r.err, "authorized_keys") {
 		t.Fatalf("onboard: %+v", r)
 	}
 	// The line to paste does what it says.
@@ -306,8 +376,8 @@ func TestOperatorOnboardsTarget(t *testing.T) {
 	}
 	_, _, _, _, err = ssh.ParseAuthorizedKey(installed)
 	noError(t, err)
-	sshd.Authorize(strings.TrimPrefix(strings.TrimSpace(r.out), `from="192.0.2.10",`)) // the test comes from elsewhere
-	if got := object[admin.Check](o, "target", "check", "web1"); !got.OK || len(got.Steps) < 3 {
+	sshd.Authorize(strings.TrimSpace(r.out))
+	if got := object[admin.Check](o, "target", "check", "web1"); !got.OK || len(got.Steps) != 5 {
 		t.Errorf("check: %+v", got)
 	}
 }

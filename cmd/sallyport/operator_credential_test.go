@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,8 +134,9 @@ func TestPasswordTarget(t *testing.T) {
 	if x := object[admin.Target](o, "target", "show", "switch1"); x.Credential != "password" {
 		t.Errorf("target show: %+v", x)
 	}
-	if out := o.ok("target", "check", "switch1"); !strings.Contains(out, "the target's password opens account admin") {
-		t.Errorf("check: %q", out)
+	// A password works from anywhere, unless something on the way or the device says otherwise.
+	if r := o.run("target", "check", "switch1"); r.code != 1 || !strings.Contains(r.out, "the target's password opens account admin") || !strings.Contains(r.err, "firewall") {
+		t.Errorf("check: %+v", r)
 	}
 	r := o.run("target", "onboard", "switch1")
 	if r.code != 0 || r.out != "" || !strings.Contains(r.err, "nothing has to be put there") {
@@ -221,4 +223,95 @@ func TestHostCA(t *testing.T) {
 	if out != "in\n" || status != 7 {
 		t.Errorf("ssh -J: %q %q %d", out, errs, status)
 	}
+}
+
+// The keys of the CA change while the target is there: rotate, put both lines there, activate, retire.
+func TestOperatorRotatesCA(t *testing.T) {
+	t.Parallel()
+	o := startOperatedAt(t, "127.0.0.1")
+	file := filepath.Join(t.TempDir(), "ca.pub")
+	rollOut := func() string {
+		t.Helper()
+		r := o.run("ca", "show")
+		noError(t, os.WriteFile(file, []byte(r.out), 0o600))
+		return r.out
+	}
+	first := rollOut()
+	sshd := testenv.StartSSHD(t, "TrustedUserCAKeys "+file)
+	o.ok("target", "add", "web1", "--address", sshd.Addr, "--account", sshd.Account, "--host-key", sshd.HostKey, "--credential", "certificate")
+	o.ok("target", "check", "web1")
+	o.fails(1, "ca", "activate")
+	o.fails(1, "ca", "retire")
+	o.ok("ca", "rotate")
+	o.fails(1, "ca", "rotate")
+	o.ok("target", "check", "web1")
+	if both := rollOut(); strings.Count(both, "\n") != 2 || !strings.HasPrefix(both, first) || !strings.Contains(both, "sallyport-user-ca-next") {
+		t.Errorf("ca show: %q", both)
+	}
+	if r := o.run("target", "onboard", "web1"); strings.Count(r.out, "\n") != 2 {
+		t.Errorf("onboard: %+v", r)
+	}
+	o.ok("ca", "activate")
+	o.ok("target", "check", "web1")
+	o.ok("ca", "retire")
+	if left := rollOut(); strings.Count(left, "\n") != 1 || left == first {
+		t.Errorf("ca show: %q", left)
+	}
+	o.ok("target", "check", "web1")
+	ca := object[admin.UserCA](o, "ca", "show")
+	if len(ca.Keys) != 1 || ca.Keys[0].State != "active" || ca.PublicKey != ca.Keys[0].PublicKey {
+		t.Errorf("ca show: %+v", ca)
+	}
+	log := o.ok("-o", "json", "audit", "list")
+	for _, want := range []string{"ca.rotate", "ca.activate", "ca.retire", ca.Fingerprint} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the audit log does not tell of %s:\n%s", want, log)
+		}
+	}
+}
+
+// A target behind another one, from the first command to a session with OpenSSH.
+func TestOperatorJumpHost(t *testing.T) {
+	t.Parallel()
+	o := startOperatedAt(t, "127.0.0.1")
+	jump, web := testenv.StartSSHD(t), testenv.StartSSHD(t)
+	o.ok("target", "add", "jump1", "--address", jump.Addr, "--account", jump.Account, "--host-key", jump.HostKey)
+	via := jump.Account + "@jump1"
+	o.ok("target", "add", "web1", "--address", web.Addr, "--account", web.Account, "--via", via, "--host-key", testHostKey)
+	c := o.person("web1")
+	if line := strings.TrimSpace(o.run("target", "onboard", "jump1").out); !strings.Contains(line, ",port-forwarding ") {
+		t.Errorf("onboard of the jump host: %q", line)
+	} else {
+		jump.Authorize(line)
+	}
+	r := o.run("target", "onboard", "web1")
+	if !strings.HasPrefix(r.out, `from="127.0.0.1",restrict,pty ssh-`) || !strings.Contains(r.err, "is reached through jump1") {
+		t.Errorf("onboard: %+v", r)
+	}
+	web.Authorize(strings.TrimSpace(r.out))
+	o.ok("target", "delete", "web1", "--yes")
+	o.ok("target", "add", "web1", "--address", web.Addr, "--account", web.Account, "--via", via, "--tofu", "--yes") // looked at through jump1
+	if out := o.ok("target", "check", "web1"); !strings.Contains(out, "jump1: login") || !strings.Contains(out, "the target sees jump1 as 127.0.0.1") {
+		t.Errorf("check: %q", out)
+	}
+	x := object[admin.Target](o, "target", "show", "web1")
+	if x.Via != via || !slices.ContainsFunc(x.HostKeys, func(k admin.HostKey) bool { return k.Key == web.HostKey }) {
+		t.Errorf("show: %+v", x)
+	}
+	if out, errs, status := c.Output(t, "echo through; exit 7"); out != "through\n" || status != 7 {
+		t.Errorf("ssh: %q %q %d", out, errs, status)
+	}
+	jump.Authorize("")
+	if out, errs, status := c.Output(t, "true"); status != 255 || !strings.Contains(errs, "cannot reach web1 through jump1: jump1 (") {
+		t.Errorf("ssh: %q %q %d", out, errs, status)
+	}
+	if text := o.fails(1, "target", "delete", "jump1", "--yes"); !strings.Contains(text, "other targets go through jump1: web1") {
+		t.Errorf("delete: %q", text)
+	}
+	if text := o.fails(1, "target", "update", "jump1", "--via", "web1"); !strings.Contains(text, "goes round in a circle") {
+		t.Errorf("update: %q", text)
+	}
+	o.fails(1, "target", "add", "web2", "--address", web.Addr, "--via", "nobody", "--host-key", web.HostKey)
+	o.ok("target", "update", "web1", "--via", "-")
+	o.ok("target", "delete", "jump1", "--yes")
 }

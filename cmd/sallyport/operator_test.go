@@ -35,8 +35,14 @@ func startOperated(t *testing.T) *operated {
 // startOperatedAt starts a server that targets see come from address.
 func startOperatedAt(t *testing.T, address string) *operated {
 	t.Helper()
+	return startOperatedWith(t, address, "")
+}
+
+// startOperatedWith starts a server whose configuration has more in it.
+func startOperatedWith(t *testing.T, address, more string) *operated {
+	t.Helper()
 	dir := t.TempDir()
-	text := "node: n1\ndata: " + dir + "\nssh: {listen: \"127.0.0.1:0\", addresses: [" + address + "]}\nweb: {listen: \"127.0.0.1:0\"}\nrecordings: {reserve: 1KiB}\n"
+	text := "node: n1\ndata: " + dir + "\nssh: {listen: \"127.0.0.1:0\", addresses: [" + address + "]}\nweb: {listen: \"127.0.0.1:0\"}\nrecordings: {reserve: 1KiB}\n" + more
 	cfg, err := config.Parse(filepath.Join(dir, "sallyport.yaml"), []byte(text))
 	noError(t, err)
 	_, err = seal.LoadOrCreate(string(cfg.Keys.Ring))

@@ -33,6 +33,14 @@ type Config struct {
 	OTP OTP `yaml:"otp"`
 	// From where a code that a rule remembers is not asked for again.
 	Trust Trust `yaml:"trust"`
+	// One-time codes by mail or SMS for people without a token. Such a code is weaker than one of a token; rules can demand a token (token-only: true).
+	SentCodes *SentCodes `yaml:"sent-codes"`
+	// How mail leaves. Leave it out to send none.
+	Mail *Mail `yaml:"mail"`
+	// How short messages leave. Leave it out to send none.
+	SMS *SMS `yaml:"sms"`
+	// Who is told by mail of what happens; needs mail.
+	Notify *Notify `yaml:"notify"`
 	// How many wrong answers are evaluated before a lock. An exact limit, on all nodes together.
 	Lockout Lockout `yaml:"lockout"`
 	// Limits for clients that have not authenticated yet.
@@ -59,6 +67,9 @@ type SSH struct {
 	ProxyProtocolFrom []Network `yaml:"proxy-protocol-from"`
 	// Addresses of this bastion as targets see them; they go into from="…" of authorized_keys on the targets, and into certificates.
 	Addresses []Address `yaml:"addresses"`
+	// Addresses that may be dialled as targets although they are never dialled otherwise: link-local ones, those of cloud metadata,
+	// this bastion's own listeners.
+	MayDial []Network `yaml:"may-dial"`
 	// Suffixes that are cut off login names, so that alice@example.org@web1 is alice on web1.
 	LoginSuffixes []Name `yaml:"login-suffixes"`
 }
@@ -99,6 +110,12 @@ type Directory struct {
 	Filter string `yaml:"filter"`
 	// Attribute with the login name. Empty: uid, or sAMAccountName in Active Directory.
 	LoginAttribute Name `yaml:"login-attribute"`
+	// Attribute with the e-mail address.
+	MailAttribute Name `yaml:"mail-attribute"`
+	// Attribute with the telephone number that codes are sent to.
+	MobileAttribute Name `yaml:"mobile-attribute"`
+	// Attribute with public keys that may stand for the password, one line of authorized_keys without options each. "-": none.
+	KeyAttribute Name `yaml:"key-attribute"`
 	// How a person's groups are found besides memberOf; {dn} and {login} stand for the person's, escaped.
 	Groups *Groups `yaml:"groups"`
 	// Group that people must be in to come through. Empty: everybody whom the filter finds.
@@ -133,6 +150,134 @@ type Trust struct {
 	IPv4 int `yaml:"ipv4-prefix"`
 	// Bits of an IPv6 address: 64 is the network in which a machine changes its address.
 	IPv6 int `yaml:"ipv6-prefix"`
+}
+
+// SentCodes is about one-time codes by mail or SMS.
+type SentCodes struct {
+	// How people without a token get codes: off, mail or sms. An operator can say otherwise for a person.
+	By CodeBy `yaml:"by"`
+	// Codes to one person in an hour.
+	PerPerson int `yaml:"per-person"`
+	// Codes to one address or number in an hour.
+	PerRecipient int `yaml:"per-recipient"`
+	// Codes asked for from one address (IPv6: /64) in an hour; people behind one router share it.
+	PerSource int `yaml:"per-source"`
+	// Codes of the whole installation in an hour.
+	InAll int `yaml:"in-all"`
+	// Telephone numbers by HTTP, for people who have none in the directory or here.
+	AddressBook *AddressBook `yaml:"address-book"`
+}
+
+// AddressBook is a service that knows telephone numbers.
+type AddressBook struct {
+	// What is asked by GET; {login} stands for the login name, escaped.
+	URL Template `yaml:"url"`
+	// Headers of the question, as "Name: value"; {secret} stands for the secret.
+	Headers []string `yaml:"headers"`
+	// File with the secret.
+	SecretFile Path `yaml:"secret-file"`
+	// Where the number is in a JSON answer: names and positions with dots between, such as people.0.mobile.
+	Path string `yaml:"path"`
+	// Regular expression whose first group is the number; instead of path.
+	Pattern Pattern `yaml:"pattern"`
+	// File with the authorities that sign the service's certificate (PEM). Empty: those of the system.
+	CAFile Path `yaml:"ca-file"`
+	// Allow http:// over a network: whoever is on the way can have codes sent to themselves.
+	InsecurePlaintext bool `yaml:"insecure-plaintext"`
+	// Longest time for an answer.
+	Timeout Duration `yaml:"timeout"`
+	// How long an answer is good.
+	Cache Duration `yaml:"cache"`
+}
+
+// Mail is how mail leaves.
+type Mail struct {
+	// Address that mail comes from.
+	From string `yaml:"from"`
+	// Mail servers, tried in turn.
+	Servers []MailServer `yaml:"servers"`
+	// Domains that codes may be sent to; "*.example.org" stands for all below it. Empty: all.
+	Domains []string `yaml:"domains"`
+	// Mail hosts (MX) that a domain must have if codes are sent to it, looked up for each mail; "*.example.org" stands for all below it. Empty: any.
+	Hosts []string `yaml:"hosts"`
+	// Only the most preferred mail hosts of a domain must be among hosts. Off: all of them must.
+	FirstHostOnly bool `yaml:"first-host-only"`
+	// When a server that fails is left out for a while.
+	Breaker Breaker `yaml:"breaker"`
+}
+
+// MailServer is a server that takes mail.
+type MailServer struct {
+	// Host and port.
+	Server HostPort `yaml:"server"`
+	// starttls or tls; none needs insecure-plaintext off loopback.
+	TLS MailTLS `yaml:"tls"`
+	// File with the authorities that sign the server's certificate (PEM). Empty: those of the system.
+	CAFile Path `yaml:"ca-file"`
+	// Name that the certificate must carry. Empty: the host in server.
+	ServerName Name `yaml:"server-name"`
+	// Allow mail without TLS over a network: everybody on the way reads the codes.
+	InsecurePlaintext bool `yaml:"insecure-plaintext"`
+	// Who submits. Empty: no authentication.
+	User string `yaml:"user"`
+	// File with the password of user.
+	PasswordFile Path `yaml:"password-file"`
+	// Longest time for one mail.
+	Timeout Duration `yaml:"timeout"`
+}
+
+// Breaker is when something that fails is left out for a while.
+type Breaker struct {
+	// Failures in a row.
+	Failures int `yaml:"failures"`
+	// How long it is left out; then one message tries it.
+	Pause Duration `yaml:"pause"`
+}
+
+// SMS is how short messages leave.
+type SMS struct {
+	// Country of numbers that name none, such as +49. Empty: such numbers are refused.
+	Country PhonePrefix `yaml:"country"`
+	// What numbers begin with that codes may be sent to; "+" alone: any.
+	Prefixes []PhonePrefix `yaml:"prefixes"`
+	// Services and programs that send, tried in turn. Each has an url or a command.
+	Senders []SMSSender `yaml:"senders"`
+	// When a sender that fails is left out for a while.
+	Breaker Breaker `yaml:"breaker"`
+}
+
+// SMSSender is a service or a program that sends short messages.
+type SMSSender struct {
+	// HTTP service. In url, headers and body {to} stands for the number, {text} for the text, {id} for the message's id and {secret} for the secret, escaped.
+	URL Template `yaml:"url"`
+	// GET, POST or PUT.
+	Method Name `yaml:"method"`
+	// Headers, as "Name: value". Content-Type says how the body is escaped.
+	Headers []string `yaml:"headers"`
+	// Body of the request.
+	Body string `yaml:"body"`
+	// File with the secret.
+	SecretFile Path `yaml:"secret-file"`
+	// Regular expression that a right answer matches. Empty: any answer with status 2xx is right.
+	Success Pattern `yaml:"success"`
+	// File with the authorities that sign the service's certificate (PEM). Empty: those of the system.
+	CAFile Path `yaml:"ca-file"`
+	// Allow http:// over a network: everybody on the way reads the codes.
+	InsecurePlaintext bool `yaml:"insecure-plaintext"`
+	// Program by its whole path, and arguments, in which {to} stands for the number; the text is on its standard input. No shell.
+	Command []string `yaml:"command"`
+	// Longest time for one message.
+	Timeout Duration `yaml:"timeout"`
+}
+
+// Notify is who is told by mail of what happens.
+type Notify struct {
+	// Whether people are told of changes to their tokens and password, of locks and of codes used twice.
+	People bool `yaml:"people"`
+	// Addresses of operators.
+	Operators []string `yaml:"operators"`
+	// Types of audit events that operators are told of.
+	Events []string `yaml:"events"`
 }
 
 // Lockout is about wrong answers.
@@ -190,7 +335,8 @@ type S3 struct{}
 
 // Keys names the files with keys.
 type Keys struct {
-	// Key ring that seals secrets in the database; the same on all nodes. Empty: keyring in the data folder.
+	// Key ring that seals secrets in the database; the same on all nodes. A file, or credential:NAME for a
+	// credential of systemd, or env:NAME for a variable of the environment. Empty: keyring in the data folder.
 	Ring Path `yaml:"ring"`
 	// Key of this node that signs recordings. Empty: signing.key in the data folder.
 	Signing Path `yaml:"signing"`

@@ -132,6 +132,21 @@ func TestErrors(t *testing.T) {
 		{"s3", "recordings: {s3: {}}\n", 1, 18, "recordings.local only"},
 		{"zero limit", "guard: {total: 0}\n", 1, 16, "leave the key out for the default"},
 		{"window", "otp: {window: 50}\n", 1, 15, "want 1 to 10 time steps"},
+		{"mail without servers", "mail: {from: a@example.org}\n", 0, 0, "mail.servers: name at least one"},
+		{"mail from nobody", "mail: {from: a, servers: [{server: \"l:25\"}]}\n", 1, 14, "want an e-mail address"},
+		{"mail in clear", "mail:\n  from: a@example.org\n  servers:\n    - {server: \"smtp.example.org:25\", tls: none}\n", 4, 44, "mail.servers[0].tls: smtp.example.org:25 would carry codes in the clear"},
+		{"second mail server", "mail: {from: a@example.org, servers: [{server: \"localhost:25\", tls: none}, {server: \"x:25\", user: u}]}\n", 1, 99, "mail.servers[1].user: user and password-file go together"},
+		{"mail server without port", "mail: {from: a@example.org, servers: [{server: x}]}\n", 1, 48, "want host and port"},
+		{"unknown key of a mail server", "mail: {servers: [{servr: x}]}\n", 1, 19, `did you mean "server"?`},
+		{"sms without prefixes", "sms: {senders: [{command: [/bin/true]}]}\n", 0, 0, "say where short messages may go"},
+		{"sms by both", "sms: {prefixes: [+49], senders: [{command: [/bin/true], url: \"https://x\"}]}\n", 0, 0, "one of them"},
+		{"sms in clear", "sms: {prefixes: [+49], senders: [{url: \"http://sms.example.org/\"}]}\n", 1, 40, "use https://"},
+		{"sms prefix", "sms: {prefixes: [\"0049\"]}\n", 1, 18, "such as +49"},
+		{"sms pattern", "sms: {senders: [{success: \"(\"}]}\n", 1, 27, "want a regular expression"},
+		{"codes by mail without mail", "sent-codes: {by: mail}\n", 1, 18, "there is no mail: section"},
+		{"codes without limit", "sent-codes: {per-person: 0}\n", 1, 26, "want 1 to 10000"},
+		{"address book without login", "sent-codes: {address-book: {url: \"https://x/\"}}\n", 1, 34, "{login}"},
+		{"notify without mail", "notify: {operators: [a@example.org]}\n", 1, 9, "there is no mail: section"},
 		{"tab", "ssh:\n\tlisten: x\n", 2, 1, "not YAML"},
 		{"open bracket", "web: {proxies: [\n", 1, 16, "not YAML"},
 		{"anchor", "data: &d /x\n", 1, 7, "anchors, aliases and tags are not used"},
@@ -254,10 +269,13 @@ func TestRenderDefault(t *testing.T) {
 	if !strings.Contains(text, "# directory:\n") {
 		t.Errorf("no directory, commented out, in\n%s", text)
 	}
-	full := regexp.MustCompile(`(?m)^# (directory:|  +[a-z-]+:|  +#)`).ReplaceAllString(text, "$1")
+	full := regexp.MustCompile(`(?m)^# ([a-z-]+:$|  +(?:- )?(?:[a-z-]+:|#))`).ReplaceAllString(text, "$1")
 	cfg, err := Parse("/etc/x.yaml", []byte(full))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if cfg.Mail == nil || len(cfg.Mail.Servers) != 1 || cfg.SMS == nil || cfg.SMS.Senders[0].Success != `"queued"` || cfg.SentCodes.AddressBook == nil || cfg.Notify == nil {
+		t.Errorf("uncommented sections = %+v %+v %+v %+v", cfg.Mail, cfg.SMS, cfg.SentCodes, cfg.Notify)
 	}
 	if cfg.Directory == nil || cfg.Directory.Groups == nil || cfg.Directory.Groups.Base == "" {
 		t.Errorf("uncommented directory = %+v", cfg.Directory)
@@ -332,6 +350,9 @@ func TestEveryKeyIsExplained(t *testing.T) {
 			}
 			inner := f.Type
 			if inner.Kind() == reflect.Pointer {
+				inner = inner.Elem()
+			}
+			if isSections(inner) {
 				inner = inner.Elem()
 			}
 			if _, ok := reflect.New(inner).Interface().(scalar); !ok && inner.Kind() == reflect.Struct {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strconv"
 	"strings"
@@ -139,7 +140,12 @@ func (d *decoder) list(path string, n ast.Node, dst reflect.Value) error {
 	}
 	out := reflect.MakeSlice(dst.Type(), len(seq.Values), len(seq.Values))
 	for i, v := range seq.Values {
-		if err := d.value(path, v, out.Index(i)); err != nil {
+		at := path
+		if isSections(dst.Type()) {
+			at = fmt.Sprintf("%s[%d]", path, i)
+			setDefaults(out.Index(i).Addr().Interface())
+		}
+		if err := d.value(at, v, out.Index(i)); err != nil {
 			return err
 		}
 	}

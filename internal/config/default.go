@@ -35,14 +35,32 @@ func Default() *Config {
 
 // setDefaults fills a section that is absent by default, once the file has it.
 func setDefaults(section any) {
-	if d, ok := section.(*Directory); ok {
-		d.Filter = "(uid={login})"
-		d.Timeout = Duration(2500 * time.Millisecond)
-	}
-	if g, ok := section.(*Groups); ok {
-		g.Filter = "(member={dn})"
+	switch s := section.(type) {
+	case *Directory:
+		s.Filter = "(uid={login})"
+		s.KeyAttribute = "sshPublicKey"
+		s.MailAttribute, s.MobileAttribute = "mail", "mobile"
+		s.Timeout = Duration(2500 * time.Millisecond)
+	case *Groups:
+		s.Filter = "(member={dn})"
+	case *SentCodes:
+		*s = SentCodes{By: "off", PerPerson: 5, PerRecipient: 5, PerSource: 20, InAll: 200}
+	case *AddressBook:
+		s.Timeout, s.Cache = Duration(3*time.Second), Duration(time.Minute)
+	case *Mail:
+		s.Breaker = defaultBreaker
+	case *MailServer:
+		s.TLS, s.Timeout = "starttls", Duration(15*time.Second)
+	case *SMS:
+		s.Breaker = defaultBreaker
+	case *SMSSender:
+		s.Method, s.Timeout = "POST", Duration(15*time.Second)
+	case *Notify:
+		s.People, s.Events = true, []string{"lockout.set", "code.replayed", "hostkey.refused", "recording.failed"}
 	}
 }
+
+var defaultBreaker = Breaker{Failures: 3, Pause: Duration(time.Minute)}
 
 // Sample is a configuration that uses everything; docs/sallyport.example.yaml shows it.
 func Sample() *Config {
@@ -51,6 +69,31 @@ func Sample() *Config {
 	c.SSH.Addresses = []Address{mustAddress("192.0.2.10")}
 	c.Directory = sampleDirectory()
 	c.Recordings.Local = "/var/lib/sallyport/recordings"
+	return c
+}
+
+// everything is the sample with those sections too that most do without. The example shows them commented
+// out.
+func everything() *Config {
+	c := Sample()
+	c.SentCodes = &SentCodes{AddressBook: &AddressBook{}}
+	setDefaults(c.SentCodes)
+	c.SentCodes.By = "mail"
+	c.SentCodes.AddressBook = &AddressBook{URL: "https://people.example.org/api/{login}", SecretFile: "/etc/sallyport/people-key", Path: "phones.mobile"}
+	setDefaults(c.SentCodes.AddressBook)
+	c.SentCodes.AddressBook.Headers = []string{"Authorization: Bearer {secret}"}
+	server := MailServer{Server: "smtp.example.org:587", User: "sallyport", PasswordFile: "/etc/sallyport/smtp-password"}
+	setDefaults(&server)
+	c.Mail = &Mail{From: "sallyport@example.org", Servers: []MailServer{server}, Domains: []string{"example.org"}}
+	setDefaults(c.Mail)
+	sender := SMSSender{URL: "https://sms.example.org/send", SecretFile: "/etc/sallyport/sms-key", Success: `"queued"`, Body: `{"to": "{to}", "text": "{text}"}`}
+	setDefaults(&sender)
+	sender.Headers = []string{"Content-Type: application/json", "Authorization: Bearer {secret}"}
+	c.SMS = &SMS{Country: "+49", Prefixes: []PhonePrefix{"+49"}, Senders: []SMSSender{sender}}
+	setDefaults(c.SMS)
+	c.Notify = &Notify{}
+	setDefaults(c.Notify)
+	c.Notify.Operators = []string{"ops@example.org"}
 	return c
 }
 

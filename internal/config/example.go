@@ -46,7 +46,7 @@ func comments() (map[string]string, error) {
 }
 
 // Render writes the configuration as an annotated file. Sections that cfg does not have appear commented
-// out, filled from [Sample].
+// out, filled with what everything says.
 func Render(cfg *Config) (string, error) {
 	docs, err := comments()
 	if err != nil {
@@ -56,7 +56,7 @@ func Render(cfg *Config) (string, error) {
 	r.line("# Configuration of a Sallyport node; read at start. Unknown keys are errors.")
 	r.line("# What operators change while it runs (users, targets, rules) is in the database.")
 	r.line("# Examine it with: sallyport check -c FILE")
-	r.fields(reflect.ValueOf(cfg).Elem(), reflect.ValueOf(Sample()).Elem(), 0, true)
+	r.fields(reflect.ValueOf(cfg).Elem(), reflect.ValueOf(everything()).Elem(), 0, true)
 	return r.out.String(), nil
 }
 
@@ -115,7 +115,29 @@ func (r *renderer) field(key string, v, sample reflect.Value, depth int) {
 		r.fields(v, sample, depth+1, false)
 		return
 	}
+	if isSections(v.Type()) && v.Len() > 0 {
+		r.line(indent + key + ":")
+		for i := range v.Len() {
+			item := &renderer{docs: r.docs}
+			item.fields(v.Index(i), v.Index(i), depth+2, false)
+			first, rest, _ := strings.Cut(item.out.String(), "\n")
+			r.line(indent + "  - " + strings.TrimSpace(first))
+			for text := range strings.Lines(rest) {
+				r.line(strings.TrimSuffix(text, "\n"))
+			}
+		}
+		return
+	}
 	r.line(indent + key + ": " + valueText(v))
+}
+
+// isSections tells whether t is a list of sections.
+func isSections(t reflect.Type) bool {
+	if t.Kind() != reflect.Slice || t.Elem().Kind() != reflect.Struct {
+		return false
+	}
+	_, single := reflect.New(t.Elem()).Interface().(scalar)
+	return !single
 }
 
 // valueText gives a value that is no section, as YAML.

@@ -37,7 +37,7 @@ func Parse(file string, text []byte) (*Config, error) {
 
 // Examine finds what no single value shows. Whoever changes a Config that was read asks again.
 func (c *Config) Examine() error {
-	checks := []func() error{c.examineWeb, c.examineDirectory, c.examineRest}
+	checks := []func() error{c.examineWeb, c.examineDirectory, c.examineMessages, c.examineRest}
 	for _, check := range checks {
 		if err := check(); err != nil {
 			return err
@@ -160,7 +160,9 @@ func (c *Config) complete(dir string) error {
 		if *own.path == "" {
 			*own.path = Path(filepath.Join(data, own.name))
 		}
-		absolute(own.path, dir)
+		if own.path != &c.Keys.Ring || isFile(c.Keys.Ring) {
+			absolute(own.path, dir)
+		}
 	}
 	for _, p := range []*Path{&c.DatabasePasswordFile, &c.Web.Certificate, &c.Web.Key} {
 		absolute(p, dir)
@@ -168,6 +170,9 @@ func (c *Config) complete(dir string) error {
 	if c.Directory != nil {
 		absolute(&c.Directory.BindPasswordFile, dir)
 		absolute(&c.Directory.CAFile, dir)
+	}
+	for _, p := range c.messageFiles() {
+		absolute(p, dir)
 	}
 	switch file, named := strings.CutPrefix(string(c.Database), "sqlite:"); {
 	case c.Database == "sqlite":
@@ -178,6 +183,11 @@ func (c *Config) complete(dir string) error {
 		c.Database = Database("sqlite:" + string(p))
 	}
 	return nil
+}
+
+// isFile tells whether a key ring is a file, and not a credential or a variable.
+func isFile(ring Path) bool {
+	return !strings.HasPrefix(string(ring), "credential:") && !strings.HasPrefix(string(ring), "env:")
 }
 
 // absolute makes a path that is relative to dir absolute; an empty one stays empty.

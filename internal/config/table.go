@@ -37,6 +37,10 @@ func tableRows(b *strings.Builder, docs map[string]string, path string, v reflec
 		if _, ok := value.Addr().Interface().(scalar); !ok && value.Kind() == reflect.Struct {
 			section = true
 		}
+		if isSections(value.Type()) {
+			value, section, key = reflect.New(value.Type().Elem()).Elem(), true, key+"[]"
+			setDefaults(value.Addr().Interface())
+		}
 		if !section {
 			initial = "`" + valueText(value) + "`"
 		}

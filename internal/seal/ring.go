@@ -11,13 +11,17 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
+	"time"
 )
 
 // Ring holds the keys that open sealed values. The first one is active: it seals new values, the
-// others only open old ones. A Ring never changes. The zero value has no keys and refuses to work.
+// others only open old ones. It changes only by [Ring.Reload]. The zero value has no keys and refuses to
+// work.
 type Ring struct {
-	keys []key
-	path string // file it was loaded from, empty if only in memory
+	source string // where it was loaded from, see [Load]; empty if only in memory
+	keys   *atomic.Pointer[[]key]
+	tried  *atomic.Int64 // when a key was last looked for in the source and not found, in ns since 1970
 }
 
 // key is one AES-256 key. Its id is derived from it, so that a damaged line of the key file is
@@ -38,7 +42,30 @@ func NewRing() (*Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)
 	}
-	return &Ring{keys: []key{k}}, nil
+	return newRing("", []key{k}), nil
+}
+
+func newRing(source string, keys []key) *Ring {
+	r := &Ring{source: source, keys: new(atomic.Pointer[[]key]), tried: new(atomic.Int64)}
+	r.keys.Store(&keys)
+	return r
+}
+
+// list returns the keys, active first.
+func (r *Ring) list() []key {
+	if r == nil || r.keys == nil {
+		return nil
+	}
+	return *r.keys.Load()
+}
+
+// IDs returns the ids of the keys, active first.
+func (r *Ring) IDs() []string {
+	ids := []string{}
+	for _, k := range r.list() {
+		ids = append(ids, k.id)
+	}
+	return ids
 }
 
 func randomSecret() []byte {
@@ -125,17 +152,32 @@ func format(secret []byte) string {
 }
 
 func (r *Ring) active() (key, error) {
-	if r == nil || len(r.keys) == 0 {
+	keys := r.list()
+	if len(keys) == 0 {
 		return key{}, errors.New("the key ring is empty")
 	}
-	return r.keys[0], nil
+	return keys[0], nil
 }
 
+// find returns a key. One that is not here may have been added to the source meanwhile.
 func (r *Ring) find(id string) (key, bool) {
-	if r == nil {
+	if k, ok := r.get(id); ok || r == nil || r.keys == nil {
+		return k, ok
+	}
+	now := time.Now().UnixNano()
+	if now-r.tried.Load() < int64(time.Second) {
 		return key{}, false
 	}
-	for _, k := range r.keys {
+	_, err := r.Reload()
+	k, ok := r.get(id)
+	if err != nil || !ok {
+		r.tried.Store(now)
+	}
+	return k, ok
+}
+
+func (r *Ring) get(id string) (key, bool) {
+	for _, k := range r.list() {
 		if k.id == id {
 			return k, true
 		}
@@ -145,10 +187,10 @@ func (r *Ring) find(id string) (key, bool) {
 
 // where names the ring in messages.
 func (r *Ring) where() string {
-	if r == nil || r.path == "" {
+	if r == nil || r.source == "" {
 		return "in memory"
 	}
-	return r.path
+	return r.source
 }
 
 // String returns the ids of the keys, active first; keys themselves are never shown.
@@ -156,11 +198,7 @@ func (r *Ring) String() string {
 	if r == nil {
 		return "key ring without keys"
 	}
-	ids := make([]string, len(r.keys))
-	for i, k := range r.keys {
-		ids[i] = k.id
-	}
-	return fmt.Sprintf("key ring %s [%s]", r.where(), strings.Join(ids, " "))
+	return fmt.Sprintf("key ring %s [%s]", r.where(), strings.Join(r.IDs(), " "))
 }
 
 // GoString returns the ids of the keys.

@@ -35,7 +35,8 @@ const (
 //	ou=services  the account that searches: BindDN, BindPassword
 //
 // Groups are groupOfNames, and memberOf is kept by its overlay, so that nested groups can be found
-// both ways: bob's memberOf names oncall, oncall's names ops. Only BindDN may search. The overlay for
+// both ways: bob's memberOf names oncall, oncall's names ops. Public keys are kept in sshPublicKey, see
+// SetKeys. Only BindDN may search. The overlay for
 // password policies is loaded: a disabled account is refused by slapd itself.
 type Directory struct {
 	URL          string // ldap://127.0.0.1:port, offers StartTLS
@@ -143,6 +144,9 @@ func (d *Directory) configuration() []byte {
 	for _, schema := range []string{"core", "cosine", "nis", "inetorgperson"} {
 		line("include %s/%s.schema", schemaPath, schema)
 	}
+	// What the schema called openssh-lpk has, which Debian's slapd lacks: octets, any number of them.
+	line("attributetype ( 1.1.2.1.1 NAME 'sshPublicKey' EQUALITY octetStringMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.40 )")
+	line("objectclass ( 1.1.2.2.1 NAME 'keyHolder' SUP top AUXILIARY MAY sshPublicKey )")
 	line("modulepath %s", modulePath)
 	for _, module := range []string{"back_mdb", "memberof", "ppolicy"} {
 		line("moduleload %s", module)
@@ -324,7 +328,7 @@ func (d *Directory) Password(uid string) string {
 func (d *Directory) AddUser(uid, password string, groups ...string) {
 	d.t.Helper()
 	d.Add(d.UserDN(uid), map[string][]string{
-		"objectClass":  {"inetOrgPerson", "shadowAccount"},
+		"objectClass":  {"inetOrgPerson", "shadowAccount", "keyHolder"},
 		"uid":          {uid},
 		"cn":           {uid + " Example"},
 		"displayName":  {strings.ToUpper(uid[:1]) + uid[1:] + " Example"},
@@ -397,6 +401,23 @@ func (d *Directory) Modify(dn, attribute string, values ...string) {
 	r := ldap.NewModifyRequest(dn, nil)
 	r.Replace(attribute, values)
 	d.asAdmin("modifying "+dn, func(c *ldap.Conn) error { return c.Modify(r) })
+}
+
+// SetKeys gives a person these public keys in place of those before, each a line of authorized_keys.
+func (d *Directory) SetKeys(uid string, lines ...string) {
+	d.t.Helper()
+	d.Modify(d.UserDN(uid), "sshPublicKey", lines...)
+}
+
+// Searches counts the searches that slapd was asked for with this in the filter.
+func (d *Directory) Searches(filter string) int {
+	n := 0
+	for line := range strings.Lines(d.Log()) {
+		if strings.Contains(line, " SRCH ") && strings.Contains(line, filter) {
+			n++
+		}
+	}
+	return n
 }
 
 // Disable locks the account of a person until Enable: slapd refuses its binds.

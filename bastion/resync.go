@@ -1,0 +1,81 @@
+package bastion
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"sallyport/audit"
+	"sallyport/auth"
+)
+
+// resyncTime is how long a person may take for two codes, which come a minute apart at most.
+const resyncTime = 5 * time.Minute
+
+// resyncCommand finds out where a token of the person is, by two codes that they type one after the other.
+// They have got in by something else, such as a recovery code, a bypass code or another token.
+func (r *reception) resyncCommand(_ context.Context, args []string, _ bool) uint32 {
+	token := ""
+	if len(args) > 0 {
+		token = args[0]
+	}
+	timer := time.AfterFunc(resyncTime, func() { _ = r.ch.Close() })
+	defer timer.Stop()
+	ask := r.asker()
+	var codes [2]string
+	for i, prompt := range []string{"A code of the token: ", "The next one: "} {
+		var err error
+		if codes[i], err = ask(prompt); err != nil || codes[i] == "" {
+			return r.fail(statusUsage, "two codes are needed, as the token shows them one after the other.")
+		}
+	}
+	t, err := r.c.s.cfg.Engine.Resync(context.Background(), r.c.id, token, codes[0], codes[1])
+	var refused *auth.Refused
+	switch {
+	case errors.As(err, &refused):
+		return r.fail(statusNo, "%s", refused.Public)
+	case err != nil:
+		return r.failed("resynchronising a token", err)
+	}
+	found := "its counter is known again"
+	if t.Period > 0 { // it goes by time
+		found = fmt.Sprintf("its clock is %+d seconds off", t.Drift*t.Period)
+	}
+	return r.fail(statusOK, "found your token %s: %s. Both codes are used; sign in with the next one.", audit.Escape(t.Name), found)
+}
+
+// maxLine bounds what somebody types in one line.
+const maxLine = 200
+
+// asker returns what asks for one line after the other. On a terminal the bastion echoes what is typed;
+// without one the client's own does.
+func (r *reception) asker() func(prompt string) (string, error) {
+	if r.term {
+		t := term.NewTerminal(struct {
+			io.Reader
+			io.Writer
+		}{io.LimitReader(r.ch, 2*maxLine), r.ch}, "")
+		return func(prompt string) (string, error) {
+			t.SetPrompt(prompt)
+			line, err := t.ReadLine()
+			return strings.TrimSpace(line), err
+		}
+	}
+	in := bufio.NewReaderSize(io.LimitReader(r.ch, 2*maxLine), maxLine)
+	return func(prompt string) (string, error) {
+		if _, err := r.ch.Stderr().Write([]byte(prompt)); err != nil {
+			return "", err
+		}
+		line, err := in.ReadSlice('\n')
+		if errors.Is(err, io.EOF) && len(line) > 0 {
+			err = nil
+		}
+		return strings.TrimSpace(string(line)), err
+	}
+}

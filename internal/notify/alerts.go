@@ -1,0 +1,150 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/store"
+)
+
+// How many messages of one kind one mailbox gets in an hour, so that an attacker cannot fill it.
+const (
+	perPerson   = 3
+	perOperator = 10
+)
+
+// OperatorEvents are the types of audit events that operators can be told of.
+var OperatorEvents = []string{
+	audit.LockoutSet, audit.CodeReplayed, audit.HostKeyRefused, audit.HostKeyTrusted, audit.RecordFailed, audit.RecordLimit, audit.RecordSealed,
+	audit.TokenEnrolled, audit.OperatorChange, audit.OperatorView, audit.NodeStarted, audit.NodeStopped,
+}
+
+// alertLife is how long delivery of an alert is tried.
+const alertLife = 24 * time.Hour
+
+// AlertsConfig of [Alerts].
+type AlertsConfig struct {
+	Store     *store.Store
+	Name      string   // of the installation, in texts
+	URL       string   // of the operators' pages, without a slash at its end; "": none
+	People    bool     // people are told of what concerns them
+	Operators []string // addresses of operators
+	Events    []string // types of events that operators are told of
+	Log       *slog.Logger
+}
+
+// Alerts is where audit events are kept for good, together with the messages that tell of them. It implements
+// auditlog.Sink: event and messages are written in one transaction.
+type Alerts struct{ cfg AlertsConfig }
+
+// NewAlerts returns Alerts.
+func NewAlerts(cfg AlertsConfig) *Alerts {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	return &Alerts{cfg}
+}
+
+// Append keeps an event, and puts into the outbox what people are to be told of it.
+func (a *Alerts) Append(ctx context.Context, e audit.Event) error {
+	alerts := append(a.toPerson(ctx, e), a.toOperators(e)...)
+	err := a.cfg.Store.Audit.AppendWith(ctx, e, alerts...)
+	if err != nil && len(alerts) > 0 && !errors.Is(err, store.ErrUnavailable) {
+		// The database is there, and something is wrong with the messages: the event must be kept all the same.
+		a.cfg.Log.Error("telling of an event", "event", e.ID, "error", err)
+		return a.cfg.Store.Audit.Append(ctx, e)
+	}
+	if err != nil {
+		return err
+	}
+	if len(alerts) > 0 {
+		_ = a.cfg.Store.Bus.Publish(ctx, store.TopicOutbox, "") // else they leave a little later
+	}
+	return nil
+}
+
+// toPerson is what the person hears of an event about them, at the address on file; if that was changed, at
+// the one before.
+func (a *Alerts) toPerson(ctx context.Context, e audit.Event) []store.Alert {
+	kind := e.Type
+	if kind == audit.OperatorChange {
+		kind += " " + e.Detail["change"]
+	}
+	t, ok := personal[kind]
+	if !ok || !a.cfg.People || e.User == "" {
+		return nil
+	}
+	if e.Type == audit.LockoutSet && !strings.HasPrefix(e.Detail["lock"], "user") {
+		return nil // of an address; the person named last has little to do with it
+	}
+	u, err := a.cfg.Store.Users.ByLogin(ctx, e.User)
+	if err != nil {
+		if !errors.Is(err, store.ErrNotFound) {
+			a.cfg.Log.Warn("telling a person of an event", "event", e.ID, "error", err)
+		}
+		return nil
+	}
+	addresses := []string{u.Email}
+	if was := e.Detail["was"]; was != "" {
+		addresses = append(addresses, was)
+	}
+	greeting := u.Name
+	if greeting == "" {
+		greeting = u.Login
+	}
+	text := "Hello " + audit.Escape(greeting) + ",\n\n" + t.what + "\n\n" + facts(e) + "\n" + t.next + "\n" + footer(a.cfg.Name, perPerson)
+	return a.alerts(e, kind, u.Login, t.subject, text, perPerson, addresses)
+}
+
+// toOperators is what operators hear of an event.
+func (a *Alerts) toOperators(e audit.Event) []store.Alert {
+	if !slices.Contains(a.cfg.Events, e.Type) {
+		return nil
+	}
+	subject := "[" + a.cfg.Name + "] " + e.Type
+	for _, about := range []string{e.User, e.Target, e.Source} {
+		if about != "" {
+			subject += " " + about
+		}
+	}
+	text := e.Type + " (" + string(e.Result) + ")\n\n" + facts(e)
+	if a.cfg.URL != "" {
+		page := "/audit?type=" + e.Type
+		if e.Type == audit.LockoutSet {
+			page = "/lockouts"
+		}
+		text += "\n" + a.cfg.URL + page + "\n"
+	}
+	if e.Type == audit.LockoutSet {
+		text += "\nTo clear it: sallyport lockout clear '" + strings.ReplaceAll(e.Detail["lock"], "'", "") + "'\n"
+	}
+	return a.alerts(e, "operators "+e.Type, e.User, subject, text+footer(a.cfg.Name, perOperator), perOperator, a.cfg.Operators)
+}
+
+// alerts addresses a text.
+func (a *Alerts) alerts(e audit.Event, kind, user, subject, text string, perHour int, addresses []string) []store.Alert {
+	var alerts []store.Alert
+	for _, to := range addresses {
+		if _, _, err := ParseAddress(to); err != nil {
+			continue // a person without an address, or with nonsense in its place
+		}
+		alerts = append(alerts, store.Alert{PerHour: perHour, Message: store.OutMessage{
+			Same: e.ID + " " + kind + " " + to, Channel: store.ByMail, Kind: kind, User: user, Recipient: to,
+			Subject: cut(subject, 200), Text: text, Expires: time.Now().Add(alertLife),
+		}})
+	}
+	return alerts
+}
+
+// cut keeps a subject short.
+func cut(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n]) + "…"
+	}
+	return s
+}

@@ -1,0 +1,99 @@
+package notify
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/store"
+)
+
+// CodeMessage is the message that carries a one-time code to a person.
+func CodeMessage(channel, name, login, source, code string) (subject, text string) {
+	minutes := int(store.SentCodeLife.Minutes())
+	if channel == store.BySMS {
+		return "", fmt.Sprintf("%s is your code for %s, good for %d minutes, for a login from %s. Not you? Somebody knows your password: tell an operator.",
+			code, name, minutes, source)
+	}
+	// The subject can be read on a locked screen, so that the code is not in it.
+	return "Your code for " + name, fmt.Sprintf(`Your code is
+
+    %s
+
+Type it where you were asked for it. It is good for %d minutes, once, and only there.
+
+  for     %s
+  from    %s
+  asked   %s
+
+If you did not just try to log in, somebody knows your password: change it, and tell an operator. Give the code to
+nobody; no operator needs it.
+`, code, minutes, login, source, time.Now().UTC().Format("2006-01-02 15:04:05 UTC"))
+}
+
+// told is what a person is told of an event about them.
+type told struct {
+	subject, what, next string
+}
+
+const (
+	notYou   = "If you know of it, there is nothing to do. If not, tell an operator at once: somebody else may be able to log in as you."
+	notKnown = "If that was not you, somebody has your password or your code: change the password, and tell an operator."
+)
+
+// personal are the events of which the person is told, by type, for changes by operators with what was changed.
+var personal = map[string]told{
+	audit.TokenEnrolled:                          {"A token was added to your account", "A new token was added. Its codes open your account together with your password.", notYou},
+	audit.OperatorChange + " token.add":          {"A token was added to your account", "An operator has added a token. Its codes open your account together with your password.", notYou},
+	audit.OperatorChange + " token.delete":       {"A token was removed from your account", "An operator has removed one of your tokens. Its codes are not accepted any more.", notYou},
+	audit.OperatorChange + " user.password":      {"Your password was changed", "An operator has changed your password.", notYou},
+	audit.OperatorChange + " user.key.add":       {"A key was added to your account", "An operator has added a public key that stands for your password.", notYou},
+	audit.OperatorChange + " user.contact":       {"Your addresses were changed", "An operator has changed your e-mail address or telephone number. Messages about your account go to the new ones from now on.", notYou},
+	audit.OperatorChange + " user.code-by":       {"How you get codes was changed", "An operator has changed how one-time codes are sent to you.", notYou},
+	audit.OperatorChange + " user.lock":          {"Your account was locked", "An operator has locked your account. You cannot log in, and your sessions were ended.", "If you do not know why, ask an operator."},
+	"recovery.used":                              {"A recovery code of yours was used", "A recovery code was used in the place of a code of your token. It is used up.", notYou},
+	"bypass.used":                                {"A code from an operator was used", "The code that an operator gave out for you was used. It is used up.", notYou},
+	audit.OperatorChange + " bypass-code.new":    {"An operator gave out a code for you", "An operator has made a code that opens your account once, together with your password.", notYou},
+	audit.OperatorChange + " recovery-codes.new": {"New recovery codes were made for you", "New recovery codes were made for your account. Those from before are not accepted any more.", notYou},
+	audit.OperatorChange + " lockout.add":        {"Logins to your account are refused", "An operator has set a lock on logins with your name.", "If you do not know why, ask an operator."},
+	audit.LockoutSet:                             {"Logins to your account are refused for a while", "There were too many wrong passwords or codes. Logins with your name are refused there for a while, with right answers too.", "If that was you, wait, or ask an operator to clear it. " + notKnown},
+	audit.CodeReplayed:                           {"A code of yours was used a second time", "A code was typed that had been used already. It was refused.", "You may have typed it twice yourself, in which case all is well. " + notKnown},
+}
+
+// detailNames are the details of events that people understand, in their order.
+var detailNames = []struct{ key, name string }{
+	{"name", "token"}, {"key", "key"}, {"until", "until"}, {"fingerprint", "fingerprint"}, {"known", "known"}, {"shown", "shown"},
+	{"lock", "lock"}, {"recording", "recording"}, {"channel", "channel"}, {"path", "path"},
+}
+
+// facts says in lines what an event holds. Its fields are escaped, so that each stays on its line.
+func facts(e audit.Event) string {
+	var b strings.Builder
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "  %-12s %s\n", name, value)
+		}
+	}
+	line("when", e.Time.UTC().Format("2006-01-02 15:04:05 UTC"))
+	line("from", e.Source)
+	line("user", e.User)
+	line("target", e.Target)
+	line("account", e.Account)
+	line("by", e.Actor)
+	line("reason", e.Reason)
+	for _, d := range detailNames {
+		if v := e.Detail[d.key]; !strings.HasPrefix(v, "9999-") { // until an operator clears it
+			line(d.name, v)
+		}
+	}
+	line("session", e.Session)
+	line("node", e.Node)
+	line("event", e.ID)
+	return b.String()
+}
+
+// footer ends every message.
+func footer(name string, perHour int) string {
+	return fmt.Sprintf("\n-- \n%s, sent by a program: answers are not read. At most %d messages of this kind are sent in an hour.\n", name, perHour)
+}
