@@ -52,8 +52,8 @@ var personal = map[string]told{
 	audit.OperatorChange + " user.contact":       {"Your addresses were changed", "An operator has changed your e-mail address or telephone number. Messages about your account go to the new ones from now on.", notYou},
 	audit.OperatorChange + " user.code-by":       {"How you get codes was changed", "An operator has changed how one-time codes are sent to you.", notYou},
 	audit.OperatorChange + " user.lock":          {"Your account was locked", "An operator has locked your account. You cannot log in, and your sessions were ended.", "If you do not know why, ask an operator."},
-	"recovery.used":                              {"A recovery code of yours was used", "A recovery code was used in the place of a code of your token. It is used up.", notYou},
-	"bypass.used":                                {"A code from an operator was used", "The code that an operator gave out for you was used. It is used up.", notYou},
+	audit.RecoveryUsed:                           {"A recovery code of yours was used", "A recovery code was used in the place of a code of your token. It is used up.", notYou},
+	audit.BypassUsed:                             {"A code from an operator was used", "The code that an operator gave out for you was used. It is used up.", notYou},
 	audit.OperatorChange + " bypass-code.new":    {"An operator gave out a code for you", "An operator has made a code that opens your account once, together with your password.", notYou},
 	audit.OperatorChange + " recovery-codes.new": {"New recovery codes were made for you", "New recovery codes were made for your account. Those from before are not accepted any more.", notYou},
 	audit.OperatorChange + " lockout.add":        {"Logins to your account are refused", "An operator has set a lock on logins with your name.", "If you do not know why, ask an operator."},
@@ -63,7 +63,8 @@ var personal = map[string]told{
 
 // detailNames are the details of events that people understand, in their order.
 var detailNames = []struct{ key, name string }{
-	{"name", "token"}, {"key", "key"}, {"until", "until"}, {"fingerprint", "fingerprint"}, {"known", "known"}, {"shown", "shown"},
+	{"name", "token"}, {"token_name", "token"}, {"used_at", "first used"}, {"used_source", "first from"}, {"used_door", "first at"},
+	{"left", "codes left"}, {"key", "key"}, {"until", "until"}, {"fingerprint", "fingerprint"}, {"known", "known"}, {"shown", "shown"},
 	{"lock", "lock"}, {"recording", "recording"}, {"channel", "channel"}, {"path", "path"},
 }
 

@@ -228,6 +228,19 @@ func TestAlerts(t *testing.T) {
 		if ops := sink.Mails("ops@example.org"); !strings.Contains(fmt.Sprint(ops), "https://bastion.example.org/lockouts") {
 			t.Errorf("no link for operators in %v", ops)
 		}
+		emit(audit.Event{Type: audit.RecoveryUsed, Result: audit.OK, User: "alice", Source: "203.0.113.9", Detail: map[string]string{"left": "9"}})
+		testenv.WaitFor(t, "the mail about a recovery code", func() bool { return len(sink.Mails("alice@example.org")) == 2 })
+		if text := sink.Mails("alice@example.org")[1].Text; !strings.Contains(text, "recovery code") || !strings.Contains(text, "9") {
+			t.Errorf("of a recovery code: %s", text)
+		}
+		emit(audit.Event{Type: audit.CodeReplayed, Result: audit.Refused, User: "alice", Source: "203.0.113.9",
+			Detail: map[string]string{"token_name": "phone", "used_at": "2026-11-25T09:00:00Z", "used_source": "192.0.2.7", "used_door": "ssh"}})
+		testenv.WaitFor(t, "the mail about a code that came twice", func() bool { return len(sink.Mails("alice@example.org")) == 3 })
+		for _, want := range []string{"phone", "2026-11-25T09:00:00Z", "192.0.2.7", "203.0.113.9"} {
+			if text := sink.Mails("alice@example.org")[2].Text; !strings.Contains(text, want) {
+				t.Errorf("of a code that came twice, no %q in\n%s", want, text)
+			}
+		}
 		for range 30 {
 			emit(audit.Event{Type: audit.CodeReplayed, Result: audit.Refused, User: "alice", Source: "203.0.113.9"})
 		}
@@ -236,8 +249,8 @@ func TestAlerts(t *testing.T) {
 			check(t, err)
 			return c.Waiting == 0
 		})
-		if alice, ops := len(sink.Mails("alice@example.org")), len(sink.Mails("ops@example.org")); alice != 1+3 || ops != 3+10 {
-			t.Errorf("%d mails to alice, want 4; %d to operators, want 13", alice, ops)
+		if alice, ops := len(sink.Mails("alice@example.org")), len(sink.Mails("ops@example.org")); alice != 2+3 || ops != 3+10 {
+			t.Errorf("%d mails to alice, want 5; %d to operators, want 13", alice, ops)
 		}
 	})
 }
