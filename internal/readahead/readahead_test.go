@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/iotest"
@@ -179,4 +180,85 @@ func TestSocketErrors(t *testing.T) {
 			t.Errorf("writing: %v", err)
 		}
 	})
+}
+
+// Descriptors that are closed under writes and reads, and whose numbers are taken at once by other
+// connections, are not used any more: nobody gets what was meant for another one.
+func TestSocketClosedUnderUse(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var connections sync.WaitGroup
+	for i := range 200 {
+		mark := byte(i)
+		here, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		there, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn := New(here)
+		want := bytes.Repeat([]byte{mark}, 32<<10)
+		connections.Go(func() { // until it is closed
+			for {
+				if _, err := conn.Write(want); err != nil {
+					return
+				}
+			}
+		})
+		connections.Go(func() {
+			buf := make([]byte, len(want))
+			for {
+				n, err := conn.Read(buf)
+				if !bytes.Equal(buf[:n], want[:n]) {
+					t.Errorf("connection %d read what another one was sent", mark)
+				}
+				if err != nil {
+					return
+				}
+			}
+		})
+		connections.Go(func() {
+			defer there.Close()
+			buf := make([]byte, len(want))
+			for range 4 {
+				n, err := there.Read(buf)
+				if err != nil {
+					return
+				}
+				if !bytes.Equal(buf[:n], want[:n]) {
+					t.Errorf("the peer of connection %d read what another one wrote", mark)
+				}
+				if _, err := there.Write(buf[:n]); err != nil {
+					return
+				}
+			}
+			conn.Close()
+		})
+	}
+	connections.Wait()
+}
+
+// A peer that has ended its side still gets what is written to it.
+func TestSocketHalfClosed(t *testing.T) {
+	t.Parallel()
+	here, there := pair(t)
+	if err := there.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := here.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("read %d, %v", n, err)
+	}
+	go func() {
+		_, _ = here.Write([]byte("still here"))
+		here.Close()
+	}()
+	if got, err := io.ReadAll(there); string(got) != "still here" || err != nil {
+		t.Errorf("the peer read %q, %v", got, err)
+	}
 }

@@ -14,6 +14,10 @@ import (
 // are busy this happens for most writes, and the thread that looks for it comes back so often that both
 // together are a quarter of the CPU of a transfer. But calls to sockets never wait here: the socket is not
 // blocking, and waiting is left to the net package. So the scheduler is not told of them.
+//
+// That package also holds the descriptor while a call is under way: Close wakes who waits for it, and the
+// kernel closes it, and may give its number to another file, only when the last of them has come back. A
+// write to a peer that is gone returns EPIPE; its SIGPIPE ends Go programs for standard output and error alone.
 
 // socket is a TCP connection that reads and writes in this way.
 type socket struct {
