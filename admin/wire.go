@@ -328,6 +328,7 @@ type Explanation struct {
 	Code         string    `json:"code" doc:"always, fresh, younger-than or none"`
 	CodeMaxAge   int64     `json:"code_max_age" doc:"seconds; 0 unless code is younger-than"`
 	TokenOnly    bool      `json:"token_only" doc:"a code that was sent by mail or SMS does not do"`
+	PasswordCode bool      `json:"password_code" doc:"clients without prompts may send password,code as the password"`
 	SentBy       string    `json:"sent_by" doc:"mail or sms: this person has no token, and is sent a code once the password was verified; empty: not"`
 	Enrols       bool      `json:"enrols" doc:"this person has no token, and enrols one once the password was verified"`
 	Recording    string    `json:"recording" doc:"required, best-effort or off"`
