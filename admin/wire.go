@@ -473,6 +473,20 @@ type Grant struct {
 	Expires     *time.Time `json:"expires" doc:"at the latest; the rules may end it earlier"`
 }
 
+// UserPlaces are the addresses of a user, the last seen first.
+type UserPlaces struct {
+	SignedIn []Place `json:"signed_in" nullable:"false" doc:"from which the user was authenticated"`
+	Refused  []Place `json:"refused" nullable:"false" doc:"from which somebody asked to be let in as the user and was refused; the latest 500"`
+}
+
+// Place is an address.
+type Place struct {
+	Source string     `json:"source" doc:"address"`
+	First  *time.Time `json:"first"`
+	Last   *time.Time `json:"last"`
+	Count  int        `json:"count" doc:"how often"`
+}
+
 // Revoked tells how many grants were ended.
 type Revoked struct {
 	Revoked int `json:"revoked"`

@@ -296,6 +296,9 @@ func (c *Conversation) reportRefusal(ctx context.Context, s subject, cause error
 		ev.Result = audit.Error
 	}
 	_ = e.cfg.Audit.Emit(ctx, ev) // kept in memory and flushed later if the database is away; the person is refused anyway
+	if s.user != nil && ev.Result == audit.Refused {
+		_ = e.cfg.Store.Places.Refused(ctx, s.user.ID, a.Source) // what is lost here is in the audit log
+	}
 	if errors.Is(cause, ErrReplay) {
 		ev.Type, ev.Detail = audit.CodeReplayed, maps.Clone(ev.Detail)
 		var r *Replay
