@@ -37,6 +37,10 @@ type Conversation struct {
 	known *known // what an earlier Run found out that could not ask for the code; nil: nothing
 }
 
+// promptGrid is the grid on which the code is asked for after the password: longer than the look-ups take that are made
+// for people who are known.
+const promptGrid = 20 * time.Millisecond
+
 // known is what a conversation knows before it asks for a code.
 type known struct {
 	subject   subject
@@ -155,13 +159,15 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 		}
 	}
 	if needCode && c.havePassword {
-		// A person without a token had the password looked at before the next prompt; nobody
-		// else may be told apart from them by time.
+		// A person without a token had the password looked at before the next prompt, and for a person who is
+		// known the rules were asked; nobody else may be told apart from them by time.
 		switch {
 		case c.sendsHere():
 			c.e.waitForGrid(answered, c.e.cfg.Grid)
 		case c.e.cfg.EnrolAtLogin:
 			c.e.waitForGrid(answered, enrolGrid)
+		default:
+			c.e.waitForGrid(answered, promptGrid)
 		}
 	}
 	var code string
