@@ -268,7 +268,10 @@ func (e *Engine) waitForGrid(started time.Time, grid time.Duration) {
 	if elapsed < 0 {
 		elapsed = 0
 	}
-	time.Sleep(grid - elapsed%grid)
+	const coarse = 2 * time.Millisecond
+	end := time.Now().Add(grid - elapsed%grid)
+	time.Sleep(time.Until(end) - coarse)
+	sleepExactly(end)
 }
 
 // accepted is the event without which nobody gets in.

@@ -81,7 +81,7 @@ func TestTimingTellsNothing(t *testing.T) {
 	tries := 6
 	long := os.Getenv("SALLYPORT_LONG") != ""
 	if long {
-		tries = 150
+		tries = 2000
 	}
 	toPrompt, toEnd := map[string][]time.Duration{}, map[string][]time.Duration{}
 	for i := range tries {
