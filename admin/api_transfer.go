@@ -80,9 +80,6 @@ func (s *Server) importRoute(api huma.API, path, id, summary string, limit int64
 	} else {
 		fields["update"] = flag("change users who are there")
 	}
-	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
-		"multipart/form-data": {Schema: &huma.Schema{Type: "object", Properties: fields, Required: []string{"file"}}},
-	}}
 	line := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[ImportLine](), true, "ImportLine")
 	op.Responses = map[string]*huma.Response{"200": {
 		Description: "A JSON object a line: the rows in the order of the file, and the summary. Nothing is written before the last row, and nothing at all if written is false.",
@@ -96,6 +93,10 @@ func (s *Server) importRoute(api huma.API, path, id, summary string, limit int64
 			}
 		}}, nil
 	})
+	// Described only now: huma would otherwise read the whole body itself.
+	api.OpenAPI().Paths[path].Post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+		"multipart/form-data": {Schema: &huma.Schema{Type: "object", Properties: fields, Required: []string{"file"}}},
+	}}
 }
 
 // answerImport reads a whole upload, and answers only then: the rows of the report wait in a file.
