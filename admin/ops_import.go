@@ -37,6 +37,7 @@ type importOrder struct {
 	CreateUsers bool // tokens: make local users of those who are not there
 	Unassigned  bool // tokens: all into the stock
 	Update      bool // users: change those who are there
+	Keep        bool // put everything aside, and wait for commitImport
 }
 
 // readImport reads the form of an import up to its file, which is the last field.
@@ -97,7 +98,9 @@ func (o *importOrder) set(name string, value []byte) error {
 	case "key":
 		o.Key = value
 	case "password":
-		o.Password = value
+		if len(value) > 0 {
+			o.Password = value
+		}
 	default:
 		flag, known := flags[name]
 		if !known {
@@ -205,7 +208,25 @@ func (i *importing) end(ctx context.Context, by Caller, failed error) (ImportSum
 	if !write {
 		return i.sum, i.s.cfg.Store.Imports.Drop(ctx, i.in.ID)
 	}
-	err := i.s.cfg.Store.Imports.Commit(ctx, i.in.ID)
+	i.in.Counts = map[string]string{
+		"import": i.in.ID, "format": string(i.o.Format), "rows": strconv.Itoa(i.sum.Rows), "added": strconv.Itoa(i.sum.Added), "stock": strconv.Itoa(i.sum.Stock),
+		"updated": strconv.Itoa(i.sum.Updated), "refused": strconv.Itoa(i.sum.Refused), "users_created": strconv.Itoa(i.sum.UsersCreated),
+	}
+	if i.o.Keep {
+		i.sum.Kept = i.in.ID
+		return i.sum, i.s.cfg.Store.Imports.Count(ctx, i.in.ID, i.in.Counts)
+	}
+	var err error
+	i.sum.Error, err = i.s.commitImport(ctx, by, i.in)
+	i.sum.Written = i.sum.Error == "" && err == nil
+	return i.sum, err
+}
+
+// commitImport writes what was put aside, and leaves the event. why says why it could not be, and then it is
+// dropped.
+func (s *Server) commitImport(ctx context.Context, by Caller, in store.Import) (why string, err error) {
+	ctx = context.WithoutCancel(ctx)
+	err = s.cfg.Store.Imports.Commit(ctx, in.ID)
 	for _, known := range []struct {
 		err  error
 		text string
@@ -215,20 +236,15 @@ func (i *importing) end(ctx context.Context, by Caller, failed error) (ImportSum
 		{store.ErrNotFound, "one of the users was deleted meanwhile, or the import took over an hour; import again"},
 	} {
 		if errors.Is(err, known.err) {
-			i.sum.Error = known.text
-			return i.sum, i.s.cfg.Store.Imports.Drop(ctx, i.in.ID)
+			return known.text, s.cfg.Store.Imports.Drop(ctx, in.ID)
 		}
 	}
 	if err != nil {
-		return i.sum, err
+		return "", err
 	}
-	i.sum.Written = true
-	change := map[string]string{store.ImportTokens: "token.import", store.ImportUsers: "user.import"}[i.in.Kind]
-	i.s.changed(ctx, by, change, audit.Event{Detail: map[string]string{
-		"import": i.in.ID, "format": string(i.o.Format), "rows": strconv.Itoa(i.sum.Rows), "added": strconv.Itoa(i.sum.Added), "stock": strconv.Itoa(i.sum.Stock),
-		"updated": strconv.Itoa(i.sum.Updated), "refused": strconv.Itoa(i.sum.Refused), "users_created": strconv.Itoa(i.sum.UsersCreated),
-	}})
-	return i.sum, nil
+	change := map[string]string{store.ImportTokens: "token.import", store.ImportUsers: "user.import"}[in.Kind]
+	s.changed(ctx, by, change, audit.Event{Detail: in.Counts})
+	return "", nil
 }
 
 // whyNot is an error in the words of its row.

@@ -20,6 +20,7 @@ type ImportSummary struct {
 	Same         int    `json:"same" doc:"users who are already what the file says"`
 	Refused      int    `json:"refused"`
 	UsersCreated int    `json:"users_created" doc:"for tokens whose user was not there"`
+	Kept         string `json:"-"` // id of an import that waits to be committed; "": none
 	Error        string `json:"error,omitempty" doc:"why nothing was written, or the file could not be read to its end"`
 }
 

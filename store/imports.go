@@ -37,6 +37,7 @@ type Import struct {
 	ID     string
 	Kind   string
 	Author string
+	Counts map[string]string // what the audit log will say of it, see [Imports.Count]
 }
 
 // ImportedToken is a token with what it is computed from. Of Token these count: UserID ("": into the stock;
@@ -67,18 +68,29 @@ func (s Imports) Begin(ctx context.Context, kind, author string) (Import, error)
 		_, err := exec(ctx, q, "INSERT INTO imports (id, kind, author, created) VALUES (?, ?, ?, ?)", id, kind, author, ms(s.db.now()))
 		return err
 	})
-	return Import{id, kind, author}, err
+	return Import{ID: id, Kind: kind, Author: author}, err
 }
 
 // Get returns an import that can be committed, or [ErrNotFound].
 func (s Imports) Get(ctx context.Context, id string) (Import, error) {
 	var i Import
 	err := s.db.reading(ctx, "reading import "+id, func(ctx context.Context, q querier) (err error) {
-		i, err = one(ctx, q, func(i *Import) []any { return []any{&i.ID, &i.Kind, &i.Author} },
-			"SELECT id, kind, author FROM imports WHERE id = ? AND NOT committed AND created > ?", id, ms(s.db.now().Add(-importLife)))
+		i, err = one(ctx, q, func(i *Import) []any { return []any{&i.ID, &i.Kind, &i.Author, jsonColumn{&i.Counts}} },
+			"SELECT id, kind, author, counts FROM imports WHERE id = ? AND NOT committed AND created > ?", id, ms(s.db.now().Add(-importLife)))
 		return err
 	})
 	return i, err
+}
+
+// Count keeps what the audit log will say of an import.
+func (s Imports) Count(ctx context.Context, id string, counts map[string]string) error {
+	text, err := toJSON(counts)
+	if err != nil {
+		return err
+	}
+	return s.db.writing(ctx, "counting import "+id, func(ctx context.Context, q querier) error {
+		return execOne(ctx, q, "UPDATE imports SET counts = ? WHERE id = ?", text, id)
+	})
 }
 
 // AddTokens puts at most [MaxImportBatch] tokens aside.

@@ -7,6 +7,7 @@ CREATE TABLE imports (
 	kind      TEXT    NOT NULL CHECK (kind IN ('tokens', 'users')),
 	author    TEXT    NOT NULL,                          -- who may commit it
 	created   BIGINT  NOT NULL,
+	counts    TEXT    NOT NULL DEFAULT '{}',             -- JSON: what the audit log will say of it
 	committed BOOLEAN NOT NULL DEFAULT FALSE
 );
 
