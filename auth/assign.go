@@ -26,7 +26,7 @@ func (e *Engine) AssignBySerial(ctx context.Context, id Identity, serial, first,
 		Detail: map[string]string{"serial": audit.Escape(serial)},
 	}
 	if err != nil {
-		ev.Result, ev.Reason = audit.Refused, err.Error()
+		ev.Type, ev.Result, ev.Reason = audit.TokenNotTaken, audit.Refused, err.Error() // of which nobody is told that they have a new token
 		if errors.Is(err, ErrUnavailable) {
 			ev.Result = audit.Error
 		}

@@ -69,7 +69,10 @@ func TestAssignBySerial(t *testing.T) {
 	if _, _, err = w.enter(auth.Attempt{}, shown(-4)); err != nil {
 		t.Errorf("the next code: %v", err)
 	}
-	if e := w.eventsOf(audit.TokenEnrolled); len(e) != 9 || e[1].Result != audit.OK || e[1].Detail["serial"] != "SN1" {
-		t.Errorf("%d events, %+v", len(e), e[1])
+	if e := w.eventsOf(audit.TokenEnrolled); len(e) != 1 || e[0].Result != audit.OK || e[0].Detail["serial"] != "SN1" {
+		t.Errorf("events %+v", e)
+	}
+	if e := w.eventsOf(audit.TokenNotTaken); len(e) != 8 || e[0].Result != audit.Refused {
+		t.Errorf("%d events of refusals", len(e))
 	}
 }
