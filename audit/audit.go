@@ -43,6 +43,7 @@ const (
 	LockoutSet     = "lockout.set"      // failures reached a limit
 	AccessDecided  = "access.decided"   // a rule allowed or refused a target or a channel
 	SessionStarted = "session.started"  // the upstream connection of a session is open
+	TokenNotTaken  = "token.not-taken"  // somebody wanted a token out of the stock and did not get it
 	TokenResynced  = "token.resynced"   // two codes in a row told where a token is
 	RecoveryUsed   = "recovery.used"    // a recovery code was taken in the place of a token's code
 	BypassUsed     = "bypass.used"      // … or a code that an operator gave out

@@ -46,6 +46,7 @@ const (
 var personal = map[string]told{
 	audit.TokenEnrolled:                          {"A token was added to your account", "A new token was added. Its codes open your account together with your password.", notYou},
 	audit.OperatorChange + " token.add":          {"A token was added to your account", "An operator has added a token. Its codes open your account together with your password.", notYou},
+	audit.OperatorChange + " token.assign":       {"A token was added to your account", "An operator has given you a token. Its codes open your account together with your password.", notYou},
 	audit.OperatorChange + " token.delete":       {"A token was removed from your account", "An operator has removed one of your tokens. Its codes are not accepted any more.", notYou},
 	audit.OperatorChange + " user.password":      {"Your password was changed", "An operator has changed your password.", notYou},
 	audit.OperatorChange + " user.key.add":       {"A key was added to your account", "An operator has added a public key that stands for your password.", notYou},
