@@ -41,7 +41,7 @@ upstream:              audit internal/auditlog internal/readahead store
 
 bastion:               audit auth identity internal/auditlog internal/readahead policy session store upstream
 signin:                audit auth identity internal/auditlog internal/web otp store
-admin:                 audit auth identity internal/auditlog internal/notify internal/web otp policy recorder session signin store upstream
+admin:                 audit auth identity internal/auditlog internal/notify internal/web otp otp/tokenfile policy recorder session signin store upstream
 
 bench:                 *
 hack/patchssh:         -

@@ -64,6 +64,14 @@ func (s *Server) userRoutes(api huma.API) {
 		func(ctx context.Context, by Caller, in *byLogin) (*nothing, error) {
 			return &nothing{}, s.deleteUser(ctx, by, in.Login)
 		})
+	register(s, api, route(needAuditor, http.MethodGet, "/users/{login}/places", "user-places", "List the addresses from which a user signed in, or was refused"),
+		func(ctx context.Context, _ Caller, in *byLogin) (*body[UserPlaces], error) {
+			p, err := s.userPlaces(ctx, in.Login)
+			if err != nil {
+				return nil, err
+			}
+			return answer(p), nil
+		})
 	s.userChangeRoutes(api)
 	s.userKeyRoutes(api)
 	s.grantRoutes(api)

@@ -194,6 +194,7 @@ func TestPagesInChromium(t *testing.T) {
 		{"session-end", "/sessions/" + live.ID + "/end"},
 		{"users", "/users"},
 		{"user-new", "/users/new"},
+		{"import", "/import"},
 		{"user", "/users/alice"},
 		{"token", "/users/alice/tokens/" + tokens[0].ID},
 		{"user-locked", "/users/bob"},

@@ -76,6 +76,7 @@ type userData struct {
 	Bypasses   []store.SpareCode
 	Keys       []store.UserKey
 	Places     []store.Place
+	Refused    []store.Place
 	Grants     []Grant
 	Recent     []sessionView
 	LockLength []lockLength
@@ -127,6 +128,10 @@ func (s *Server) userData(v *visit, u store.User) (userData, error) {
 		return d, err
 	}
 	d.Places = d.Places[:min(len(d.Places), 10)]
+	if d.Refused, err = s.cfg.Store.Places.ListRefused(v.ctx(), u.ID); err != nil {
+		return d, err
+	}
+	d.Refused = d.Refused[:min(len(d.Refused), 10)]
 	recent, err := s.sessionList(v.ctx(), store.SessionFilter{User: u.Login, Limit: 5})
 	if err != nil {
 		return d, err

@@ -14,6 +14,7 @@ import (
 	"sallyport/audit"
 	"sallyport/internal/web"
 	"sallyport/signin"
+	"sallyport/store"
 )
 
 //go:embed templates/*.html
@@ -137,6 +138,11 @@ func (s *Server) pageList() []page {
 		{"POST /users/{login}/keys/{id}/delete", needAdmin, s.deleteKeyForm},
 		{"GET /users/{login}/delete", needAdmin, s.confirmDeleteUserPage},
 		{"POST /users/{login}/delete", needAdmin, s.deleteUserForm},
+
+		{"GET /import", needAdmin, s.importPage},
+		{"POST /import/tokens", needAdmin, s.importForm(store.ImportTokens)},
+		{"POST /import/users", needAdmin, s.importForm(store.ImportUsers)},
+		{"POST /import/commit", needAdmin, s.commitImportForm},
 
 		{"GET /user-cas", needAuditor, s.userCAsPage},
 		{"POST /user-cas", needAdmin, s.addUserCAForm},

@@ -328,6 +328,7 @@ type Explanation struct {
 	Code         string    `json:"code" doc:"always, fresh, younger-than or none"`
 	CodeMaxAge   int64     `json:"code_max_age" doc:"seconds; 0 unless code is younger-than"`
 	TokenOnly    bool      `json:"token_only" doc:"a code that was sent by mail or SMS does not do"`
+	PasswordCode bool      `json:"password_code" doc:"clients without prompts may send password,code as the password"`
 	SentBy       string    `json:"sent_by" doc:"mail or sms: this person has no token, and is sent a code once the password was verified; empty: not"`
 	Enrols       bool      `json:"enrols" doc:"this person has no token, and enrols one once the password was verified"`
 	Recording    string    `json:"recording" doc:"required, best-effort or off"`
@@ -470,6 +471,20 @@ type Grant struct {
 	Uses        int        `json:"uses" doc:"logins it has spared the code"`
 	Targets     []string   `json:"targets" nullable:"false"`
 	Expires     *time.Time `json:"expires" doc:"at the latest; the rules may end it earlier"`
+}
+
+// UserPlaces are the addresses of a user, the last seen first.
+type UserPlaces struct {
+	SignedIn []Place `json:"signed_in" nullable:"false" doc:"from which the user was authenticated"`
+	Refused  []Place `json:"refused" nullable:"false" doc:"from which somebody asked to be let in as the user and was refused; the latest 500"`
+}
+
+// Place is an address.
+type Place struct {
+	Source string     `json:"source" doc:"address"`
+	First  *time.Time `json:"first"`
+	Last   *time.Time `json:"last"`
+	Count  int        `json:"count" doc:"how often"`
 }
 
 // Revoked tells how many grants were ended.

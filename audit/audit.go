@@ -39,9 +39,11 @@ const (
 	CodeSent       = "code.sent"        // a one-time code was sent to a person by mail or SMS, or could not be
 	MessageFailed  = "message.failed"   // a mail or short message was given up
 	ConnEnded      = "connection.ended" // a person who was let in may do nothing any more, and had no session open
+	PlacesMany     = "places.many"      // a person signed in from many new addresses in a short time
 	LockoutSet     = "lockout.set"      // failures reached a limit
 	AccessDecided  = "access.decided"   // a rule allowed or refused a target or a channel
 	SessionStarted = "session.started"  // the upstream connection of a session is open
+	TokenNotTaken  = "token.not-taken"  // somebody wanted a token out of the stock and did not get it
 	TokenResynced  = "token.resynced"   // two codes in a row told where a token is
 	RecoveryUsed   = "recovery.used"    // a recovery code was taken in the place of a token's code
 	BypassUsed     = "bypass.used"      // … or a code that an operator gave out

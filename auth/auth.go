@@ -40,16 +40,17 @@ type Config struct {
 	Directory Directory // nil: local users only
 	Audit     *auditlog.Log
 
-	Lockout      policy.Lockout // zero: policy.DefaultLockout()
-	EnrolAtLogin bool           // a person with a password and no token enrols in the session; needs no code the first time
-	Sent         SentCodes      // codes by mail and SMS
-	Issuer       string         // name shown by authenticator apps; "": Sallyport
-	Window       otp.Window     // steps around now in which a code is accepted (J4); nil-like zero: one each side
-	Grid         time.Duration  // failures are answered at multiples of this; 0: 500 ms
-	Budget       time.Duration  // longest time that store and directory may take to evaluate one attempt; 0: 2.5 s
-	TrustIPv4    int            // bits of an address from which a remembered code counts; 0: 32
-	TrustIPv6    int            // 0: 64
-	Queue        time.Duration  // longest time an attempt waits for its turn behind parallel ones; 0: 20 s
+	Lockout      policy.Lockout     // zero: policy.DefaultLockout()
+	Places       *store.PlacesAlarm // of many new addresses of one person; nil: off
+	EnrolAtLogin bool               // a person with a password and no token enrols in the session; needs no code the first time
+	Sent         SentCodes          // codes by mail and SMS
+	Issuer       string             // name shown by authenticator apps; "": Sallyport
+	Window       otp.Window         // steps around now in which a code is accepted (J4); nil-like zero: one each side
+	Grid         time.Duration      // failures are answered at multiples of this; 0: 500 ms
+	Budget       time.Duration      // longest time that store and directory may take to evaluate one attempt; 0: 2.5 s
+	TrustIPv4    int                // bits of an address from which a remembered code counts; 0: 32
+	TrustIPv6    int                // 0: 64
+	Queue        time.Duration      // longest time an attempt waits for its turn behind parallel ones; 0: 20 s
 	Now          func() time.Time
 }
 
@@ -70,6 +71,7 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Lockout == (policy.Lockout{}) {
 		cfg.Lockout = policy.DefaultLockout()
 	}
+	cfg.Lockout.User = min(cfg.Lockout.User, policy.HardStop)
 	if cfg.Issuer == "" {
 		cfg.Issuer = "Sallyport"
 	}

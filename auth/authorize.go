@@ -34,6 +34,7 @@ type Decision struct {
 	Enrols       bool   // of [Engine.Explain]: the person has no token, and enrols one after the first factor
 	Refusal      string // one line for the person when Allow is false; names no target they may not know of
 	NeedsCode    bool   // it is a one-time code that is missing: with one the answer would be yes
+	NoToken      bool   // … of a token, and the person has none
 }
 
 // ExplainRequest is a question about anybody at any time.
@@ -48,6 +49,7 @@ type ExplainRequest struct {
 type person struct {
 	login  string
 	groups []string
+	tokens int // set by [Engine.standing] alone
 }
 
 // parsedRules keeps the parsed form of one version of the rules.
@@ -127,6 +129,10 @@ func (e *Engine) preview(ctx context.Context, id Identity, r Request, note bool)
 		if err := e.demandCode(ctx, &d, id, now, note); err != nil {
 			return Decision{}, err
 		}
+		if d.NeedsCode && d.TokenOnly && who.tokens == 0 {
+			d.NoToken = true
+			d.Refusal = fmt.Sprintf("%s needs a code from a token; one that was sent by mail or SMS does not do there. Ask an operator for a token.", d.Target.Name)
+		}
 	}
 	return d, nil
 }
@@ -142,7 +148,7 @@ func (e *Engine) standing(ctx context.Context, id Identity, now time.Time) (who 
 		return person{}, false, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	// The row is written at every login and at every look into the directory, so its groups are the newest.
-	return person{login: id.Login, groups: u.Groups}, gone || u.LockedNow(now), nil
+	return person{login: id.Login, groups: u.Groups, tokens: u.Tokens}, gone || u.LockedNow(now), nil
 }
 
 // demandCode turns an allowing decision round when this connection has not proved what the rule asks.
@@ -164,7 +170,7 @@ func (e *Engine) demandCode(ctx context.Context, d *Decision, id Identity, now t
 	}
 	if d.TokenOnly && id.onlySent() {
 		d.Allow, d.NeedsCode = false, true
-		d.Refusal = fmt.Sprintf("%s needs a code from a token; one that was sent by mail or SMS does not do there. Ask an operator for a token.", d.Target.Name)
+		d.Refusal = fmt.Sprintf("%s needs a code from a token; one that was sent by mail or SMS does not do there. Connect again.", d.Target.Name)
 		return nil
 	}
 	if d.Code.Kind == policy.CodeYoungerThan && now.Sub(id.CodeAt) > d.Code.YoungerThan {

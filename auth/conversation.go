@@ -37,6 +37,10 @@ type Conversation struct {
 	known *known // what an earlier Run found out that could not ask for the code; nil: nothing
 }
 
+// promptGrid is the grid on which the code is asked for after the password: longer than the look-ups take that are made
+// for people who are known.
+const promptGrid = 20 * time.Millisecond
+
 // known is what a conversation knows before it asks for a code.
 type known struct {
 	subject   subject
@@ -155,13 +159,15 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 		}
 	}
 	if needCode && c.havePassword {
-		// A person without a token had the password looked at before the next prompt; nobody
-		// else may be told apart from them by time.
+		// A person without a token had the password looked at before the next prompt, and for a person who is
+		// known the rules were asked; nobody else may be told apart from them by time.
 		switch {
 		case c.sendsHere():
 			c.e.waitForGrid(answered, c.e.cfg.Grid)
 		case c.e.cfg.EnrolAtLogin:
 			c.e.waitForGrid(answered, enrolGrid)
+		default:
+			c.e.waitForGrid(answered, promptGrid)
 		}
 	}
 	var code string
@@ -262,7 +268,10 @@ func (e *Engine) waitForGrid(started time.Time, grid time.Duration) {
 	if elapsed < 0 {
 		elapsed = 0
 	}
-	time.Sleep(grid - elapsed%grid)
+	const coarse = 2 * time.Millisecond
+	end := time.Now().Add(grid - elapsed%grid)
+	time.Sleep(time.Until(end) - coarse)
+	sleepExactly(end)
 }
 
 // accepted is the event without which nobody gets in.
@@ -296,6 +305,9 @@ func (c *Conversation) reportRefusal(ctx context.Context, s subject, cause error
 		ev.Result = audit.Error
 	}
 	_ = e.cfg.Audit.Emit(ctx, ev) // kept in memory and flushed later if the database is away; the person is refused anyway
+	if s.user != nil && ev.Result == audit.Refused {
+		_ = e.cfg.Store.Places.Refused(ctx, s.user.ID, a.Source) // what is lost here is in the audit log
+	}
 	if errors.Is(cause, ErrReplay) {
 		ev.Type, ev.Detail = audit.CodeReplayed, maps.Clone(ev.Detail)
 		var r *Replay

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,7 +44,7 @@ func (c *Conversation) evaluate(ctx context.Context, k *known, code string, even
 	// The budget begins after the wait for a turn, so that honest parallel logins do not eat it.
 	judging, cancel := context.WithTimeout(ctx, c.e.cfg.Budget)
 	defer cancel()
-	v := verdict{Acceptance: store.Acceptance{Reservation: r, Reset: []string{kindPair, kindTarget, kindUser}, Source: c.a.Source.Unmap()}}
+	v := verdict{Acceptance: store.Acceptance{Reservation: r, Reset: []string{kindPair, kindTarget, kindUser}, Source: c.a.Source.Unmap(), Alarm: c.e.cfg.Places}}
 	if c.outer != nil && !k.needCode {
 		v.Reset = nil // nothing was proved that somebody could have guessed: earlier failures stay
 	}
@@ -80,18 +81,36 @@ func (c *Conversation) accept(ctx context.Context, v *verdict, event func(*Ident
 		}
 		v.Event = &e
 	}
-	switch err := c.e.cfg.Store.Attempts.Accept(ctx, v.Acceptance); {
+	switch err := c.e.cfg.Store.Attempts.Accept(ctx, &v.Acceptance); {
 	case errors.Is(err, store.ErrStepUsed):
 		return c.e.tooLate(ctx, v.TokenID, v.Step)
 	case errors.Is(err, store.ErrGrantUsed):
 		return err
+	case errors.Is(err, store.ErrManyPlaces):
+		c.reportPlaces(ctx, v)
+		return fmt.Errorf("%w: %s", ErrLocked, v.Alarm.Reason(v.Networks))
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if v.Event != nil {
 		c.e.cfg.Audit.Print(ctx, *v.Event)
 	}
+	if v.Networks > 0 {
+		c.reportPlaces(ctx, v)
+	}
 	return nil
+}
+
+// reportPlaces tells of a person who came from many new addresses.
+func (c *Conversation) reportPlaces(ctx context.Context, v *verdict) {
+	ev := audit.Event{
+		Type: audit.PlacesMany, Result: audit.OK, Door: c.a.Door, User: v.id.Login, Source: c.a.Source.String(), Target: c.a.Target, Account: c.a.Account,
+		Reason: v.Alarm.Reason(v.Networks), Detail: map[string]string{"networks": strconv.Itoa(v.Networks)},
+	}
+	if v.Alarm.Lock {
+		ev.Detail["locked"] = "yes"
+	}
+	_ = c.e.cfg.Audit.Emit(ctx, ev) // kept in memory and written later if the database is away
 }
 
 // settle ends the reservation of an attempt that was not accepted, and returns why it was not.

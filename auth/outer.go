@@ -72,7 +72,7 @@ func (c *Conversation) judgeOuter(ctx context.Context, s subject, v *verdict) er
 		}
 	}
 	v.id.Factors, v.id.CodeAt, v.id.Trusted = slices.Clone(id.Factors), id.CodeAt, id.Trusted
-	if v.TokenID != "" { // a new code takes the place of the one outside, typed or remembered
+	if v.factor != "" { // a new code takes the place of the one outside, typed or remembered
 		v.id.Factors = slices.DeleteFunc(v.id.Factors, func(f string) bool { return f == "code" || f == FactorSent || f == "remembered-code" })
 		v.id.Trusted = nil
 	}

@@ -7,7 +7,6 @@ import (
 	"strconv"
 
 	"sallyport/audit"
-	"sallyport/otp"
 	"sallyport/store"
 )
 
@@ -104,22 +103,9 @@ func (e *Engine) ResyncToken(ctx context.Context, tokenID, first, second, door s
 }
 
 func (e *Engine) resyncToken(ctx context.Context, t store.TokenSecret, first, second string, use store.TokenUse) (store.Token, error) {
-	codes := [2]string{first, second}
-	for i := range codes {
-		var err error
-		if codes[i], err = otp.Normalise(codes[i], t.Digits); err != nil {
-			return store.Token{}, fmt.Errorf("%w: %w", ErrCode, err)
-		}
-	}
-	p := ParamsOf(t.Token)
-	now := p.StepAt(e.cfg.Now())
-	step, ok := p.Resync(otp.Secret(t.Secret), codes[0], codes[1], now, t.LastStep)
-	if !ok {
-		return store.Token{}, fmt.Errorf("%w: no two in a row of %s after step %d", ErrCode, t.Name, t.LastStep)
-	}
-	drift := 0
-	if p.Kind != otp.HOTP {
-		drift = int(step - now)
+	step, drift, err := e.findStep(t, first, second)
+	if err != nil {
+		return store.Token{}, err
 	}
 	use.TokenID, use.Step = t.ID, step
 	switch done, err := e.cfg.Store.Tokens.Resync(ctx, use, drift); {

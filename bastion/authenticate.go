@@ -126,9 +126,16 @@ type verdict struct {
 }
 
 // passwordMethod keeps the password unevaluated and lets the code follow: whoever can tell from the
-// answer whether the password was right could guess passwords without a token.
-func (c *connection) passwordMethod(_ ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
+// answer whether the password was right could guess passwords without a token. Where a rule takes a code in the
+// password field, both are evaluated; if that opens nothing, all goes on as if it had not been tried.
+func (c *connection) passwordMethod(m ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
 	p := identity.Password(password)
+	_ = c.guarded.allow(c.s.cfg.Guard.Prompt)
+	conv, login := c.begin(m)
+	if id, err := conv.RunPasswordCode(context.Background(), p); err == nil {
+		return c.admitted(*id, login, nil)
+	}
+	c.ahead.drop()
 	_ = c.guarded.allow(c.s.cfg.Guard.Prompt)
 	return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{
 		KeyboardInteractiveCallback: c.keyboardInteractive(func(conv *auth.Conversation) { conv.WithPassword(p) }),

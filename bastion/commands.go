@@ -25,6 +25,8 @@ ssh USER@BASTION explain TARGET [ACCOUNT] [--json]
 ssh USER@BASTION forget                trust no place any more: ask for a code at the next login
 ssh USER@BASTION resync [TOKEN]        type two codes in a row of a token whose codes are refused; get in by a
                                        recovery code, an operator's code or another token
+ssh USER@BASTION assign SERIAL         take a hardware token that belongs to nobody yet, by two codes in a row of it;
+                                       get in by a code first
 ssh USER@BASTION help                  this text
 
 Exit status: 0 yes, 1 no or not now, 2 wrong usage.
@@ -52,13 +54,15 @@ func (r *reception) command(line string) uint32 {
 		run = r.forgetCommand
 	case "resync":
 		run, most = r.resyncCommand, 1
+	case "assign":
+		run, least, most = r.assignCommand, 1, 1
 	case "help":
 	default:
 		user := audit.Escape(r.c.id.Login)
 		return r.fail(statusUsage, "no target was named, and %s is no command of the bastion. Type: ssh %s@TARGET@bastion COMMAND, or: ssh %s@bastion help",
 			shorten(name), user, user)
 	}
-	if len(args) < least || len(args) > most || (asJSON && slices.Contains([]string{"help", "forget", "resync"}, name)) {
+	if len(args) < least || len(args) > most || (asJSON && slices.Contains([]string{"help", "forget", "resync", "assign"}, name)) {
 		return r.fail(statusUsage, "usage of %s: ssh %s@bastion help", name, audit.Escape(r.c.id.Login))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

@@ -168,16 +168,17 @@ func (c *connection) open() (s *session.Session, refusal string) {
 func (c *connection) openAt(ctx context.Context, to Login, client ssh.Conn) (s *session.Session, refusal string) {
 	ctx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()
-	return c.openAsking(ctx, to, client, nil)
+	return c.openAsking(ctx, c.id, to, client, nil)
 }
 
-// openAsking is openAt where the person can be asked what the target wants to hear.
-func (c *connection) openAsking(ctx context.Context, to Login, client ssh.Conn, ask upstream.Ask) (s *session.Session, refusal string) {
+// openAsking is openAt where the person can be asked what the target wants to hear. id is the connection's, or the
+// same person with a code for this session alone.
+func (c *connection) openAsking(ctx context.Context, id auth.Identity, to Login, client ssh.Conn, ask upstream.Ask) (s *session.Session, refusal string) {
 	if c.denied.Load() >= maxRefusedEvents { // an attempt costs the target a connection too
 		return nil, "too much was refused in this connection; connect again"
 	}
 	changes := c.s.changes.Load()
-	d, err := c.decide(ctx, auth.Request{Target: to.Target, Account: to.Account, Source: c.source})
+	d, err := c.decide(ctx, id, auth.Request{Target: to.Target, Account: to.Account, Source: c.source})
 	switch {
 	case err != nil:
 		c.s.cfg.Log.Error("asking the rules", "user", c.id.Login, "error", err)
@@ -204,12 +205,12 @@ func (c *connection) openAsking(ctx context.Context, to Login, client ssh.Conn, 
 	}
 	r := c.kept.take(d)
 	if r == nil {
-		r = c.reach(ctx, c.id, d, ask)
+		r = c.reach(ctx, id, d, ask)
 	}
 	if r.refusal != "" {
 		return nil, r.refusal
 	}
-	params := c.params(d, r.up, client)
+	params := c.params(id, d, r.up, client)
 	params.Row.ID, params.Closed = r.id, release
 	opened, err := c.s.cfg.Sessions.Open(ctx, params)
 	if err != nil {
@@ -224,21 +225,21 @@ func (c *connection) openAsking(ctx context.Context, to Login, client ssh.Conn, 
 	return opened, ""
 }
 
-func (c *connection) params(d auth.Decision, up *upstream.Upstream, client ssh.Conn) session.Params {
+func (c *connection) params(id auth.Identity, d auth.Decision, up *upstream.Upstream, client ssh.Conn) session.Params {
 	return session.Params{
 		Row: store.Session{
-			UserID: c.id.UserID, User: c.id.Login, Target: d.Target.Name, Address: d.Target.Address, Account: d.Account,
+			UserID: id.UserID, User: id.Login, Target: d.Target.Name, Address: d.Target.Address, Account: d.Account,
 			Source: c.source.String(), Client: audit.Escape(string(c.conn.ClientVersion())), Rule: d.Rule,
-			Recording: d.Recording.String(), KeyFingerprint: c.id.KeyFingerprint,
+			Recording: d.Recording.String(), KeyFingerprint: id.KeyFingerprint,
 		},
 		Client: client, Upstream: up,
 		Limits:   session.Limits{Idle: d.Limits.Idle, KeyboardIdle: d.Limits.KeyboardIdle, Max: d.Limits.Max, Channels: d.Limits.Channels},
 		Only:     c.only(),
 		Quota:    quota(d.Limits),
 		Env:      d.Env.Allows,
-		Greeting: trustLine(c.id, time.Now()),
+		Greeting: trustLine(id, time.Now()),
 		Authorize: func(ctx context.Context, kind, to, command string) (session.Grant, error) {
-			g, err := c.authorize(ctx, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Command: command, Source: c.source})
+			g, err := c.authorize(ctx, id, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Command: command, Source: c.source})
 			if err != nil {
 				return g, err
 			}
@@ -251,13 +252,13 @@ func (c *connection) params(d auth.Decision, up *upstream.Upstream, client ssh.C
 
 // decide asks the rules. What they allow always leaves an event; of what they refuse, the first in a connection do: a
 // client may ask without end.
-func (c *connection) decide(ctx context.Context, r auth.Request) (auth.Decision, error) {
+func (c *connection) decide(ctx context.Context, id auth.Identity, r auth.Request) (auth.Decision, error) {
 	if c.denied.Load() >= maxRefusedEvents {
-		if d, err := c.s.cfg.Engine.Preview(ctx, c.id, r); err != nil || !d.Allow {
+		if d, err := c.s.cfg.Engine.Preview(ctx, id, r); err != nil || !d.Allow {
 			return d, err
 		}
 	}
-	d, err := c.s.cfg.Engine.Authorize(ctx, c.id, r)
+	d, err := c.s.cfg.Engine.Authorize(ctx, id, r)
 	if err == nil && !d.Allow && c.denied.Add(1) == maxRefusedEvents {
 		c.reportRefused("further refusals of this connection leave no event", "channel", r.Channel)
 	}
@@ -265,8 +266,8 @@ func (c *connection) decide(ctx context.Context, r auth.Request) (auth.Decision,
 }
 
 // authorize asks the rules for one channel.
-func (c *connection) authorize(ctx context.Context, r auth.Request) (session.Grant, error) {
-	d, err := c.decide(ctx, r)
+func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Request) (session.Grant, error) {
+	d, err := c.decide(ctx, id, r)
 	if err != nil {
 		return session.Grant{}, err
 	}

@@ -80,6 +80,8 @@ func (c *connection) reachable(ctx context.Context, targets []store.Target) (t s
 		switch {
 		case err != nil:
 			return store.Target{}, "", err
+		case d.NoToken:
+			refusal = d.Refusal
 		case !d.Allow && !d.NeedsCode:
 			if d.Message != "" {
 				refusal = d.Refusal
@@ -99,7 +101,7 @@ func (c *connection) noAccess(ctx context.Context, host, to string) string {
 	switch {
 	case err != nil:
 		return "the rules cannot be read just now; try again in a minute"
-	case d.Allow || d.NeedsCode:
+	case d.Allow || d.NeedsCode && !d.NoToken:
 		return "no target was named: " + to + " is not the SSH port of " + host + "; other ports are reached through a target, as in ssh -L ... user@target@bastion"
 	}
 	return d.Refusal

@@ -268,9 +268,14 @@ func (m *menu) connect(to Login, l *lent) (*session.Session, string) {
 	defer cancel()
 	done, asked := make(chan result, 1), make(chan *question)
 	go func() {
+		id, refusal := m.stepUp(ctx, to, askAt(asked))
+		if refusal != "" {
+			done <- result{nil, refusal}
+			return
+		}
 		ctx, cancel := context.WithTimeout(ctx, openAskTime)
 		defer cancel()
-		s, refusal := m.c.openAsking(ctx, to, lentConn{Conn: m.c.conn, terminal: l}, askAt(asked))
+		s, refusal := m.c.openAsking(ctx, id, to, lentConn{Conn: m.c.conn, terminal: l}, askAt(asked))
 		done <- result{s, refusal}
 	}()
 	var now *question                  // for the person to answer; nil: none

@@ -25,15 +25,9 @@ func (r *reception) resyncCommand(_ context.Context, args []string, _ bool) uint
 	if len(args) > 0 {
 		token = args[0]
 	}
-	timer := time.AfterFunc(resyncTime, func() { _ = r.ch.Close() })
-	defer timer.Stop()
-	ask := r.asker()
-	var codes [2]string
-	for i, prompt := range []string{"A code of the token: ", "The next one: "} {
-		var err error
-		if codes[i], err = ask(prompt); err != nil || codes[i] == "" {
-			return r.fail(statusUsage, "two codes are needed, as the token shows them one after the other.")
-		}
+	codes, ok := r.twoCodes()
+	if !ok {
+		return r.fail(statusUsage, "two codes are needed, as the token shows them one after the other.")
 	}
 	t, err := r.c.s.cfg.Engine.Resync(context.Background(), r.c.id, token, codes[0], codes[1])
 	var refused *auth.Refused
@@ -48,6 +42,37 @@ func (r *reception) resyncCommand(_ context.Context, args []string, _ bool) uint
 		found = fmt.Sprintf("its clock is %+d seconds off", t.Drift*t.Period)
 	}
 	return r.fail(statusOK, "found your token %s: %s. Both codes are used; sign in with the next one.", audit.Escape(t.Name), found)
+}
+
+// assignCommand gives the person a token out of the stock whose serial they name.
+func (r *reception) assignCommand(_ context.Context, args []string, _ bool) uint32 {
+	codes, ok := r.twoCodes()
+	if !ok {
+		return r.fail(statusUsage, "two codes are needed, as the token shows them one after the other.")
+	}
+	t, err := r.c.s.cfg.Engine.AssignBySerial(context.Background(), r.c.id, args[0], codes[0], codes[1])
+	var refused *auth.Refused
+	switch {
+	case errors.As(err, &refused):
+		return r.fail(statusNo, "%s", refused.Public)
+	case err != nil:
+		return r.failed("giving a token to a person", err)
+	}
+	return r.fail(statusOK, "token %s is yours now. Both codes are used; sign in with the next one.", audit.Escape(t.Serial))
+}
+
+// twoCodes asks for two codes that a token shows one after the other.
+func (r *reception) twoCodes() (codes [2]string, ok bool) {
+	timer := time.AfterFunc(resyncTime, func() { _ = r.ch.Close() })
+	defer timer.Stop()
+	ask := r.asker()
+	for i, prompt := range []string{"A code of the token: ", "The next one: "} {
+		var err error
+		if codes[i], err = ask(prompt); err != nil || codes[i] == "" {
+			return codes, false
+		}
+	}
+	return codes, true
 }
 
 // maxLine bounds what somebody types in one line.

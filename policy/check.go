@@ -32,6 +32,7 @@ func checkRule(r *Rule) *ruleError {
 	}{
 		{"code", r.Code != Code{}},
 		{"token-only", r.TokenOnly},
+		{"password-code", r.PasswordCode},
 		{"trust", r.Trust != nil},
 		{"recording", r.Recording != RecordRequired},
 		{"record-limit", r.RecordLimit != 0},
@@ -57,6 +58,8 @@ func checkAllow(r *Rule) *ruleError {
 		return wrong("", errors.New(`allows but has no targets: write targets: ["*"] for every target`))
 	case r.TokenOnly && r.Code.Kind == CodeNone:
 		return wrong("token-only", errors.New("has no meaning where no code is asked (code: none)"))
+	case r.PasswordCode && r.Code.Kind == CodeNone:
+		return wrong("password-code", errors.New("has no meaning where no code is asked (code: none)"))
 	case r.Recording > RecordOff:
 		return wrong("recording", errors.New("is not a mode"))
 	}

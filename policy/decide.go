@@ -33,15 +33,16 @@ type Decision struct {
 	Channels []string // kinds allowed, when the request asked for the connection as a whole
 
 	// What the rule asks. When several rules allow parts of a connection, the strictest of each.
-	Code        Code
-	TokenOnly   bool
-	Recording   Mode
-	RecordLimit int64 // bytes, never zero when allowed
-	Relay       bool
-	Limits      Limits
-	Lockout     Limit
-	Env         Env // names that all of the rules let pass
-	Trust       *Trust
+	Code         Code
+	TokenOnly    bool
+	PasswordCode bool
+	Recording    Mode
+	RecordLimit  int64 // bytes, never zero when allowed
+	Relay        bool
+	Limits       Limits
+	Lockout      Limit
+	Env          Env // names that all of the rules let pass
+	Trust        *Trust
 
 	Trace []Verdict // one per rule looked at, in order
 }
@@ -158,17 +159,18 @@ func conclude(grants []*matcher, denial *matcher) Decision {
 // grant is the decision of a rule that allows, taken alone.
 func (m *matcher) grant() Decision {
 	d := Decision{
-		Allow:       true,
-		Rule:        m.rule.Name,
-		Why:         "rule " + show(m.rule.Name) + " allows",
-		Code:        m.rule.Code,
-		TokenOnly:   m.rule.TokenOnly,
-		Recording:   m.rule.Recording,
-		RecordLimit: m.rule.RecordLimit,
-		Relay:       m.rule.Relay,
-		Limits:      m.rule.Limits,
-		Lockout:     m.rule.Lockout,
-		Env:         Env{lists: [][]string{m.rule.Env}},
+		Allow:        true,
+		Rule:         m.rule.Name,
+		Why:          "rule " + show(m.rule.Name) + " allows",
+		Code:         m.rule.Code,
+		TokenOnly:    m.rule.TokenOnly,
+		PasswordCode: m.rule.PasswordCode,
+		Recording:    m.rule.Recording,
+		RecordLimit:  m.rule.RecordLimit,
+		Relay:        m.rule.Relay,
+		Limits:       m.rule.Limits,
+		Lockout:      m.rule.Lockout,
+		Env:          Env{lists: [][]string{m.rule.Env}},
 	}
 	if d.RecordLimit == 0 {
 		d.RecordLimit = DefaultRecordLimit
@@ -183,6 +185,7 @@ func (m *matcher) grant() Decision {
 // tighten takes from other what is stricter.
 func (d *Decision) tighten(other Decision) {
 	d.TokenOnly = d.TokenOnly || other.TokenOnly
+	d.PasswordCode = d.PasswordCode && other.PasswordCode
 	fresh := d.Code.Fresh || other.Code.Fresh
 	if other.Code.stricter(d.Code) {
 		d.Code = other.Code

@@ -363,6 +363,8 @@ func TestNewChecksLikeParse(t *testing.T) {
 		{"parts of a second", nil, change(func(r *Rule) { r.Limits.Idle = 1500 * time.Millisecond }), `rule "x": limits.idle: a duration must be whole seconds`},
 		{"code none", nil, change(func(r *Rule) { r.Code.Kind = CodeNone }), `rule "x": code: none needs from`},
 		{"token-only without a code", nil, change(func(r *Rule) { r.Code.Kind, r.From, r.TokenOnly = CodeNone, []string{"192.0.2.1"}, true }), `rule "x": token-only: has no meaning where no code`},
+		{"password-code without a code", nil, change(func(r *Rule) { r.Code.Kind, r.From, r.PasswordCode = CodeNone, []string{"192.0.2.1"}, true }), `rule "x": password-code: has no meaning where no code`},
+		{"password-code of a rule that denies", nil, []Rule{{Name: "x", PasswordCode: true}}, `rule "x": password-code: has no meaning in a rule that denies`},
 		{"token-only of a rule that denies", nil, []Rule{{Name: "x", TokenOnly: true}}, `rule "x": token-only: has no meaning in a rule that denies`},
 		{"unknown code", nil, change(func(r *Rule) { r.Code.Kind = 9 }), `rule "x": code: is not a kind of code`},
 		{"unknown mode", nil, change(func(r *Rule) { r.Recording = 9 }), `rule "x": recording: is not a mode`},

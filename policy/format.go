@@ -56,6 +56,9 @@ func (r *Rule) format(b *strings.Builder) {
 	if r.TokenOnly {
 		line("token-only", "true")
 	}
+	if r.PasswordCode {
+		line("password-code", "true")
+	}
 	line("trust", r.Trust.format())
 	if r.Recording != RecordRequired {
 		line("recording", r.Recording.String())

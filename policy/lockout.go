@@ -16,12 +16,22 @@ type Lockout struct {
 	Longest      time.Duration // locks that follow one another within a day double up to this
 }
 
+// HardStop is the most failures in a row of one person, wherever they come from; no setting allows more.
+const HardStop = 100
+
+// NoLimit is a number of failures that nobody reaches.
+const NoLimit = 1 << 30
+
+// Off is l as it is when it is switched off for everybody: failures are counted and do not lock. Made stricter for a
+// person, rule or target it is a limit again.
+func (l Limit) Off() Limit { return Limit{Failures: NoLimit, Window: l.Window, Lock: l.Lock} }
+
 // DefaultLockout is what holds unless an operator or a target sets something stricter.
 func DefaultLockout() Lockout {
 	return Lockout{
 		Pair:   Limit{Failures: 5, Window: 5 * time.Minute, Lock: 15 * time.Minute},
 		Source: Limit{Failures: 10, Window: 5 * time.Minute, Lock: 30 * time.Minute},
-		User:   100, Longest: 24 * time.Hour,
+		User:   HardStop, Longest: 24 * time.Hour,
 	}
 }
 

@@ -60,6 +60,7 @@
 //     `{younger-than: 30m}` it must also have been accepted within that time when a target or channel is
 //     opened; `none` asks for none, needs `from` and must not cover a whole address family.
 //   - token-only: the code must be one of a token; one that was sent by mail or SMS does not do.
+//   - password-code: a client that knows no prompts may send password and code in one, as the password.
 //   - trust: an accepted code may be remembered; idle and max lifetime, number of uses, number of targets,
 //     and the sources where that also holds after a password. One lifetime may be left out: max is then 24h
 //     (or idle if that is longer), idle is max. With `grow: {after: 10, max: 7d}` the longest lifetime becomes
@@ -123,14 +124,15 @@ type Rule struct {
 	Channels                                []Channel
 	Env                                     []string // environment variables that pass; nil: LANG, LC_* and TERM
 
-	Code        Code
-	TokenOnly   bool   // a code that was sent by mail or SMS does not do
-	Trust       *Trust // nil: a code is never remembered
-	Recording   Mode
-	RecordLimit int64 // bytes; zero means DefaultRecordLimit
-	Relay       bool  // the target's own prompts may be answered by the person
-	Limits      Limits
-	Lockout     Limit // of one person from one source, where stricter than the general one; zero fields say nothing
+	Code         Code
+	TokenOnly    bool   // a code that was sent by mail or SMS does not do
+	PasswordCode bool   // password and code may come as one, in the password field
+	Trust        *Trust // nil: a code is never remembered
+	Recording    Mode
+	RecordLimit  int64 // bytes; zero means DefaultRecordLimit
+	Relay        bool  // the target's own prompts may be answered by the person
+	Limits       Limits
+	Lockout      Limit // of one person from one source, where stricter than the general one; zero fields say nothing
 }
 
 // Channel is one kind of channel a rule speaks of.
@@ -290,6 +292,11 @@ func New(networks map[string][]netip.Prefix, rules []Rule) (*Document, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// TakesPasswordCode tells whether any rule takes a code in the password field.
+func (d *Document) TakesPasswordCode() bool {
+	return d != nil && slices.ContainsFunc(d.Rules, func(r Rule) bool { return r.PasswordCode })
 }
 
 // compile turns every rule into its matcher. The error is a *ruleError.

@@ -13,6 +13,10 @@ import (
 // disabled or deleted.
 var ErrStepUsed = errors.New("the time step of the code is used")
 
+// ErrManyPlaces is why [Attempts.Accept] did not accept, although all was right: the user was locked for it, because
+// they came from too many new addresses. Everything but the event is written.
+var ErrManyPlaces = errors.New("the user was locked: too many new addresses")
+
 // Acceptance is what a right guess leaves behind.
 type Acceptance struct {
 	Reservation Reservation
@@ -29,6 +33,9 @@ type Acceptance struct {
 	Use         *GrantUse       // a grant that stood in for the code; nil: none
 	Remember    *Grant          // the code, as a grant: without ID, times of use and Uses; nil: it is not remembered
 	Event       *audit.Event    // nil: none
+	Alarm       *PlacesAlarm    // of many new addresses; nil: off
+
+	Networks int // set by [Attempts.Accept]: new networks for which the alarm was raised by this login; 0: it was not
 }
 
 // CertificateUse is a certificate with which somebody comes in.
@@ -46,7 +53,10 @@ type RobotUse struct{ ID, Fingerprint string }
 // [Audit.Append]. Only after it may the guess be accepted. The error is [ErrStepUsed] if the step was not
 // consumed, [ErrGrantUsed] if the grant was not as it was found, and [ErrNotFound] if user, key, CA or robot are
 // gone, do not count any more or are revoked, or the reservation had ended; then the reservation is as it was.
-func (s Attempts) Accept(ctx context.Context, a Acceptance) error {
+//
+// A login that raises the alarm of many new addresses is accepted, unless the alarm locks the user: then the error is
+// [ErrManyPlaces], and nothing is open to the user any more, here or on another node.
+func (s Attempts) Accept(ctx context.Context, a *Acceptance) error {
 	const what = "accepting an attempt"
 	if !a.Source.IsValid() {
 		return fmt.Errorf("%s: %w", what, errors.New("the address is missing"))
@@ -58,17 +68,30 @@ func (s Attempts) Accept(ctx context.Context, a Acceptance) error {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
-	return s.db.changing(ctx, what, func(ctx context.Context, tx querier) error {
-		if err := s.accept(ctx, tx, a, ms(s.db.now())); err != nil || event == nil {
+	locked := false
+	err := s.db.changing(ctx, what, func(ctx context.Context, tx querier) error {
+		if err := s.accept(ctx, tx, a, ms(s.db.now())); err != nil {
 			return err
+		}
+		if locked = a.Networks > 0 && a.Alarm.Lock; locked {
+			return s.db.bus.publishWith(ctx, tx, TopicRights, a.UserID)
+		}
+		if event == nil {
+			return nil
 		}
 		return appendEvent(ctx, tx, event)
 	})
+	if err == nil && locked {
+		s.db.bus.deliver(Message{Topic: TopicRights, Payload: a.UserID})
+		return fmt.Errorf("%s: %w", what, ErrManyPlaces)
+	}
+	return err
 }
 
 // accept locks the user first, as everything does that changes tokens, and counters last, as all ends of
 // reservations do: no two transactions wait for each other crosswise.
-func (s Attempts) accept(ctx context.Context, tx querier, a Acceptance, now int64) error {
+func (s Attempts) accept(ctx context.Context, tx querier, a *Acceptance, now int64) error {
+	a.Networks = 0
 	if a.Robot != nil {
 		if err := useRobot(ctx, tx, *a.Robot, canonicalAddr(a.Source).String(), now); err != nil {
 			return err
@@ -109,6 +132,15 @@ func (s Attempts) accept(ctx context.Context, tx querier, a Acceptance, now int6
 	}
 	if err := see(ctx, tx, a.UserID, canonicalAddr(a.Source), now); err != nil {
 		return err
+	}
+	if a.Alarm != nil {
+		networks, raised, err := a.Alarm.tooMany(ctx, tx, a.UserID, now)
+		if err != nil {
+			return err
+		}
+		if raised {
+			a.Networks = networks
+		}
 	}
 	return succeed(ctx, tx, a.Reservation, a.Reset, now)
 }

@@ -74,7 +74,7 @@ func TestAccept(t *testing.T) {
 			a := acceptable(t, s, name, 7)
 			check(t, c.spoil(&a))
 			before := tracesOf(t, s, a)
-			wantError(t, name, s.Attempts.Accept(ctx, a), c.want)
+			wantError(t, name, s.Attempts.Accept(ctx, &a), c.want)
 			if got := tracesOf(t, s, a); got != before || got.events != 0 || got.places != 0 {
 				t.Errorf("%s: traces before %+v, after %+v", name, before, got)
 			}
@@ -86,12 +86,12 @@ func TestAccept(t *testing.T) {
 
 		fail(t, s, five("alice"))
 		a := acceptable(t, s, "alice", 7)
-		check(t, s.Attempts.Accept(ctx, a))
+		check(t, s.Attempts.Accept(ctx, &a))
 		if got, want := tracesOf(t, s, a), (traces{events: 1, places: 1, step: 7, login: true, key: true}); got != want {
 			t.Errorf("traces %+v, want %+v", got, want)
 		}
 		wantFailures(t, s, "source", "alice", 0)
-		wantError(t, "a second time", s.Attempts.Accept(ctx, a), store.ErrStepUsed)
+		wantError(t, "a second time", s.Attempts.Accept(ctx, &a), store.ErrStepUsed)
 	})
 }
 
@@ -105,7 +105,7 @@ func TestAcceptParallel(t *testing.T) {
 		}
 		var accepted atomic.Int64
 		parallel(len(tries), func(i int) {
-			switch err := nodes[i%2].Attempts.Accept(context.Background(), tries[i]); {
+			switch err := nodes[i%2].Attempts.Accept(context.Background(), &tries[i]); {
 			case err == nil:
 				accepted.Add(1)
 			case !errors.Is(err, store.ErrStepUsed):

@@ -67,7 +67,12 @@ func (d *db) writing(ctx context.Context, what string, f func(context.Context, q
 // with the write lock (_txlock=immediate). On PostgreSQL each statement sees what was committed
 // before it, so that a conditional UPDATE decides on the newest version of its row.
 func (d *db) changing(ctx context.Context, what string, f func(context.Context, querier) error) error {
-	return d.run(ctx, what, d.write, func(ctx context.Context, c *sqlx.Conn) error {
+	return d.changingWithin(ctx, patience, what, f)
+}
+
+// changingWithin is changing for what may take longer than a login waits.
+func (d *db) changingWithin(ctx context.Context, limit time.Duration, what string, f func(context.Context, querier) error) error {
+	return d.runWithin(ctx, limit, what, d.write, func(ctx context.Context, c *sqlx.Conn) error {
 		var options sql.TxOptions
 		if d.postgres() {
 			options.Isolation = sql.LevelReadCommitted
@@ -100,7 +105,11 @@ func (d *db) withdrawing(ctx context.Context, what, user string, f func(context.
 }
 
 func (d *db) run(ctx context.Context, what string, pool *sqlx.DB, f func(context.Context, *sqlx.Conn) error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	return d.runWithin(ctx, patience, what, pool, f)
+}
+
+func (d *db) runWithin(ctx context.Context, limit time.Duration, what string, pool *sqlx.DB, f func(context.Context, *sqlx.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	conn, err := d.acquire(ctx, pool)
 	if err != nil {
@@ -153,6 +162,7 @@ const (
 	lockSessions // with the hash of what is counted
 	lockRoutes
 	lockCAKeys
+	lockSerials // which must be unique in two tables
 )
 
 // exec runs a statement and returns the number of rows it changed.

@@ -25,7 +25,7 @@ func remember(t *testing.T, s *store.Store, login string, step int64, evidence s
 	a := acceptable(t, s, login, step)
 	g := grantFor(a, evidence)
 	a.Remember = &g
-	check(t, s.Attempts.Accept(t.Context(), a))
+	check(t, s.Attempts.Accept(t.Context(), &a))
 	return must[store.Grant](t)(s.Grants.Find(t.Context(), g.GrantKey))
 }
 
@@ -52,7 +52,7 @@ func TestGrants(t *testing.T) {
 			a := acceptable(t, s, "alice", step)
 			a.TokenID, a.Step = "", 0
 			a.Use = &store.GrantUse{ID: g.ID, Uses: g.Uses, CodeAt: g.CodeAt, Source: addr("192.0.2.7"), Target: target, Known: g.Targets}
-			err := s.Attempts.Accept(ctx, a)
+			err := s.Attempts.Accept(ctx, &a)
 			if err != nil {
 				check(t, s.Attempts.Cancel(ctx, a.Reservation))
 			}
@@ -148,7 +148,7 @@ func TestGrantInParallel(t *testing.T) {
 					errs[i] = fmt.Errorf("reserving: %v %w", outcome, err)
 					return
 				}
-				err = s.Attempts.Accept(ctx, store.Acceptance{Reservation: r, UserID: g.UserID, Source: addr("192.0.2.7"),
+				err = s.Attempts.Accept(ctx, &store.Acceptance{Reservation: r, UserID: g.UserID, Source: addr("192.0.2.7"),
 					Use: &store.GrantUse{ID: found.ID, Uses: found.Uses, CodeAt: found.CodeAt, Source: addr("192.0.2.7"), Target: "web1", Known: found.Targets}})
 				switch {
 				case err == nil:

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,18 +14,23 @@ import (
 // Keys is about the keys that seal secrets: which of them are in use, and sealing again with another one.
 type Keys struct{ db *db }
 
-// sealedColumn is where sealed values are. key is the column that names the row for package seal.
-type sealedColumn struct{ table, column, key string }
+// sealedColumn is where sealed values are. key is the column that names the row for package seal; as is the
+// table that the values are sealed for, if it is another one.
+type sealedColumn struct{ table, column, key, as string }
+
+// sealedFor is the table under whose name the values are sealed.
+func (c sealedColumn) sealedFor() string { return cmp.Or(c.as, c.table) }
 
 // sealedColumns are all of them; a test holds them against what this package seals.
 var sealedColumns = []sealedColumn{
-	{"ca_keys", "secret", "id"},
-	{"outbox", "content", "id"},
-	{"secrets", "value", "name"},
-	{"targets", "secret", "id"},
-	{"tickets", "data", "secret_hash"},
-	{"tokens", "secret", "id"},
-	{"web_sessions", "data", "token_hash"},
+	{"ca_keys", "secret", "id", ""},
+	{"outbox", "content", "id", ""},
+	{"secrets", "value", "name", ""},
+	{"stock_tokens", "secret", "id", "tokens"}, // before tokens, which is where they go
+	{"targets", "secret", "id", ""},
+	{"tickets", "data", "secret_hash", ""},
+	{"tokens", "secret", "id", ""},
+	{"web_sessions", "data", "token_hash", ""},
 }
 
 // keyOf gives in SQL the id of the key of a sealed value, "v1.KEYID.BASE64".
@@ -117,12 +123,12 @@ func (s Keys) Reseal(ctx context.Context, p *Pass) (done bool, err error) {
 		}
 		for _, r := range rows {
 			next.after = r.key
-			plain, err := s.db.ring.Open(c.table, c.column, r.key, r.value)
+			plain, err := s.db.ring.Open(c.sealedFor(), c.column, r.key, r.value)
 			if err != nil {
 				next.Failed = append(next.Failed, err)
 				continue
 			}
-			sealed, err := s.db.ring.Seal(c.table, c.column, r.key, plain)
+			sealed, err := s.db.ring.Seal(c.sealedFor(), c.column, r.key, plain)
 			if err != nil {
 				return err
 			}

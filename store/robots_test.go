@@ -103,7 +103,7 @@ func TestAcceptRobot(t *testing.T) {
 				must[store.Robot](t)(s.Robots.Change(ctx, name, func(r *store.Robot) error { spoil(r); return nil }))
 			}
 			held, _ := reserve(t, s, five(name), store.Reserved)
-			err := s.Attempts.Accept(ctx, store.Acceptance{Reservation: held, Source: addr("::ffff:192.0.2.7"), Robot: &store.RobotUse{ID: r.ID, Fingerprint: r.Fingerprint}})
+			err := s.Attempts.Accept(ctx, &store.Acceptance{Reservation: held, Source: addr("::ffff:192.0.2.7"), Robot: &store.RobotUse{ID: r.ID, Fingerprint: r.Fingerprint}})
 			after := must[store.Robot](t)(s.Robots.ByName(ctx, name))
 			if spoil == nil {
 				check(t, err)

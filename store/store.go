@@ -55,6 +55,8 @@ type Store struct {
 	UserCAs     UserCAs
 	Robots      Robots
 	Tokens      Tokens
+	Stock       Stock
+	Imports     Imports
 	SpareCodes  SpareCodes
 	Targets     Targets
 	HostKeys    HostKeys
@@ -100,7 +102,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	d.bus = bus
 	return &Store{
-		Users: Users{d}, UserKeys: UserKeys{d}, UserCAs: UserCAs{d}, Robots: Robots{d}, Tokens: Tokens{d}, SpareCodes: SpareCodes{d}, Targets: Targets{d},
+		Users: Users{d}, UserKeys: UserKeys{d}, UserCAs: UserCAs{d}, Robots: Robots{d}, Tokens: Tokens{d}, Stock: Stock{d}, Imports: Imports{d}, SpareCodes: SpareCodes{d}, Targets: Targets{d},
 		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d},
 		Audit: Audit{d}, Admins: Admins{d},
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
@@ -143,10 +145,13 @@ func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	return version, err
 }
 
-// Purge deletes what has expired: tickets, web sessions, grants, bypass and sent codes, messages that were settled a
+// Purge deletes what has expired: tickets, web sessions, grants, what is left of imports, bypass and sent codes, messages that were settled a
 // week ago and counters that no longer count. Any node
 // may call it at any time; once a minute is enough.
 func (s *Store) Purge(ctx context.Context) error {
+	if err := s.Imports.sweep(ctx); err != nil {
+		return err
+	}
 	return s.db.writing(ctx, "deleting what has expired", func(ctx context.Context, q querier) error {
 		now := ms(s.db.now())
 		for _, table := range []string{"tickets", "web_sessions", "grants", "sent_codes", "send_counts"} {

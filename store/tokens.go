@@ -91,7 +91,7 @@ func tokenFields(t *Token) []any {
 }
 
 // Add gives a user a token, enabled or not as t says. The secret has at least 16 bytes. The error
-// is [ErrNotFound] if there is no such user, and [ErrExists] if there is a token of the same serial.
+// is [ErrNotFound] if there is no such user, and [ErrExists] if there is a token of the same serial, in stock too.
 func (s Tokens) Add(ctx context.Context, t Token, secret []byte) (Token, error) {
 	return s.add(ctx, t, secret, func(ctx context.Context, tx querier) error {
 		return execOne(ctx, tx, "UPDATE users SET token_count = token_count + 1 WHERE id = ?", t.UserID)
@@ -134,6 +134,9 @@ func (s Tokens) add(ctx context.Context, t Token, secret []byte, claim func(cont
 		return Token{}, fmt.Errorf("%s: %w", what, err)
 	}
 	err = s.db.changing(ctx, what, func(ctx context.Context, tx querier) (err error) {
+		if err := s.db.freeSerial(ctx, tx, t.Serial); err != nil {
+			return err
+		}
 		if err := claim(ctx, tx); err != nil {
 			return err
 		}

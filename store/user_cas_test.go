@@ -70,7 +70,7 @@ func TestAcceptCertificate(t *testing.T) {
 			a := acceptable(t, s, name, 7)
 			a.KeyID, a.Certificate = "", &store.CertificateUse{CAID: ca.ID, Serial: 7, KeyID: "laptop"}
 			if spoil == nil {
-				check(t, s.Attempts.Accept(ctx, a))
+				check(t, s.Attempts.Accept(ctx, &a))
 				if got := must[store.UserCA](t)(s.UserCAs.ByName(ctx, name)); !got.LastUsed.Equal(e.clock.now()) {
 					t.Errorf("last used %v", got.LastUsed)
 				}
@@ -78,7 +78,7 @@ func TestAcceptCertificate(t *testing.T) {
 			}
 			check(t, spoil(ca))
 			before := tracesOf(t, s, a)
-			wantError(t, name, s.Attempts.Accept(ctx, a), store.ErrNotFound)
+			wantError(t, name, s.Attempts.Accept(ctx, &a), store.ErrNotFound)
 			if got := tracesOf(t, s, a); got != before {
 				t.Errorf("%s: traces before %+v, after %+v", name, before, got)
 			}

@@ -307,12 +307,16 @@ func (s Users) SetGroups(ctx context.Context, id string, groups []string) error 
 // of the user's codes is forgotten.
 func (s Users) Lock(ctx context.Context, id, reason string, until time.Time) error {
 	return s.db.withdrawing(ctx, "locking user "+id, id, func(ctx context.Context, tx querier) error {
-		err := execOne(ctx, tx, "UPDATE users SET locked = TRUE, lock_reason = ?, locked_until = ? WHERE id = ?", reason, ms(until), id)
-		if err == nil {
-			_, err = endGrants(ctx, tx, id)
-		}
-		return err
+		return lockUser(ctx, tx, id, reason, until)
 	})
+}
+
+func lockUser(ctx context.Context, tx querier, id, reason string, until time.Time) error {
+	err := execOne(ctx, tx, "UPDATE users SET locked = TRUE, lock_reason = ?, locked_until = ? WHERE id = ?", reason, ms(until), id)
+	if err == nil {
+		_, err = endGrants(ctx, tx, id)
+	}
+	return err
 }
 
 // Unlock takes back what [Users.Lock] did. It does not clear lockouts, see [Attempts.Clear].

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"net/netip"
@@ -86,7 +87,7 @@ func overSocket(path string) *client {
 		defer cancel()
 		return dialSocket(ctx, path)
 	}
-	return &client{http: newHTTP(&http.Transport{DialContext: dial}), base: "http://sallyport", where: "socket " + path}
+	return &client{http: newHTTP(&http.Transport{DialContext: dial, ExpectContinueTimeout: dialTimeout}), base: "http://sallyport", where: "socket " + path}
 }
 
 // remote is a server by its URL. The token goes in clear over nothing but loopback.
@@ -105,7 +106,7 @@ func (g *globals) remote() (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &http.Transport{DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSHandshakeTimeout: dialTimeout, Proxy: http.ProxyFromEnvironment}
+	t := &http.Transport{DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSHandshakeTimeout: dialTimeout, ExpectContinueTimeout: dialTimeout, Proxy: http.ProxyFromEnvironment}
 	return &client{http: newHTTP(t), base: strings.TrimSuffix(u.String(), "/"), token: token, where: u.String()}, nil
 }
 
@@ -162,7 +163,7 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	return nil
 }
 
-// stream copies a recording to w. It fails if the answer breaks off.
+// stream copies a recording or a list to w. It fails if the answer breaks off.
 func (c *client) stream(ctx context.Context, path string, query url.Values, w io.Writer) error {
 	resp, err := c.send(ctx, http.MethodGet, path+"?"+query.Encode(), nil)
 	if err != nil {
@@ -170,9 +171,25 @@ func (c *client) stream(ctx context.Context, path string, query url.Values, w io
 	}
 	defer resp.Body.Close()
 	if _, err := io.Copy(w, resp.Body); err != nil {
-		return failed("What was written is not whole. See the server's log, and try again.", "the recording broke off: %w", err)
+		return failed("What was written is not whole. See the server's log, and try again.", "what the server sends broke off: %w", err)
 	}
 	return nil
+}
+
+// upload sends a form with a file as its last field. It waits for the server to say that it wants the file, so
+// that a refusal can be read, and for as long as the server needs.
+func (c *client) upload(ctx context.Context, path string, fields map[string]string, file io.Reader) (*http.Response, error) {
+	out, in := io.Pipe()
+	form := multipart.NewWriter(in)
+	go func() { in.CloseWithError(multipartOf(form, fields, file)) }()
+	defer out.Close() // ends the goroutine if the server wanted no more
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/api/v1"+path, out)
+	if err != nil {
+		return nil, fmt.Errorf("making the request: %w", err)
+	}
+	req.Header.Set("Content-Type", form.FormDataContentType())
+	req.Header.Set("Expect", "100-continue")
+	return c.do(req)
 }
 
 // send returns the answer if it is not a refusal.
@@ -192,6 +209,11 @@ func (c *client) send(ctx context.Context, method, path string, in any) (*http.R
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	return c.do(req)
+}
+
+// do sends a request, and returns the answer if it is not a refusal.
+func (c *client) do(req *http.Request) (*http.Response, error) {
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}

@@ -213,9 +213,13 @@ func codeWords(e admin.Explanation) string {
 	if e.CodeMaxAge > 0 {
 		words += " " + (time.Duration(e.CodeMaxAge) * time.Second).String()
 	}
-	switch {
-	case e.TokenOnly:
+	if e.TokenOnly {
 		words += ", of a token only"
+	}
+	if e.PasswordCode {
+		words += ", or in the password field (password,code)"
+	}
+	switch {
 	case e.SentBy != "":
 		words += fmt.Sprintf("; sent by %s once the password was verified, since %s has no token", e.SentBy, audit.Escape(e.User))
 	case e.Enrols:

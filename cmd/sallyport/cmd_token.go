@@ -21,7 +21,8 @@ func tokenCommand(g *globals) *cobra.Command {
 		tokenStateCommand(g, "enable", "Accept a token's codes again", "enabled"),
 		tokenStateCommand(g, "disable", "Refuse a token's codes until it is enabled", "disabled"),
 		tokenStateCommand(g, "lost", "Mark a token as lost: its codes are refused", "lost"),
-		tokenResyncCommand(g), tokenRemoveCommand(g))
+		tokenResyncCommand(g), tokenRemoveCommand(g),
+		tokenAssignCommand(g), tokenDiscardCommand(g), tokenImportCommand(g), tokenExportCommand(g))
 }
 
 func tokenAddCommand(g *globals) *cobra.Command {
@@ -85,17 +86,33 @@ func (g *globals) showQR(t admin.IssuedToken) {
 }
 
 func tokenListCommand(g *globals) *cobra.Command {
-	return action(g, "list LOGIN", "List a user's tokens", cobra.ExactArgs(1), func(c *cobra.Command, api *client, args []string) error {
+	stock := false
+	c := action(g, "list [LOGIN | --unassigned]", "List a user's tokens, or those that belong to nobody yet", cobra.MaximumNArgs(1), func(c *cobra.Command, api *client, args []string) error {
 		var tokens []admin.Token
-		if err := api.get(c.Context(), route("users", args[0], "tokens"), nil, &tokens); err != nil {
+		var path, words string
+		switch {
+		case stock == (len(args) == 1):
+			return usage("Name a login, or write --unassigned.", "whose tokens?")
+		case stock:
+			path, words = "/stock", "No tokens wait for anybody. Import a list: sallyport token import FILE"
+		default:
+			path, words = route("users", args[0], "tokens"), "No tokens. Add one: sallyport token add "+args[0]
+		}
+		if err := api.get(c.Context(), path, nil, &tokens); err != nil {
 			return err
 		}
-		return printList(g, tokens, "No tokens. Add one: sallyport token add "+args[0],
+		return printList(g, tokens, words,
 			[]string{"ID", "NAME", "KIND", "SERIAL", "STATE", "DRIFT", "CREATED", "LAST USED"},
 			func(t admin.Token) []string {
-				return []string{t.ID, t.Name, tokenKind(t), t.Serial, t.State, driftOf(t), clock(t.Created), clock(t.LastUsed)}
+				state := t.State
+				if stock {
+					state = "unassigned"
+				}
+				return []string{t.ID, t.Name, tokenKind(t), t.Serial, state, driftOf(t), clock(t.Created), clock(t.LastUsed)}
 			})
 	})
+	c.Flags().BoolVar(&stock, "unassigned", false, "tokens that belong to nobody yet")
+	return c
 }
 
 func tokenKind(t admin.Token) string {

@@ -14,8 +14,8 @@ import (
 func userCommand(g *globals) *cobra.Command {
 	return group("user", "People who may sign in",
 		userAddCommand(g), userListCommand(g), userShowCommand(g), userDeleteCommand(g),
-		userLockCommand(g), userUnlockCommand(g), userLockoutCommand(g), userPasswordCommand(g), userGroupsCommand(g), userContactCommand(g),
-		userBypassCommand(g), userBypassListCommand(g), userBypassRemoveCommand(g),
+		userLockCommand(g), userUnlockCommand(g), userLockoutCommand(g), userPasswordCommand(g), userGroupsCommand(g), userContactCommand(g), userPlacesCommand(g),
+		userImportCommand(g), userExportCommand(g), userBypassCommand(g), userBypassListCommand(g), userBypassRemoveCommand(g),
 		group("key", "Public keys that stand for the password", keyAddCommand(g), keyListCommand(g), keyDeleteCommand(g)),
 	)
 }

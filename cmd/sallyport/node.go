@@ -216,6 +216,9 @@ func (n *node) openEngines(ctx context.Context) error {
 		Issuer: n.cfg.OTP.Issuer, Sent: n.messages.sent, Window: otp.Window{Behind: n.cfg.OTP.Window, Ahead: n.cfg.OTP.Window},
 		TrustIPv4: n.cfg.Trust.IPv4, TrustIPv6: n.cfg.Trust.IPv6,
 	}
+	if p := n.cfg.Places; p.Alarm > 0 {
+		cfg.Places = &store.PlacesAlarm{More: p.Alarm, Within: p.Within.Std(), Lock: p.Lock}
+	}
 	if n.Directory != nil { // a nil *LDAP in the interface would not be nil
 		cfg.Directory = n.Directory
 	}
@@ -269,7 +272,11 @@ func (n *node) listeners() []net.Addr {
 
 func lockout(l config.Lockout) policy.Lockout {
 	limit := func(l config.Limit) policy.Limit {
-		return policy.Limit{Failures: l.Failures, Window: l.Window.Std(), Lock: l.Lock.Std()}
+		set := policy.Limit{Failures: l.Failures, Window: l.Window.Std(), Lock: l.Lock.Std()}
+		if !l.Enabled {
+			return set.Off()
+		}
+		return set
 	}
 	return policy.Lockout{Pair: limit(l.Pair), Source: limit(l.Source), User: l.User, Longest: l.Longest.Std()}
 }

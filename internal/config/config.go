@@ -43,6 +43,8 @@ type Config struct {
 	Notify *Notify `yaml:"notify"`
 	// How many wrong answers are evaluated before a lock. An exact limit, on all nodes together.
 	Lockout Lockout `yaml:"lockout"`
+	// When one person signs in from many addresses that they never came from before.
+	Places Places `yaml:"places"`
 	// Limits for clients that have not authenticated yet.
 	Guard Guard `yaml:"guard"`
 	// What is kept of sessions.
@@ -292,8 +294,20 @@ type Lockout struct {
 	Longest Duration `yaml:"longest"`
 }
 
+// Places is about the addresses of one person.
+type Places struct {
+	// New addresses (IPv6: networks of 64 bits) of one person that go without an alarm. 0: there is none.
+	Alarm int `yaml:"alarm"`
+	// Time in which they count together; there is one alarm of a person in it.
+	Within Duration `yaml:"within"`
+	// Lock the person too, until an operator unlocks them; their sessions end.
+	Lock bool `yaml:"lock"`
+}
+
 // Limit is a number of wrong answers in a time.
 type Limit struct {
+	// Whether this limit is set for everybody. Stricter limits of a person, rule or target, and locks by operators, hold all the same.
+	Enabled bool `yaml:"enabled"`
 	// Wrong answers that lead to a lock.
 	Failures int `yaml:"failures"`
 	// Time in which they count together.

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// hardStop is the most failures in a row of one person that a configuration may allow.
+const hardStop = 100
+
 // Default is the configuration of an empty file.
 func Default() *Config {
 	return &Config{
@@ -15,10 +18,11 @@ func Default() *Config {
 		OTP:      OTP{Window: 1, Issuer: "Sallyport"},
 		Trust:    Trust{IPv4: 32, IPv6: 64},
 		Lockout: Lockout{
-			Pair:   Limit{Failures: 5, Window: Duration(5 * time.Minute), Lock: Duration(15 * time.Minute)},
-			Source: Limit{Failures: 10, Window: Duration(5 * time.Minute), Lock: Duration(30 * time.Minute)},
+			Pair:   Limit{Enabled: true, Failures: 5, Window: Duration(5 * time.Minute), Lock: Duration(15 * time.Minute)},
+			Source: Limit{Enabled: true, Failures: 10, Window: Duration(5 * time.Minute), Lock: Duration(30 * time.Minute)},
 			User:   100, Longest: Duration(24 * time.Hour),
 		},
+		Places: Places{Within: Duration(time.Hour)},
 		Guard: Guard{
 			PerSource: 10,
 			Total:     512,
@@ -56,7 +60,7 @@ func setDefaults(section any) {
 	case *SMSSender:
 		s.Method, s.Timeout = "POST", Duration(15*time.Second)
 	case *Notify:
-		s.People, s.Events = true, []string{"lockout.set", "code.replayed", "hostkey.refused", "recording.failed"}
+		s.People, s.Events = true, []string{"lockout.set", "places.many", "code.replayed", "hostkey.refused", "recording.failed"}
 	}
 }
 

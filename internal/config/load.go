@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Load reads and examines the file. What is wrong in it is an *[Error].
@@ -106,6 +107,14 @@ func (c *Config) examineRest() error {
 		return c.errorAt("trust.ipv4-prefix", "%d: want 16 to 32 bits; 32 is one address", c.Trust.IPv4)
 	case c.Trust.IPv6 < 32 || c.Trust.IPv6 > 128:
 		return c.errorAt("trust.ipv6-prefix", "%d: want 32 to 128 bits; 64 is one network", c.Trust.IPv6)
+	case c.Lockout.User > hardStop:
+		return c.errorAt("lockout.user", "%d: want %d at the most; somebody who may try codes without end finds one", c.Lockout.User, hardStop)
+	case c.Places.Alarm < 0 || c.Places.Alarm > 1000:
+		return c.errorAt("places.alarm", "%d: want 1 to 1000 new addresses, or 0 for no alarm", c.Places.Alarm)
+	case c.Places.Within.Std() < time.Minute || c.Places.Within.Std() > 30*24*time.Hour:
+		return c.errorAt("places.within", "%s: want 1m to 30d", c.Places.Within)
+	case c.Places.Lock && c.Places.Alarm == 0:
+		return c.errorAt("places.lock", "without an alarm nobody is locked; set places.alarm, such as 5")
 	case c.Database.SQLite() && c.DatabasePasswordFile != "":
 		return c.errorAt("database-password-file", "SQLite has no password; leave it out")
 	}

@@ -46,6 +46,7 @@ const (
 var personal = map[string]told{
 	audit.TokenEnrolled:                          {"A token was added to your account", "A new token was added. Its codes open your account together with your password.", notYou},
 	audit.OperatorChange + " token.add":          {"A token was added to your account", "An operator has added a token. Its codes open your account together with your password.", notYou},
+	audit.OperatorChange + " token.assign":       {"A token was added to your account", "An operator has given you a token. Its codes open your account together with your password.", notYou},
 	audit.OperatorChange + " token.delete":       {"A token was removed from your account", "An operator has removed one of your tokens. Its codes are not accepted any more.", notYou},
 	audit.OperatorChange + " user.password":      {"Your password was changed", "An operator has changed your password.", notYou},
 	audit.OperatorChange + " user.key.add":       {"A key was added to your account", "An operator has added a public key that stands for your password.", notYou},
@@ -58,6 +59,7 @@ var personal = map[string]told{
 	audit.OperatorChange + " recovery-codes.new": {"New recovery codes were made for you", "New recovery codes were made for your account. Those from before are not accepted any more.", notYou},
 	audit.OperatorChange + " lockout.add":        {"Logins to your account are refused", "An operator has set a lock on logins with your name.", "If you do not know why, ask an operator."},
 	audit.LockoutSet:                             {"Logins to your account are refused for a while", "There were too many wrong passwords or codes. Logins with your name are refused there for a while, with right answers too.", "If that was you, wait, or ask an operator to clear it. " + notKnown},
+	audit.PlacesMany:                             {"Your account is used from many addresses", "Within a short time your account was signed in to from several addresses that it was never used from before. Where it says so below, it was locked, and your sessions were ended.", "If you were travelling, all is well; if your account is locked, ask an operator. " + notKnown},
 	audit.CodeReplayed:                           {"A code of yours was used a second time", "A code was typed that had been used already. It was refused.", "You may have typed it twice yourself, in which case all is well. " + notKnown},
 }
 
@@ -65,7 +67,7 @@ var personal = map[string]told{
 var detailNames = []struct{ key, name string }{
 	{"name", "token"}, {"token_name", "token"}, {"used_at", "first used"}, {"used_source", "first from"}, {"used_door", "first at"},
 	{"left", "codes left"}, {"key", "key"}, {"until", "until"}, {"fingerprint", "fingerprint"}, {"known", "known"}, {"shown", "shown"},
-	{"lock", "lock"}, {"recording", "recording"}, {"channel", "channel"}, {"path", "path"},
+	{"networks", "addresses"}, {"locked", "locked"}, {"lock", "lock"}, {"recording", "recording"}, {"channel", "channel"}, {"path", "path"},
 }
 
 // facts says in lines what an event holds. Its fields are escaped, so that each stays on its line.

@@ -6,9 +6,12 @@
 package web
 
 import (
+	"context"
+	"io"
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 )
 
 // Policy is the Content-Security-Policy of every page. Nothing is loaded from elsewhere, nothing
@@ -37,9 +40,35 @@ func Headers(secure bool, next http.Handler) http.Handler {
 		if secure {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
+		r = r.WithContext(context.WithValue(r.Context(), wholeBody{}, r.Body))
 		r.Body = http.MaxBytesReader(w, r.Body, MaxForm)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// wholeBody is where Headers leaves the body that it bounds.
+type wholeBody struct{}
+
+// Upload returns the body of a request that may be larger than a form, at most limit bytes, of which some must
+// come every minute. Nothing may have been read from r.Body; ask it only for somebody who may send that much.
+func Upload(w http.ResponseWriter, r *http.Request, limit int64) io.ReadCloser {
+	body := r.Body
+	if whole, ok := r.Context().Value(wholeBody{}).(io.ReadCloser); ok {
+		body = whole
+	}
+	return http.MaxBytesReader(w, &patientBody{body, http.NewResponseController(w)}, limit)
+}
+
+// patientBody puts the deadline off with each part that comes.
+type patientBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+}
+
+// Read implements io.Reader.
+func (b *patientBody) Read(p []byte) (int, error) {
+	_ = b.control.SetReadDeadline(time.Now().Add(time.Minute)) // as bodies have anyway
+	return b.ReadCloser.Read(p)
 }
 
 // Source returns the address of the client: the peer of the connection or, if the peer is one of the

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/url"
 	"strconv"
 	"strings"
@@ -409,4 +410,25 @@ func base64Secret(s string) (otp.Secret, error) {
 		return nil, errors.New("the secret is not in base64")
 	}
 	return b, nil
+}
+
+// WriteOtpauth writes tokens as otpauth URIs, one a line: it must only go where it is encrypted at once. Drift is
+// not part of such a URI.
+func WriteOtpauth(w io.Writer, rows iter.Seq2[Row, error]) error {
+	for r, err := range rows {
+		if err != nil {
+			return err
+		}
+		uri := otp.URI("", r.User, r.Secret, r.Params)
+		if r.Kind == HOTP {
+			uri = strings.Replace(uri, "&counter=0", "&counter="+strconv.FormatInt(r.Counter, 10), 1)
+		}
+		if r.Serial != "" {
+			uri += "&serial=" + url.QueryEscape(r.Serial)
+		}
+		if _, err := io.WriteString(w, uri+"\n"); err != nil {
+			return fmt.Errorf("writing tokens: %w", err)
+		}
+	}
+	return nil
 }

@@ -166,7 +166,7 @@ func detect(br *bufio.Reader) (Format, error) {
 			continue
 		case strings.HasPrefix(lower, "upn,"):
 			return Entra, nil
-		case strings.HasPrefix(lower, strings.Join(columns[:4], ",")):
+		case isHeader(lower):
 			return CSV, nil
 		case strings.HasPrefix(lower, "oath-hotp,"):
 			return Yubico, nil
@@ -179,6 +179,16 @@ func detect(br *bufio.Reader) (Format, error) {
 		break
 	}
 	return Auto, fmt.Errorf("%w; name its format, one of %v", ErrFormat, Formats())
+}
+
+// isHeader tells whether a line is the first one of our own CSV.
+func isHeader(line string) bool {
+	names := strings.Split(line, ",")
+	for i, n := range names {
+		names[i] = strings.TrimSpace(n)
+	}
+	_, err := header(names)
+	return err == nil
 }
 
 // detectFields tells apart the formats without a header by the fields of their first line.
