@@ -59,7 +59,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	f.StringVar(&s.stock, "stock", "", "a binary of a plain go build, whose transfers are measured beside")
 	f.IntVar(&s.rounds, "rounds", 5, "times that everything is measured; the table shows medians")
 	f.Var(&s.size, "size", "length of one transfer, such as 256MiB")
-	f.IntVar(&s.sessions, "sessions", 200, "idle sessions for the memory figure")
+	f.IntVar(&s.sessions, "sessions", 500, "idle sessions for the memory figure")
 	f.IntVar(&s.commands, "commands", 10000, "times that `true` runs, in all rounds together (a 25th of it at the relay)")
 	f.IntVar(&s.keys, "keys", 1000, "keys typed in a round")
 	f.IntVar(&s.logins, "logins", 40, "logins in a round (half of it direct and at the relay)")
