@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -194,4 +195,63 @@ func TestRelayedFromTheMenu(t *testing.T) {
 	if got := fmt.Sprint(s.events("session.started")); strings.Count(got, "ok alice root@asks") != 1 || !strings.Contains(got, "error alice root@asks") {
 		t.Errorf("events: %s", got)
 	}
+}
+
+// ssh -J to a target with prompts of its own: they follow inside of the inner connection, whether that was let in
+// at once, by the key of the outer one, or by a code.
+func TestRelayedInside(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{noSSHD: true, rules: relayRules})
+	x := s.staged("asks", store.CredentialRelayed, []string{"Token: "}, false, rightAnswer)
+	key := s.userKey("alice")
+	for name, c := range map[string]struct {
+		outer   []ssh.AuthMethod
+		inner   []ssh.AuthMethod
+		prompts string
+	}{
+		"once": {outer: nil, prompts: "asks: Token: "},
+		"key":  {outer: []ssh.AuthMethod{ssh.PublicKeys(rawSigner(t, key)), answers("", s.code("alice"), nil)}, inner: []ssh.AuthMethod{ssh.PublicKeys(rawSigner(t, key))}, prompts: "asks: Token: "},
+	} {
+		outer := s.outer("alice", c.outer...)
+		for i := range 2 { // the second one from a password is asked for a code first
+			var asked []string
+			code := s.code("alice")
+			inner, err := s.insideAt(outer, "asks:22", "root", append(c.inner, ssh.KeyboardInteractive(func(_, _ string, q []string, _ []bool) (out []string, _ error) {
+				for _, prompt := range q {
+					asked = append(asked, prompt)
+					out = append(out, map[string]string{"Code: ": code, "asks: Token: ": tokenAnswer}[prompt])
+				}
+				return out, nil
+			}))...)
+			if err != nil {
+				t.Fatalf("%s, connection %d: %v after %q", name, i+1, err, asked)
+			}
+			want := c.prompts
+			if name == "once" && i == 1 {
+				want = "Code: " + want
+			}
+			if got := strings.Join(asked, ""); got != want {
+				t.Errorf("%s, connection %d: asked %q, want %q", name, i+1, got, want)
+			}
+			sess, err := inner.NewSession()
+			check(t, err)
+			if out, err := sess.Output("x"); err != nil || !strings.Contains(string(out), "hello") {
+				t.Errorf("%s, connection %d: %q %v", name, i+1, out, err)
+			}
+			inner.Close()
+		}
+		outer.Close()
+	}
+	testenv.WaitFor(t, "the ends of connections to the target", func() bool { return x.open.Load() == 0 })
+
+	// With OpenSSH, which proves the key of the outer connection once more; its prompts come one after the other.
+	j := s.jumper(key, "Host asks", "  ProxyJump bastion")
+	cmd := exec.Command("ssh", "-F", j.Config, "-tt", "root@asks")
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "TERM=xterm")
+	term := testenv.StartTerminal(t, cmd, 80, 24)
+	term.Expect("Code: ")
+	term.Type(s.code("alice") + "\n")
+	term.Expect("asks: Token: ")
+	term.Type(tokenAnswer + "\n")
+	term.Expect("hello from the target")
 }

@@ -90,7 +90,7 @@ func (s *Session) Channel(nc ssh.NewChannel) {
 // once can fail where a moment later it would not.
 func (s *Session) openUpstream() (ch ssh.Channel, reqs <-chan *ssh.Request, err error) {
 	for pause := 10 * time.Millisecond; ; pause *= 2 {
-		ch, reqs, err = s.openOnce()
+		ch, reqs, err = s.openAt("session", nil, openTime, nil)
 		var open *ssh.OpenChannelError
 		if err == nil || pause > 200*time.Millisecond || !errors.As(err, &open) || open.Reason != ssh.ConnectionFailed {
 			return ch, reqs, err
@@ -102,13 +102,21 @@ func (s *Session) openUpstream() (ch ssh.Channel, reqs <-chan *ssh.Request, err 
 	}
 }
 
-// openTime is how long a target may take to answer the opening of a session channel.
-const openTime = 10 * time.Second
+// How long a target may take to answer the opening of a channel. For a forward it has to reach a host first,
+// and Linux gives up on one that is silent after 127 s.
+const (
+	openTime        = 10 * time.Second
+	openForwardTime = 135 * time.Second
+)
 
-var errSilent = errors.New("the target does not answer")
+var (
+	errSilent  = errors.New("the target does not answer")
+	errStopped = errors.New("it is not allowed any more")
+)
 
-// openOnce opens a session channel. What a target answers later than openTime is closed again.
-func (s *Session) openOnce() (ssh.Channel, <-chan *ssh.Request, error) {
+// openAt opens a channel on the target, unless stop is closed before it answers. What it answers later than
+// limit, or than stop, is closed again.
+func (s *Session) openAt(kind string, payload []byte, limit time.Duration, stop <-chan struct{}) (ssh.Channel, <-chan *ssh.Request, error) {
 	type opened struct {
 		ch   ssh.Channel
 		reqs <-chan *ssh.Request
@@ -118,7 +126,7 @@ func (s *Session) openOnce() (ssh.Channel, <-chan *ssh.Request, error) {
 	given := make(chan struct{})
 	defer close(given)
 	go func() {
-		ch, reqs, err := s.p.Upstream.OpenChannel("session", nil)
+		ch, reqs, err := s.p.Upstream.OpenChannel(kind, payload)
 		select {
 		case answer <- opened{ch, reqs, err}:
 		case <-given:
@@ -128,12 +136,14 @@ func (s *Session) openOnce() (ssh.Channel, <-chan *ssh.Request, error) {
 			}
 		}
 	}()
-	limit := time.NewTimer(openTime)
-	defer limit.Stop()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
 	select {
 	case o := <-answer:
 		return o.ch, o.reqs, o.err
-	case <-limit.C:
+	case <-stop:
+		return nil, nil, errStopped
+	case <-timer.C:
 		if s.silent.Add(1) > maxSessionChannels { // each that is still open costs something
 			go s.End("the target does not answer")
 		}

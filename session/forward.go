@@ -38,6 +38,7 @@ type forward struct {
 	kinds    []string      // what the rules were asked for, in this order
 	to       string        // … and where it goes; "" for agent and X11
 	reason   string        // why it is not allowed any more; guarded by s.mu
+	stop     chan struct{} // closed then
 	down, up ssh.Channel   // both nil until both are open; guarded by s.mu until then
 
 	in, out atomic.Int64 // bytes delivered to the target, and to the person
@@ -68,8 +69,14 @@ func (s *Session) Forward(nc ssh.NewChannel, a Asked) {
 			return
 		}
 	}
-	up, upReqs, err := s.p.Upstream.OpenChannel(nc.ChannelType(), a.Payload(to))
-	if err != nil {
+	up, upReqs, err := s.openAt(nc.ChannelType(), a.Payload(to), openForwardTime, f.stop)
+	switch {
+	case errors.Is(err, errStopped):
+		reason := f.whyCut()
+		_ = nc.Reject(ssh.Prohibited, reason)
+		f.finish(audit.Refused, reason)
+		return
+	case err != nil:
 		rejectAs(nc, err)
 		f.finish(audit.Error, err.Error())
 		return
@@ -104,7 +111,7 @@ func (s *Session) allow(a Asked) (kind string, g Grant) {
 // begin gives a forward its number, its row and its audit event: the other side hears of it only when
 // these are written. kinds are those that the rules were asked for, kind the one that they allowed.
 func (s *Session) begin(kind string, kinds []string, to string) (*forward, error) {
-	f := &forward{s: s, kinds: kinds, to: to}
+	f := &forward{s: s, kinds: kinds, to: to, stop: make(chan struct{})}
 	s.await(placeWait, func() bool { return s.ended || s.full() == "" })
 	s.mu.Lock()
 	full := s.full()
@@ -145,10 +152,7 @@ func (f *forward) relay(down, up ssh.Channel, downReqs, upReqs <-chan *ssh.Reque
 	both.Go(func() { f.carry(up, down, downReqs, &f.in) })
 	f.carry(down, up, upReqs, &f.out)
 	both.Wait()
-	f.s.mu.Lock()
-	reason := f.reason
-	f.s.mu.Unlock()
-	if reason != "" {
+	if reason := f.whyCut(); reason != "" {
 		f.finish(audit.Refused, reason)
 		return
 	}
@@ -192,6 +196,13 @@ func (f *forward) move(dst io.Writer, src io.Reader, n *atomic.Int64) {
 			return
 		}
 	}
+}
+
+// whyCut tells why the forward is not allowed any more; "" if it is.
+func (f *forward) whyCut() string {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	return f.reason
 }
 
 // end closes both sides, if they are open.

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
 
@@ -25,12 +26,8 @@ func (s *Session) Recheck(ask func(kind, to, command string) Grant) {
 		go s.End(g.Refusal)
 		return
 	}
-	if s.agent.Load() && !ask(kindAgent, "", "").Allowed {
-		s.agent.Store(false)
-	}
-	if s.x11.Load() && !ask(kindX11, "", "").Allowed {
-		s.x11.Store(false)
-	}
+	s.takeBack(kindAgent, &s.agent, ask)
+	s.takeBack(kindX11, &s.x11, ask)
 	if s.listening.TryLock() { // else a request is under way, which looks when it is done
 		s.recheckListeners(ask)
 		s.listening.Unlock()
@@ -39,6 +36,17 @@ func (s *Session) Recheck(ask func(kind, to, command string) Grant) {
 		if g := first(f.kinds, f.to, "", ask); !g.Allowed {
 			f.cut(g.Refusal)
 		}
+	}
+}
+
+// takeBack refuses what the target opens from now on of a kind that was granted and is not allowed any more.
+func (s *Session) takeBack(kind string, granted *atomic.Bool, ask func(kind, to, command string) Grant) {
+	if !granted.Load() {
+		return
+	}
+	if g := ask(kind, "", ""); !g.Allowed && granted.CompareAndSwap(true, false) {
+		s.Refused(kind, g.Refusal)
+		s.notice(kind + " was taken back: " + g.Refusal)
 	}
 }
 
@@ -100,7 +108,10 @@ func kindsOf(kind, command string) []string {
 func (f *forward) cut(reason string) {
 	f.s.mu.Lock()
 	known := f.reason != ""
-	f.reason = reason
+	if !known {
+		f.reason = reason
+		close(f.stop)
+	}
 	f.s.mu.Unlock()
 	if known {
 		return
