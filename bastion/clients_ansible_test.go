@@ -10,16 +10,25 @@ import (
 	"sallyport/internal/testenv"
 )
 
-// Ansible with pipelining pings and copies: with a key where a rule asks for no code from here, and with one code
-// for everything through a connection that a person has opened before (ControlMaster).
+// Ansible with pipelining pings and copies: with a key where a rule asks for no code from here; with one code for
+// everything through a connection that a person has opened before (ControlMaster), to the target or, with a plain
+// inventory and ProxyJump, to the bastion.
 func TestAnsible(t *testing.T) {
 	t.Parallel()
-	for _, way := range []string{"key", "control"} {
+	for _, way := range []string{"key", "control", "jump"} {
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()
 			s := newSystem(t, options{rules: map[string]string{"key": trustHere}[way]})
 			dir := t.TempDir()
 			c := s.withKey()
+			host := "127.0.0.1 ansible_user=alice@web1"
+			if way == "jump" { // in a file, which the outer ssh reads too; options go to the inner one alone
+				j := s.jumper(c.KeyFile, "Host bastion", "ControlPath "+filepath.Join(dir, "m"), "Host *")
+				master := j.Command(t, "ssh", "-F", j.Config, "-M", "-N", "-f", "bastion")
+				check(t, master.Run())
+				t.Cleanup(func() { _ = exec.Command("ssh", "-F", j.Config, "-O", "exit", "bastion").Run() })
+				host = "web1 ansible_user=" + s.SSHD.Account + " ansible_ssh_common_args='-F " + j.Config + " -o ProxyJump=bastion'"
+			}
 			if way == "control" {
 				c = s.ssh()
 				c.Options = []string{"ControlPath=" + filepath.Join(dir, "m")}
@@ -35,8 +44,12 @@ func TestAnsible(t *testing.T) {
 			write(t, src, 3<<20)
 			_, port, _ := strings.Cut(s.Addr, ":")
 			args := strings.TrimPrefix(strings.TrimSuffix(c.Program(), " -p "+port), "ssh ")
-			check(t, os.WriteFile(filepath.Join(dir, "inventory"), []byte("web1 ansible_host=127.0.0.1 ansible_port="+port+
-				" ansible_user=alice@web1 ansible_python_interpreter=/usr/bin/python3\n"), 0o600))
+			if way != "jump" {
+				host += " ansible_port=" + port
+			} else {
+				args = "-o ControlMaster=no"
+			}
+			check(t, os.WriteFile(filepath.Join(dir, "inventory"), []byte("web1 ansible_host="+host+" ansible_python_interpreter=/usr/bin/python3\n"), 0o600))
 			ansible := func(module ...string) string {
 				cmd := exec.Command("ansible", append([]string{"-i", filepath.Join(dir, "inventory"), "web1"}, module...)...)
 				cmd.Env = append(os.Environ(), "HOME="+dir, "LC_ALL=C.UTF-8", "ANSIBLE_PIPELINING=1", "ANSIBLE_HOST_KEY_CHECKING=0", "ANSIBLE_NOCOLOR=1",

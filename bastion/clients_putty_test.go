@@ -54,3 +54,25 @@ func TestPuTTYTransfers(t *testing.T) {
 		})
 	}
 }
+
+// plink through plink, as ssh -J: the outer one is the proxy command of the inner one (-nc) and asks for password and
+// code on the terminal; the inner one is asked for nothing.
+func TestPuTTYJump(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{})
+	host, port, err := net.SplitHostPort(s.Addr)
+	check(t, err)
+	shown := s.plainKey(s.outer("alice"), "web1:22")
+	outer := "plink -ssh -hostkey " + ssh.FingerprintSHA256(s.HostKey) + " -P " + port + " -l alice -nc %host:%port " + host
+	cmd := exec.Command("plink", "-ssh", "-no-antispoof", "-hostkey", ssh.FingerprintSHA256(shown), "-proxycmd", outer, "-l", s.SSHD.Account, "web1", "echo out-$((40+2)); exit 5")
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "TERM=xterm")
+	term := testenv.StartTerminal(t, cmd, 100, 30)
+	term.Expect("Password: ")
+	term.Type(alicePassword + "\n")
+	term.Expect("Code: ")
+	term.Type(s.code("alice") + "\n")
+	term.Expect("out-42")
+	if status := term.Wait(); status != 5 {
+		t.Errorf("exit status %d, want 5; screen:\n%s", status, term.Screen())
+	}
+}

@@ -241,14 +241,7 @@ func TestJumpHostKeys(t *testing.T) {
 	}
 	c := s.outer("alice")
 	defer c.Close()
-	var plain ssh.PublicKey
-	conn, err := c.Dial("tcp", "web1:22")
-	check(t, err)
-	_, _, _, err = ssh.NewClientConn(conn, "web1:22", &ssh.ClientConfig{User: s.SSHD.Account, HostKeyAlgorithms: []string{ssh.KeyAlgoED25519},
-		HostKeyCallback: func(_ string, _ net.Addr, k ssh.PublicKey) error { plain = k; return io.EOF }})
-	if err == nil || plain == nil {
-		t.Fatalf("no plain key: %v", err)
-	}
+	plain := s.plainKey(c, "web1:22")
 	for name, j := range map[string]*jumper{
 		"CA":        strict("@cert-authority web* " + ca),
 		"plain key": strict("web1 " + string(ssh.MarshalAuthorizedKey(plain))),
@@ -269,6 +262,20 @@ func TestJumpHostKeys(t *testing.T) {
 			t.Errorf("%s: %q %d", name, errs, status)
 		}
 	}
+}
+
+// plainKey is the host key that is shown in the place of a target inside of c.
+func (s *system) plainKey(c *ssh.Client, to string) (plain ssh.PublicKey) {
+	s.t.Helper()
+	conn, err := c.Dial("tcp", to)
+	check(s.t, err)
+	defer conn.Close()
+	_, _, _, err = ssh.NewClientConn(conn, to, &ssh.ClientConfig{User: s.SSHD.Account, HostKeyAlgorithms: []string{ssh.KeyAlgoED25519},
+		HostKeyCallback: func(_ string, _ net.Addr, k ssh.PublicKey) error { plain = k; return io.EOF }})
+	if err == nil || plain == nil {
+		s.t.Fatalf("no plain key: %v", err)
+	}
+	return plain
 }
 
 // A forward of the client to a target's SSH port is answered by the bastion, which asks whoever comes
