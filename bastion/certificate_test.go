@@ -427,11 +427,7 @@ rules:
 		if session.RequestPty("xterm", 24, 80, nil) == nil {
 			allowed = append(allowed, "pty")
 		}
-		for request, payload := range map[string][]byte{"auth-agent-req@openssh.com": nil, "x11-req": ssh.Marshal(struct {
-			Single       bool
-			Name, Cookie string
-			Screen       uint32
-		}{false, "MIT-MAGIC-COOKIE-1", "00112233445566778899aabbccddeeff", 0})} {
+		for request, payload := range map[string][]byte{"auth-agent-req@openssh.com": nil, "x11-req": x11Request} {
 			if ok, err := session.SendRequest(request, true, payload); err == nil && ok {
 				allowed = append(allowed, request)
 			}

@@ -138,15 +138,22 @@ func TestAgentForward(t *testing.T) {
 	}
 }
 
+// x11Request asks for X11.
+var x11Request = ssh.Marshal(struct {
+	Single           bool
+	Protocol, Cookie string
+	Screen           uint32
+}{false, "MIT-MAGIC-COOKIE-1", "00112233445566778899aabbccddeeff", 0})
+
+// x11Open is a connection of an X11 program on the target.
+var x11Open = ssh.Marshal(struct {
+	Origin string
+	Port   uint32
+}{"127.0.0.1", 6010})
+
 // x11-req passes if the rules allow it, and then the target's x11 channels do; not before.
 func TestX11Forward(t *testing.T) {
 	t.Parallel()
-	request := ssh.Marshal(struct {
-		Single   bool
-		Protocol string
-		Cookie   string
-		Screen   uint32
-	}{false, "MIT-MAGIC-COOKIE-1", "00112233445566778899aabbccddeeff", 0})
 	opens := func(rules string) (granted bool, opened error) {
 		s := newSystem(t, options{noSSHD: true, rules: rules})
 		result := make(chan error, 1)
@@ -161,10 +168,7 @@ func TestX11Forward(t *testing.T) {
 					break
 				}
 			}
-			x, xreqs, err := conn.OpenChannel("x11", ssh.Marshal(struct {
-				Origin string
-				Port   uint32
-			}{"127.0.0.1", 6010}))
+			x, xreqs, err := conn.OpenChannel("x11", x11Open)
 			if err == nil {
 				go ssh.DiscardRequests(xreqs)
 				io.WriteString(x, "draw")
@@ -191,7 +195,7 @@ func TestX11Forward(t *testing.T) {
 		}()
 		sess, err := c.NewSession()
 		check(t, err)
-		granted, err = sess.SendRequest("x11-req", true, request)
+		granted, err = sess.SendRequest("x11-req", true, x11Request)
 		check(t, err)
 		check(t, sess.Start("xclock"))
 		return granted, <-result

@@ -72,10 +72,7 @@ func TestAgentAndX11Withdrawn(t *testing.T) {
 		}
 		go ssh.DiscardRequests(reqs)
 		open := func() {
-			for kind, extra := range map[string][]byte{"auth-agent@openssh.com": nil, "x11": ssh.Marshal(struct {
-				Origin string
-				Port   uint32
-			}{"127.0.0.1", 6010})} {
+			for kind, extra := range map[string][]byte{"auth-agent@openssh.com": nil, "x11": x11Open} {
 				x, reqs, err := conn.OpenChannel(kind, extra)
 				if err == nil {
 					go ssh.DiscardRequests(reqs)
@@ -117,11 +114,7 @@ func TestAgentAndX11Withdrawn(t *testing.T) {
 	sess.Stderr = &errs
 	in, err := sess.StdinPipe()
 	check(t, err)
-	for request, payload := range map[string][]byte{"auth-agent-req@openssh.com": nil, "x11-req": ssh.Marshal(struct {
-		Single           bool
-		Protocol, Cookie string
-		Screen           uint32
-	}{false, "MIT-MAGIC-COOKIE-1", "00112233445566778899aabbccddeeff", 0})} {
+	for request, payload := range map[string][]byte{"auth-agent-req@openssh.com": nil, "x11-req": x11Request} {
 		if ok, err := sess.SendRequest(request, true, payload); !ok || err != nil {
 			t.Fatalf("%s: %v %v", request, ok, err)
 		}
