@@ -103,6 +103,55 @@ func TestDatabaseGoesAway(t *testing.T) {
 	})
 }
 
+// The rows and events of channels, forwards and a session that ended while the database was away are written when it
+// is back, together and once each; what could not begin meanwhile left neither.
+func TestRowsOfAnOutage(t *testing.T) {
+	t.Parallel()
+	pg := testenv.PostgresServer(t)
+	s := newSystem(t, options{dsn: pg.DSN(), rules: forwardRules})
+	c, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
+	check(t, err)
+	defer c.Close()
+	x := s.cat(c)
+	check(t, x.echo("before"))
+	to := echo(t, listen(t, "tcp", "127.0.0.1:0")).Addr().String()
+	conn, err := c.Dial("tcp", to)
+	check(t, err)
+	pg.Stop()
+	_, err = io.WriteString(conn, "while it is away")
+	check(t, err)
+	_, err = io.ReadFull(conn, make([]byte, len("while it is away")))
+	check(t, err)
+	check(t, conn.Close())
+	if more, err := c.Dial("tcp", to); err == nil {
+		more.Close()
+		t.Error("a forward began without a row")
+	}
+	check(t, x.in.Close())
+	check(t, x.sess.Wait())
+	check(t, c.Close())
+	testenv.WaitFor(t, "the end of the session here", func() bool { return len(s.Sessions.Live()) == 0 })
+	pg.Start()
+	var row store.Session
+	testenv.WaitFor(t, "the rows", func() bool {
+		list, err := s.Store.Sessions.List(context.Background(), store.SessionFilter{Limit: 2})
+		if err != nil || len(list) != 1 || list[0].State != store.Ended {
+			return false
+		}
+		row = list[0]
+		return true
+	})
+	if len(row.Channels) != 2 || row.Channels[0].Ended.IsZero() || row.Channels[1].Ended.IsZero() || row.Channels[1].BytesIn != int64(len("while it is away")) {
+		t.Errorf("rows of channels: %+v", row.Channels)
+	}
+	check(t, s.Engine.Housekeeping(context.Background()))
+	for kind, n := range map[string]int{"channel.started": 2, "channel.ended": 2, "session.started": 1, "session.ended": 1} {
+		if got := s.events(kind); len(got) != n {
+			t.Errorf("%s: %q, want %d", kind, got, n)
+		}
+	}
+}
+
 // The disk of the recordings is full (R03): where the rule requires a recording the session ends within
 // a second and says why, what was shown before is kept, and the next one is refused; where it is
 // best effort the session goes on, the alarm is raised, and the loss stands in the audit log.
