@@ -82,6 +82,8 @@ func (d *demo) instructions() string {
 	return fmt.Sprintf(`The Sallyport demo is running, for this machine only. Ctrl-C ends it.
 
   ssh -p %[1]s alice@demo@%[2]s     password %[3]s, then the code below
+  ssh -p %[1]s alice@%[2]s          the same, and a menu of what she may reach
+  ssh -J alice@%[2]s:%[1]s demo     the same, as ssh names hosts (ProxyJump)
   sftp -P %[1]s alice@demo@%[2]s    the same; files in a scratch folder
   ssh -p %[1]s bob@demo@%[2]s       password %[4]s; enrols a token in the terminal
   ssh -p %[1]s alice@down@%[2]s     a host that cannot be reached
@@ -144,8 +146,12 @@ func (c *console) event(e audit.Event) {
 // eventText tells an event in words, "" if it is not worth telling. The event is escaped already.
 func eventText(e audit.Event) string {
 	who := join(" ", e.User, e.Source)
+	door := e.Door
+	if e.Detail["inner"] != "" {
+		door += " -J"
+	}
 	what := map[string]string{
-		audit.LoginAccepted: "signed in (" + e.Door + ")", audit.LoginRefused: "was not let in (" + e.Door + ")",
+		audit.LoginAccepted: "signed in (" + door + ")", audit.LoginRefused: "was not let in (" + door + ")",
 		audit.CodeReplayed: "used a code a second time", audit.TokenEnrolled: "enrolled a token", audit.LockoutSet: "is locked out",
 		audit.SessionStarted: "-> " + e.Target, audit.SessionEnded: "-- " + e.Target,
 		audit.HostKeyRefused: "host key refused", audit.RecordFailed: "recording failed", audit.RecordSealed: "recording of a dead process completed",

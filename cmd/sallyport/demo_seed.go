@@ -28,6 +28,8 @@ rules:
     users: ["*"]
     targets: ["*"]
     channels: [shell, exec, sftp, scp, rsync, git]
+    # With the next line a code is remembered here for an hour, and not asked for again:
+    # trust: {idle: 1h, max: 8h, sources: [127.0.0.0/8]}
 `
 
 // nowhere is a loopback port that nobody listens on: it needs root to listen there, and nothing is left

@@ -384,3 +384,44 @@ func TestDemoDrains(t *testing.T) {
 		t.Errorf("recordings left open: %v, %v", open, err)
 	}
 }
+
+// The rules of the demo show a line that remembers codes, as a comment: with it alice is asked for a code once.
+func TestDemoRemembersCodes(t *testing.T) {
+	t.Parallel()
+	d := startDemo(t)
+	rules := filepath.Join(t.TempDir(), "rules.yaml")
+	text := strings.Replace(demoRules, "# trust:", "trust:", 1)
+	if text == demoRules {
+		t.Fatal("there is no such line")
+	}
+	if err := os.WriteFile(rules, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, errs, status := program(t, "apply", "-f", rules, "--state", d.State); status != 0 {
+		t.Fatalf("status %d: %s%s", status, out, errs)
+	}
+	asked := 0
+	for range 3 {
+		c, err := ssh.Dial("tcp", d.SSH, &ssh.ClientConfig{
+			User: "alice@demo", Timeout: 10 * time.Second, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+			Auth: []ssh.AuthMethod{ssh.KeyboardInteractive(func(_, _ string, questions []string, _ []bool) (answers []string, _ error) {
+				for _, q := range questions {
+					if q == "Code: " {
+						asked++
+						answers = append(answers, d.code(t, "alice"))
+					} else {
+						answers = append(answers, d.Password)
+					}
+				}
+				return answers, nil
+			})},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+	if asked != 1 {
+		t.Errorf("asked for a code %d times", asked)
+	}
+}
