@@ -27,19 +27,20 @@ identity:              -
 recorder:              -
 internal/seal:         -
 internal/readahead:    -
+internal/tcpend:       -
 internal/web:          audit
 internal/config:       -
 internal/auditlog:     audit
 
-store:                 audit internal/seal migrations
+store:                 audit internal/seal internal/tcpend migrations
 
 internal/notify:       audit store
 
 auth:                  audit identity internal/auditlog internal/notify otp policy store
 session:               audit internal/auditlog internal/readahead recorder store
-upstream:              audit internal/auditlog internal/readahead store
+upstream:              audit internal/auditlog internal/readahead internal/tcpend store
 
-bastion:               audit auth identity internal/auditlog internal/readahead policy session store upstream
+bastion:               audit auth identity internal/auditlog internal/readahead internal/tcpend policy session store upstream
 signin:                audit auth identity internal/auditlog internal/web otp store
 admin:                 audit auth identity internal/auditlog internal/notify internal/web otp otp/tokenfile policy recorder session signin store upstream
 

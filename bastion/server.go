@@ -21,6 +21,7 @@ import (
 	"sallyport/audit"
 	"sallyport/auth"
 	"sallyport/internal/auditlog"
+	"sallyport/internal/tcpend"
 	"sallyport/session"
 	"sallyport/store"
 	"sallyport/upstream"
@@ -143,7 +144,7 @@ func (s *Server) serve(conn net.Conn) {
 	}
 	defer held.leave()
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 3})
+		_ = tcp.SetKeepAliveConfig(tcpend.KeepAlive)
 	}
 	c := &connection{s: s, source: source, nonce: rand.Text(), guarded: newGuardedConn(conn, s.cfg.Guard), held: held, changes: s.changes.Load()}
 	if !s.track(c) {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/lib/pq"
+
+	"sallyport/internal/tcpend"
 )
 
 // grace is what the driver is given after the deadline of a call to cancel its statement in good
@@ -162,7 +164,7 @@ type pgDialer struct{}
 func (pgDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	d := net.Dialer{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3},
-		Control:         limitUnacknowledged,
+		Control:         tcpend.Unacknowledged(10 * time.Second),
 	}
 	return d.DialContext(ctx, network, address)
 }

@@ -7,20 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitUnacknowledged ends a connection whose data the peer has not acknowledged for 10 s.
-func limitUnacknowledged(network, _ string, c syscall.RawConn) error {
-	if network == "unix" {
-		return nil
-	}
-	var err error
-	if e := c.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 10_000)
-	}); e != nil {
-		return e
-	}
-	return err
-}
-
 // hungUp tells whether an idle connection cannot be used any more: the peer closed it or sent what
 // nobody asked for, which PostgreSQL does as a farewell.
 func hungUp(c net.Conn) bool {

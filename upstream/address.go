@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"sallyport/internal/tcpend"
 )
 
 // errDenied says that an address must not be dialled, whatever the inventory says.
@@ -83,6 +85,9 @@ func (d *Dialer) dialFrom(ctx context.Context, from netip.Addr, address string) 
 	return nil, last
 }
 
+// goneAfter is how long a target may leave unacknowledged what was sent to it, or take nothing at all.
+const goneAfter = time.Minute
+
 // dialOne dials to, which is the first of n addresses left to try.
 func dialOne(ctx context.Context, from netip.Addr, to netip.AddrPort, n int) (net.Conn, error) {
 	if deadline, ok := ctx.Deadline(); ok {
@@ -90,7 +95,7 @@ func dialOne(ctx context.Context, from netip.Addr, to netip.AddrPort, n int) (ne
 		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(n))
 		defer cancel()
 	}
-	dialer := net.Dialer{KeepAlive: 15 * time.Second}
+	dialer := net.Dialer{KeepAliveConfig: tcpend.KeepAlive, Control: tcpend.Unacknowledged(goneAfter)}
 	if from.IsValid() {
 		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
 	}
