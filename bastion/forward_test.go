@@ -208,12 +208,13 @@ func TestDynamicForward(t *testing.T) {
 			t.Errorf("%s: %q", url, out)
 		}
 	}
-	if _, err := exec.Command("curl", "-sS", "--max-time", "20", "--socks5-hostname", near, "http://"+testenv.FreeAddr(t)).CombinedOutput(); err == nil {
+	if _, err := exec.Command("curl", "-sS", "--max-time", "20", "--socks5-hostname", near, "http://127.0.0.1:2").CombinedOutput(); err == nil { // nobody listens there
 		t.Error("a closed port answered")
 	}
 	testenv.WaitFor(t, "three ends", func() bool { return len(s.details("channel.ended")) == 3 })
-	if ends := s.events("channel.ended"); !strings.HasPrefix(ends[2], "error ") {
-		t.Errorf("the end of what never was: %s", ends[2])
+	ends := s.events("channel.ended") // in any order: a connection is over for curl before it is closed here
+	if slices.IndexFunc(ends, func(e string) bool { return strings.HasPrefix(e, "error ") }) < 0 {
+		t.Errorf("the end of what never was is not among %q", ends)
 	}
 	if s.channelOf("dynamic").Command != "localhost:"+port {
 		t.Error("what only the word dynamic allows is not called dynamic")

@@ -92,7 +92,7 @@ func (s *Session) openUpstream() (ch ssh.Channel, reqs <-chan *ssh.Request, err 
 	for pause := 10 * time.Millisecond; ; pause *= 2 {
 		ch, reqs, err = s.openAt("session", nil, openTime, nil)
 		var open *ssh.OpenChannelError
-		if err == nil || pause > 200*time.Millisecond || !errors.As(err, &open) || open.Reason != ssh.ConnectionFailed {
+		if err == nil || pause > 500*time.Millisecond || !errors.As(err, &open) || open.Reason != ssh.ConnectionFailed {
 			return ch, reqs, err
 		}
 		select {
