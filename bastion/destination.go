@@ -75,7 +75,7 @@ func (s *Server) judge(ctx context.Context, targets []store.Target, target strin
 		if p != port {
 			continue
 		}
-		if own && (t.Name == target || t.Via == target && isLoopbackHost(host)) { // behind a jump host, loopback is that one's
+		if own && (t.Name == target || t.Via == target && isLoopback(host)) { // behind a jump host, loopback is that one's
 			return isTargets(addr.String(), port)
 		}
 		at, err := s.names.addresses(ctx, host)
@@ -152,12 +152,6 @@ func isLoopback(host string) bool {
 
 func isTargets(host string, port uint16) string {
 	return net.JoinHostPort(host, strconv.Itoa(int(port))) + " is the SSH port of a target, which is never forwarded to: use ssh user@target@bastion instead"
-}
-
-// isLoopbackHost tells whether the host of a target's address is loopback, by name or address.
-func isLoopbackHost(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return err == nil && (addr.Unmap().IsLoopback() || addr.IsUnspecified()) || isLoopbackName(host)
 }
 
 func isLoopbackName(host string) bool {
