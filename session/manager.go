@@ -33,7 +33,8 @@ const aliveEvery = 15 * time.Second
 
 // Manager knows the sessions that are open on this node.
 type Manager struct {
-	cfg Config
+	cfg    Config
+	doubts doubts
 
 	mu       sync.Mutex // guards the fields below
 	live     map[string]*Session
@@ -206,6 +207,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			if err := m.flush(ctx); err != nil {
 				m.cfg.Log.Warn("the database still does not take what is waiting", "error", err)
 			}
+			m.settle(ctx)
 		}
 	}
 }

@@ -122,11 +122,18 @@ func (m *Manager) Open(ctx context.Context, p Params) (*Session, error) {
 	s := &Session{m: m, p: p, row: p.Row, channels: map[int]*channel{}, forwards: map[int]*forward{}, listeners: map[listener]string{}, closing: make(chan struct{}), next: 1}
 	s.gone = sync.NewCond(&s.mu)
 	s.touch()
-	err := m.begun(ctx, s.event(audit.SessionStarted, audit.OK, ""), func(ctx context.Context, e audit.Event) (err error) {
-		s.row, err = m.cfg.Store.Sessions.OpenWithin(ctx, p.Row, p.Quota, e)
+	err := m.begun(ctx, s.event(audit.SessionStarted, audit.OK, ""), func(ctx context.Context, e audit.Event) error {
+		row, err := m.cfg.Store.Sessions.OpenWithin(ctx, p.Row, p.Quota, e)
+		if err == nil {
+			s.row = row
+		}
 		return err
 	})
 	if err != nil {
+		var full *store.QuotaError
+		if !errors.As(err, &full) {
+			m.doubt(s)
+		}
 		return nil, fmt.Errorf("writing the session: %w", err)
 	}
 	if !m.add(s) {
