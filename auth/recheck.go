@@ -161,7 +161,11 @@ func (r *Recheck) Decide(ctx context.Context, q Request) (Decision, error) {
 	}
 	if r.id.Robot != "" {
 		d, err := r.e.decideRobot(ctx, r.id, q, r.now)
-		if err == nil && !d.Allow {
+		if err != nil || d.Allow {
+			return d, err
+		}
+		// The robot itself may have been changed since it was looked at.
+		if d.Refusal, err = r.e.robotWithdrawn(ctx, r.id, r.now); d.Refusal == "" {
 			d.Refusal = withdrawnRefusal(q, d)
 		}
 		return d, err

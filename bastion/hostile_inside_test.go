@@ -128,10 +128,12 @@ func TestRobotInParallel(t *testing.T) {
 			return out.String(), err
 		}
 		var runs sync.WaitGroup
-		for range 24 {
+		for range 6 { // at once; more only measure how busy the machine is
 			runs.Go(func() {
-				if out, err := run(); err != nil || out != "in\n" {
-					t.Errorf("got %q, %v", out, err)
+				for range 4 {
+					if out, err := run(); err != nil || out != "in\n" {
+						t.Errorf("got %q, %v", out, err)
+					}
 				}
 			})
 		}

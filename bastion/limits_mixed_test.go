@@ -69,5 +69,7 @@ rules:
 		}
 		_ = sess.Wait()
 	}
-	testenv.WaitFor(t, "the events", func() bool { return strings.Count(strings.Join(s.events("channel.refused"), "\n"), "limits.channels") == 4 })
+	testenv.WaitFor(t, "the events", func() bool {
+		return strings.Count(strings.Join(s.events("channel.refused"), "\n"), "limits.channels") == 4
+	})
 }
