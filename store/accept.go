@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"sallyport/audit"
 )
@@ -16,6 +17,18 @@ var ErrStepUsed = errors.New("the time step of the code is used")
 // ErrManyPlaces is why [Attempts.Accept] did not accept, although all was right: the user was locked for it, because
 // they came from too many new addresses. Everything but the event is written.
 var ErrManyPlaces = errors.New("the user was locked: too many new addresses")
+
+// ErrNoFreeLogin is why [Attempts.Accept] did not accept: all logins without a code were made, or their time is
+// over, or there is a token by now.
+var ErrNoFreeLogin = errors.New("no login without a code is left")
+
+// FreeLogins is how often a person who never had a token may log in without a code, and since when they must be
+// known, or an operator must have granted it, at the earliest.
+type FreeLogins struct {
+	Most  int
+	Since time.Time
+	Made  int // set by [Attempts.Accept]: how many there were, this one included
+}
 
 // Acceptance is what a right guess leaves behind.
 type Acceptance struct {
@@ -32,6 +45,7 @@ type Acceptance struct {
 	Robot       *RobotUse       // not nil: a robot comes in, and UserID is ""
 	Use         *GrantUse       // a grant that stood in for the code; nil: none
 	Remember    *Grant          // the code, as a grant: without ID, times of use and Uses; nil: it is not remembered
+	Free        *FreeLogins     // there was no code for want of a token; nil: otherwise
 	Event       *audit.Event    // nil: none
 	Alarm       *PlacesAlarm    // of many new addresses; nil: off
 
@@ -51,7 +65,7 @@ type RobotUse struct{ ID, Fingerprint string }
 // Accept does in one transaction, all or nothing, what a login needs: [Tokens.ConsumeStep],
 // [UserKeys.Touch], [Places.Seen], [Users.Touch], the use or the writing of a grant, [Attempts.Succeed] and
 // [Audit.Append]. Only after it may the guess be accepted. The error is [ErrStepUsed] if the step was not
-// consumed, [ErrGrantUsed] if the grant was not as it was found, and [ErrNotFound] if user, key, CA or robot are
+// consumed, [ErrGrantUsed] if the grant was not as it was found, [ErrNoFreeLogin], and [ErrNotFound] if user, key, CA or robot are
 // gone, do not count any more or are revoked, or the reservation had ended; then the reservation is as it was.
 //
 // A login that raises the alarm of many new addresses is accepted, unless the alarm locks the user: then the error is
@@ -109,6 +123,18 @@ func (s Attempts) accept(ctx context.Context, tx querier, a *Acceptance, now int
 		if !consumed {
 			return ErrStepUsed
 		}
+	}
+	if a.Free != nil {
+		made, err := scalar[int](ctx, tx, `UPDATE users SET free_logins = free_logins + 1
+			WHERE id = ? AND token_count = 0 AND NOT free_over AND free_logins < ? AND (created > ? OR free_since > ?) RETURNING free_logins`,
+			a.UserID, a.Free.Most, ms(a.Free.Since), ms(a.Free.Since))
+		if errors.Is(err, ErrNotFound) {
+			return ErrNoFreeLogin
+		}
+		if err != nil {
+			return err
+		}
+		a.Free.Made = made
 	}
 	if a.KeyID != "" {
 		if err := execOne(ctx, tx, touchKey, now, a.KeyID); err != nil {

@@ -13,6 +13,7 @@ type Ticket struct {
 	Subject string // whom it is about, such as a user's id
 	Data    []byte // sealed in the database
 	Expires time.Time
+	Bound   bool // to one browser, see [Tickets.Bind]
 }
 
 // Tickets is the table of tickets.
@@ -20,13 +21,13 @@ type Tickets struct{ db *db }
 
 type ticketRow struct {
 	Ticket
-	hash, data string
+	hash, data, browser string
 }
 
-const ticketColumns = "secret_hash, purpose, subject, data, expires"
+const ticketColumns = "secret_hash, purpose, subject, data, expires, browser"
 
 func ticketFields(t *ticketRow) []any {
-	return []any{&t.hash, &t.Purpose, &t.Subject, &t.data, timeColumn{&t.Expires}}
+	return []any{&t.hash, &t.Purpose, &t.Subject, &t.data, timeColumn{&t.Expires}, &t.browser}
 }
 
 // Create makes a ticket and returns its secret, 128 random bits in URL-safe base64, of which only a
@@ -44,7 +45,7 @@ func (s Tickets) Create(ctx context.Context, purpose, subject string, data []byt
 	}
 	now := s.db.now()
 	err = s.db.writing(ctx, what, func(ctx context.Context, q querier) error {
-		_, err := exec(ctx, q, "INSERT INTO tickets ("+ticketColumns+", created) VALUES (?, ?, ?, ?, ?, ?)",
+		_, err := exec(ctx, q, "INSERT INTO tickets ("+ticketColumns+", created) VALUES (?, ?, ?, ?, ?, '', ?)",
 			hash, purpose, subject, sealed, ms(now.Add(ttl)), ms(now))
 		return err
 	})
@@ -80,6 +81,54 @@ func (s Tickets) find(ctx context.Context, run runner, what, statement, purpose,
 	if t.Data, err = s.db.ring.Open("tickets", "data", t.hash, t.data); err != nil {
 		return Ticket{}, fmt.Errorf("%s: %w", what, err)
 	}
+	t.Bound = t.browser != ""
+	return t.Ticket, nil
+}
+
+// ErrOtherBrowser is why a ticket may not be used: another browser was the first.
+var ErrOtherBrowser = errors.New("another browser was the first to open it")
+
+// Bind gives a ticket to the first browser that asks for it, by a secret that this browser keeps: of any number
+// that ask at once one gets it. For that one the ticket is returned again and again; the error is
+// [ErrOtherBrowser] for all others, and [ErrNotFound] if there is no such ticket.
+func (s Tickets) Bind(ctx context.Context, purpose, secret, browser string) (Ticket, error) {
+	return s.bound(ctx, s.db.writing, "binding a ticket for "+purpose, purpose, secret, browser, func(ctx context.Context, q querier) error {
+		_, err := exec(ctx, q, "UPDATE tickets SET browser = ? WHERE secret_hash = ? AND purpose = ? AND expires > ? AND browser = ''",
+			hashSecret(browser), hashSecret(secret), purpose, ms(s.db.now()))
+		return err
+	})
+}
+
+// PeekBound is [Tickets.Peek] for the browser that the ticket was given to by [Tickets.Bind].
+func (s Tickets) PeekBound(ctx context.Context, purpose, secret, browser string) (Ticket, error) {
+	return s.bound(ctx, s.db.reading, "looking at a ticket for "+purpose, purpose, secret, browser, nil)
+}
+
+func (s Tickets) bound(ctx context.Context, run runner, what, purpose, secret, browser string, before func(context.Context, querier) error) (Ticket, error) {
+	if browser == "" {
+		return Ticket{}, fmt.Errorf("%s: %w", what, errors.New("the browser's secret is missing"))
+	}
+	var t ticketRow
+	err := run(ctx, what, func(ctx context.Context, q querier) (err error) {
+		if before != nil {
+			if err := before(ctx, q); err != nil {
+				return err
+			}
+		}
+		t, err = one(ctx, q, ticketFields, "SELECT "+ticketColumns+" FROM tickets WHERE secret_hash = ? AND purpose = ? AND expires > ?",
+			hashSecret(secret), purpose, ms(s.db.now()))
+		return err
+	})
+	if err != nil {
+		return Ticket{}, err
+	}
+	if t.browser != hashSecret(browser) {
+		return Ticket{}, fmt.Errorf("%s: %w", what, ErrOtherBrowser)
+	}
+	if t.Data, err = s.db.ring.Open("tickets", "data", t.hash, t.data); err != nil {
+		return Ticket{}, fmt.Errorf("%s: %w", what, err)
+	}
+	t.Bound = true
 	return t.Ticket, nil
 }
 

@@ -38,6 +38,17 @@ type User struct {
 	LastLogin   time.Time
 	HasPassword bool
 	Tokens      int // how many the user has; Add ignores it
+	FreeLogins  int // made without a code for want of a token; Add ignores it, as it does what follows
+	FreeSince   time.Time
+	FreeOver    bool // there was a token: no more of them
+}
+
+// Free tells how many logins without a code a user has left at now, of those that f allows.
+func (u User) Free(f FreeLogins) int {
+	if u.Tokens > 0 || u.FreeOver || !u.Created.After(f.Since) && !u.FreeSince.After(f.Since) {
+		return 0
+	}
+	return max(f.Most-u.FreeLogins, 0)
 }
 
 // UserLockout is when failures lock this person, where that is stricter than for everybody. Zero fields say
@@ -96,13 +107,14 @@ func groupSet(groups []string) []string {
 type Users struct{ db *db }
 
 const userColumns = `id, login, name, email, source, COALESCE(external_id, ''), group_names, locked, lock_reason,
-	locked_until, lockout, password_hash <> '', token_count, created, last_login, phone, code_by`
+	locked_until, lockout, password_hash <> '', token_count, created, last_login, phone, code_by,
+	free_logins, free_since, free_over`
 
 func userFields(u *User) []any {
 	return []any{
 		&u.ID, &u.Login, &u.Name, &u.Email, &u.Source, &u.ExternalID, jsonColumn{&u.Groups}, &u.Locked, &u.LockReason,
 		timeColumn{&u.LockedUntil}, jsonColumn{&u.Lockout}, &u.HasPassword, &u.Tokens, timeColumn{&u.Created}, timeColumn{&u.LastLogin},
-		&u.Phone, &u.CodeBy,
+		&u.Phone, &u.CodeBy, &u.FreeLogins, timeColumn{&u.FreeSince}, &u.FreeOver,
 	}
 }
 
@@ -322,6 +334,11 @@ func lockUser(ctx context.Context, tx querier, id, reason string, until time.Tim
 // Unlock takes back what [Users.Lock] did. It does not clear lockouts, see [Attempts.Clear].
 func (s Users) Unlock(ctx context.Context, id string) error {
 	return s.update(ctx, "unlocking user "+id, "locked = FALSE, lock_reason = '', locked_until = 0 WHERE id = ?", id)
+}
+
+// GrantFree gives a user all logins without a code anew, also if there was a token.
+func (s Users) GrantFree(ctx context.Context, id string) error {
+	return s.update(ctx, "granting logins without a code to user "+id, "free_logins = 0, free_over = FALSE, free_since = ? WHERE id = ?", ms(s.db.now()), id)
 }
 
 // SetLockout sets when failures lock a user; the zero value: as everybody.
