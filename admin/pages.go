@@ -45,6 +45,7 @@ var sections = []web.NavItem{
 	{Key: "lockouts", Title: "Lockouts", Path: "/lockouts", Icon: "lockouts"},
 	{Key: "audit", Title: "Audit log", Path: "/audit", Icon: "audit"},
 	{Key: "admins", Title: "Administrators", Path: "/administrators", Icon: "admins"},
+	{Key: "me", Title: "Your own pages", Path: signin.OwnPages, Icon: "key"},
 }
 
 // openWeb prepares what the pages need.
@@ -79,12 +80,15 @@ func (s *Server) openWeb() error {
 	return nil
 }
 
+// Web returns the frame of the pages and the sign-in, for other pages on the same listener.
+func (s *Server) Web() (*web.Site, *signin.Service) { return s.web.site, s.web.signin }
+
 // signedIn finds out who sent a request by the web session that comes with it.
 func (s *Server) signedIn(r *http.Request) (Caller, error) {
 	u, err := s.web.signin.User(r)
 	switch {
-	case errors.Is(err, signin.ErrNobody):
-		return Caller{}, errNoCaller
+	case errors.Is(err, signin.ErrNobody), err == nil && u.Role == "":
+		return Caller{}, errNoCaller // people without a role have pages of their own, and no API
 	case err != nil:
 		return Caller{}, err
 	}

@@ -23,7 +23,7 @@ const (
 // Doors: the entry points a person or a program comes through.
 const (
 	DoorSSH     = "ssh"
-	DoorWeb     = "web"     // administrators' pages and their sign-in
+	DoorWeb     = "web"     // pages of administrators and of people, and their sign-in
 	DoorAPI     = "api"     // JSON API with a token
 	DoorConsole = "console" // JSON API over the unix socket: whoever owns the data folder
 	DoorNode    = "node"    // the server itself
@@ -47,6 +47,9 @@ const (
 	TokenResynced  = "token.resynced"   // two codes in a row told where a token is
 	RecoveryUsed   = "recovery.used"    // a recovery code was taken in the place of a token's code
 	BypassUsed     = "bypass.used"      // … or a code that an operator gave out
+	CodeProved     = "code.proved"      // a person who is signed in typed a fresh code for a change, or a wrong one
+	AccountChanged = "account.changed"  // a person changed their own tokens, codes, keys or web sessions
+	AccountAlarm   = "account.alarm"    // a person said that somebody else has signed in as them, and is locked
 	ClockDoubted   = "clock.doubted"    // many tokens moved the same way: the server's clock is wrong
 	SessionEnded   = "session.ended"
 	ChannelStarted = "channel.started"

@@ -44,6 +44,7 @@ type Config struct {
 	Places       *store.PlacesAlarm // of many new addresses of one person; nil: off
 	EnrolAtLogin bool               // a person with a password and no token enrols in the session; needs no code the first time
 	Sent         SentCodes          // codes by mail and SMS
+	WithoutToken WithoutToken       // people who never had a token
 	Issuer       string             // name shown by authenticator apps; "": Sallyport
 	Window       otp.Window         // steps around now in which a code is accepted (J4); nil-like zero: one each side
 	Grid         time.Duration      // failures are answered at multiples of this; 0: 500 ms
@@ -52,6 +53,9 @@ type Config struct {
 	TrustIPv6    int                // 0: 64
 	Queue        time.Duration      // longest time an attempt waits for its turn behind parallel ones; 0: 20 s
 	Now          func() time.Time
+
+	ApproveEnrolments bool   // a token that a person enrols is good once an operator approves it
+	URL               string // of the web, without a slash at its end, for links; "": there is none
 }
 
 // Engine evaluates attempts and decides access. It is safe for concurrent use.
@@ -140,7 +144,7 @@ type Identity struct {
 	Groups         []string
 	Door           string
 	Source         netip.Addr
-	Factors        []string     // "password", "key", "certificate", "code", "sent", "recovery", "bypass", "remembered-code", "enrolment", in the order proved
+	Factors        []string     // "password", "key", "certificate", "code", "sent", "recovery", "bypass", "remembered-code", "enrolment", "without-token", in the order proved
 	CodeAt         time.Time    // when a one-time code was proved; zero: none was
 	Trusted        *Trusted     // a remembered code that stood in for one, or the one just remembered; nil: neither
 	KeyFingerprint string       // SHA256:… of the proved public key; "": none

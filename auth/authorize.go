@@ -156,6 +156,13 @@ func (e *Engine) demandCode(ctx context.Context, d *Decision, id Identity, now t
 	if d.Code.Kind == policy.CodeNone {
 		return nil
 	}
+	if id.CodeAt.IsZero() && id.withoutToken() {
+		if demandsToken(*d) {
+			d.Allow, d.NeedsCode = false, true
+			d.Refusal = fmt.Sprintf("%s needs a code from a token, and you have none yet. Set one up first, or ask an operator.", d.Target.Name)
+		}
+		return nil
+	}
 	if id.CodeAt.IsZero() {
 		taken, err := e.takesRemembered(ctx, *d, id, now, note)
 		if err == nil && !taken {

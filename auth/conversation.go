@@ -52,6 +52,8 @@ type known struct {
 	decision  *Decision    // about that target; nil: not made
 	remembers []Decision   // those of the rules asked that remember codes
 	grant     *store.Grant // stands in for the code; nil: none
+
+	free *store.FreeLogins // the person never had a token, and comes in without a code; nil: otherwise
 }
 
 // Begin starts a conversation for one attempt.
@@ -149,6 +151,12 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 			return nil, refused(err)
 		}
 		settled = err
+	case c.mayEnterFree(k):
+		id, err := c.enterFree(ctx, ask, k)
+		if !errors.Is(err, errAskCode) {
+			return id, err
+		}
+		settled = err
 	case needCode && c.e.cfg.EnrolAtLogin && c.havePassword:
 		if c.mayEnrol(s) {
 			id, err := c.enrol(ctx, ask, k)
@@ -164,7 +172,7 @@ func (c *Conversation) Run(ctx context.Context, ask Asker) (*Identity, error) {
 		switch {
 		case c.sendsHere():
 			c.e.waitForGrid(answered, c.e.cfg.Grid)
-		case c.e.cfg.EnrolAtLogin:
+		case c.e.cfg.EnrolAtLogin, c.e.cfg.WithoutToken.Logins > 0:
 			c.e.waitForGrid(answered, enrolGrid)
 		default:
 			c.e.waitForGrid(answered, promptGrid)

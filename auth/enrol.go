@@ -26,12 +26,20 @@ type Enrolment struct {
 	Secret otp.Secret
 	Params otp.Params
 	URI    string // otpauth://…, holds the secret
+	Waits  bool   // the token is good once an operator approves it
+}
+
+// token is the token that en becomes.
+func (en Enrolment) token(user store.User, name string) store.Token {
+	return store.Token{
+		UserID: user.ID, Name: name, Kind: "totp", Algorithm: string(en.Params.Algorithm),
+		Digits: en.Params.Digits, Period: en.Params.Period, Enabled: !en.Waits, Waiting: en.Waits,
+	}
 }
 
 // NewEnrolment makes a secret for login.
 func (e *Engine) NewEnrolment(login string) Enrolment {
-	s, p := otp.NewSecret(), otp.DefaultParams()
-	return Enrolment{Secret: s, Params: p, URI: otp.URI(e.cfg.Issuer, login, s, p)}
+	return e.EnrolmentOf(login, otp.NewSecret())
 }
 
 // ConfirmEnrolment makes en the first token of user once code proves that the person has it. The
@@ -42,10 +50,7 @@ func (e *Engine) ConfirmEnrolment(ctx context.Context, user store.User, en Enrol
 	if err != nil {
 		return store.Token{}, err
 	}
-	t, err := e.cfg.Store.Tokens.AddFirst(ctx, store.Token{
-		UserID: user.ID, Name: name, Kind: "totp", Algorithm: string(en.Params.Algorithm),
-		Digits: en.Params.Digits, Period: en.Params.Period, Enabled: true,
-	}, en.Secret, step)
+	t, err := e.cfg.Store.Tokens.AddFirst(ctx, en.token(user, name), en.Secret, step)
 	if err != nil {
 		return store.Token{}, fmt.Errorf("storing the first token of %s: %w", user.Login, err)
 	}
@@ -91,7 +96,8 @@ func (c *Conversation) enrol(ctx context.Context, ask Asker, k *known) (*Identit
 		if err != nil {
 			return nil, err
 		}
-		_, err = c.e.ConfirmEnrolment(hard, store.User{ID: id.UserID, Login: id.Login}, en, "enrolled by SSH", code)
+		user := store.User{ID: id.UserID, Login: id.Login}
+		_, err = c.e.ConfirmEnrolment(hard, user, en, "enrolled by SSH", code)
 		switch {
 		case errors.Is(err, ErrCode):
 			if err := ask.Show(ctx, "That code does not fit. Wait for the next one on your device, check that its clock is right, and type it.\n"); err != nil {
@@ -101,10 +107,14 @@ func (c *Conversation) enrol(ctx context.Context, ask Asker, k *known) (*Identit
 		case err != nil:
 			return nil, c.refuseEnrolment(hard, s, err)
 		}
+		if en.Waits {
+			return nil, c.enrolledAndWaits(ctx, ask, id)
+		}
 		id.Factors, id.CodeAt = append(id.Factors, "enrolment"), c.e.cfg.Now()
 		if err := c.reportEnrolment(hard, id); err != nil {
 			return nil, c.refuseEnrolment(hard, s, err)
 		}
+		c.firstRecoveryCodes(ctx, ask, user)
 		return id, nil
 	}
 	return nil, c.refuseEnrolment(hard, s, ErrCode)
@@ -117,6 +127,36 @@ func (c *Conversation) refuseEnrolment(ctx context.Context, s subject, cause err
 	cause = fmt.Errorf("enrolment: %w", cause)
 	c.reportRefusal(ctx, s, cause)
 	return refused(cause)
+}
+
+// enrolledAndWaits tells a person that their token is not good yet, and refuses.
+func (c *Conversation) enrolledAndWaits(ctx context.Context, ask Asker, id *Identity) error {
+	hard := context.WithoutCancel(ctx)
+	_ = c.e.cfg.Audit.Emit(hard, audit.Event{
+		Type: audit.TokenEnrolled, Result: audit.OK, Door: c.a.Door, User: id.Login, Source: c.a.Source.String(), Detail: map[string]string{"state": store.TokenWaiting},
+	})
+	_ = ask.Show(ctx, "Your token is set up. An operator has to approve it before its codes are accepted; then log in again.\n")
+	return refused(fmt.Errorf("%w that is approved: the new one waits for an operator", ErrNoToken))
+}
+
+// firstRecoveryCodes shows a person who has just enrolled ten recovery codes. Without them the login goes on: the
+// portal makes others.
+func (c *Conversation) firstRecoveryCodes(ctx context.Context, ask Asker, user store.User) {
+	hard, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.e.cfg.Budget)
+	defer cancel()
+	if left, err := c.e.cfg.Store.SpareCodes.Left(hard, user.ID); err != nil || left > 0 {
+		return
+	}
+	codes, err := c.e.NewRecoveryCodes(hard, user, user.Login)
+	if err != nil {
+		return
+	}
+	_ = c.e.cfg.Audit.Emit(hard, audit.Event{
+		Type: audit.AccountChanged, Result: audit.OK, Door: c.a.Door, User: user.Login, Source: c.a.Source.String(),
+		Detail: map[string]string{"change": "recovery-codes.new"},
+	})
+	_ = ask.Show(ctx, "\nYour recovery codes. Each is good once in the place of a code, should the token be lost. They are shown this once; write them down:\n\n  "+
+		strings.Join(codes, "\n  ")+"\n\n")
 }
 
 func (c *Conversation) reportEnrolment(ctx context.Context, id *Identity) error {

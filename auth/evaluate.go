@@ -89,6 +89,8 @@ func (c *Conversation) accept(ctx context.Context, v *verdict, event func(*Ident
 	case errors.Is(err, store.ErrManyPlaces):
 		c.reportPlaces(ctx, v)
 		return fmt.Errorf("%w: %s", ErrLocked, v.Alarm.Reason(v.Networks))
+	case errors.Is(err, store.ErrNoFreeLogin):
+		return fmt.Errorf("%w: %w", ErrNoToken, err)
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
@@ -249,6 +251,9 @@ func (c *Conversation) judge(ctx context.Context, k *known, code string, v *verd
 	}
 	if needCode {
 		v.id.Factors, v.id.CodeAt = append(v.id.Factors, v.factor), c.e.cfg.Now()
+	}
+	if v.Free = k.free; v.Free != nil {
+		v.id.Factors = append(v.id.Factors, FactorFree)
 	}
 	if err := c.remember(ctx, s, v); err != nil {
 		return err

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"sallyport/audit"
 	"sallyport/auth"
 	"sallyport/internal/web"
-	"sallyport/store"
 )
 
 // maxSmallForm bounds the body of forms that are open to everybody, in bytes.
@@ -21,9 +21,7 @@ const (
 	textRefused  = "That did not work."
 	textRefused2 = "Check login and password, and take a fresh code: each is good for one sign-in."
 	textNoToken  = "You have no token yet, so there is no code to type."
-	textNoToken2 = "Sign in once by SSH to be given one, or ask an administrator."
-	textNoRole   = "You are who you say, but no administrator."
-	textNoRole2  = "An administrator can change that under Administrators."
+	textNoToken2 = "Ask an administrator for a link to set one up."
 )
 
 // formData is the dot of the sign-in form.
@@ -34,10 +32,19 @@ type formData struct {
 
 func nextQuery(path string) string { return url.Values{"next": {path}}.Encode() }
 
+// landing is where somebody goes who has signed in: where they wanted to, but people without a role to their own pages.
+func landing(role, next string) string {
+	next = web.LocalPath(next)
+	if role == "" && next != OwnPages && !strings.HasPrefix(next, OwnPages+"/") {
+		return OwnPages
+	}
+	return next
+}
+
 func (s *Service) showForm(w http.ResponseWriter, r *http.Request) {
 	next := web.LocalPath(r.URL.Query().Get("next"))
-	if _, err := s.User(r); err == nil {
-		http.Redirect(w, r, next, http.StatusSeeOther)
+	if u, err := s.User(r); err == nil {
+		http.Redirect(w, r, landing(u.Role, next), http.StatusSeeOther)
 		return
 	}
 	p := web.Page{Title: "Sign in", Data: formData{Next: next}}
@@ -74,20 +81,15 @@ func (s *Service) signIn(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, http.StatusForbidden, textRefused, textRefused2)
 		return
 	}
-	role, err := s.cfg.Store.Admins.Role(r.Context(), id.UserID)
-	switch {
-	case errors.Is(err, store.ErrNotFound), err == nil && role == "":
-		s.emit(r, audit.Event{Type: audit.AccessDecided, Result: audit.Refused, User: id.Login, Reason: "no administrator"})
-		s.refuse(w, r, http.StatusForbidden, textNoRole, textNoRole2)
-		return
-	case err == nil:
-		err = s.begin(r, id.UserID)
+	role, err := s.role(r.Context(), id.UserID)
+	if err == nil {
+		err = s.Begin(r, id.UserID)
 	}
 	if err != nil {
 		s.broken(w, r, err)
 		return
 	}
-	http.Redirect(w, r, web.LocalPath(r.PostFormValue("next")), http.StatusSeeOther)
+	http.Redirect(w, r, landing(role, r.PostFormValue("next")), http.StatusSeeOther)
 }
 
 // refuse shows the form again. Password and code are to be typed anew.

@@ -70,7 +70,7 @@ func (s *Service) user(ctx context.Context, now time.Time, active bool) (User, e
 	if now.Sub(seen) > s.cfg.Idle {
 		return User{}, s.forget(ctx)
 	}
-	role, err := s.cfg.Store.Admins.Role(ctx, id)
+	role, err := s.role(ctx, id)
 	var u store.User
 	if err == nil {
 		u, err = s.cfg.Store.Users.ByID(ctx, id)
@@ -80,13 +80,22 @@ func (s *Service) user(ctx context.Context, now time.Time, active bool) (User, e
 		return User{}, s.forget(ctx)
 	case err != nil:
 		return User{}, fmt.Errorf("reading who is signed in: %w", err)
-	case role != store.RoleAdmin && role != store.RoleAuditor, u.LockedNow(now):
+	case u.LockedNow(now):
 		return User{}, s.forget(ctx)
 	}
 	if active && now.Sub(seen) >= seenEvery {
 		s.sm.Put(ctx, keySeen, now.Unix())
 	}
 	return User{UserID: u.ID, Login: u.Login, Name: u.Name, Role: role}, nil
+}
+
+// role is the role of a user among the administrators, "" for most people and for anything unknown.
+func (s *Service) role(ctx context.Context, userID string) (string, error) {
+	role, err := s.cfg.Store.Admins.Role(ctx, userID)
+	if errors.Is(err, store.ErrNotFound) || err == nil && role != store.RoleAdmin && role != store.RoleAuditor {
+		return "", nil
+	}
+	return role, err
 }
 
 // forget ends the web session in ctx. It returns ErrNobody, or why it could not.
@@ -97,8 +106,8 @@ func (s *Service) forget(ctx context.Context) error {
 	return ErrNobody
 }
 
-// begin makes a web session for the user, under an id that nobody has seen before.
-func (s *Service) begin(r *http.Request, userID string) error {
+// Begin makes a web session for a user who has proved both factors, under an id that nobody has seen before.
+func (s *Service) Begin(r *http.Request, userID string) error {
 	ctx := r.Context()
 	// Whatever an earlier session of this browser held goes, and so does its age.
 	if s.sm.Status(ctx) != scs.Destroyed && len(s.sm.Keys(ctx)) > 0 {

@@ -240,7 +240,7 @@ func (s *Service) setupCode(w http.ResponseWriter, r *http.Request, ticket strin
 		s.halfMade(w, r, p.Login, err)
 		return
 	}
-	if err := s.begin(r, user.ID); err != nil {
+	if err := s.Begin(r, user.ID); err != nil {
 		s.broken(w, r, err)
 		return
 	}

@@ -1,7 +1,8 @@
 // Package signin signs people in to the web, and keeps their web sessions.
 //
 // A sign-in is one form with login, password and code. It runs a conversation of package auth like
-// every other door; only somebody with a role among the administrators gets a web session from it.
+// every other door, and gives a web session to anybody. The operators' pages demand a role among the
+// administrators besides; whoever has none comes to their own pages.
 // The id of a web session is made anew at sign-in, lives in a cookie that no other site can use
 // (SameSite=Strict, HttpOnly, Secure under TLS) and ends after a time without activity or at a fixed
 // age. Role and lock are read again for every request, so that taking them away works at once.
@@ -23,6 +24,7 @@ import (
 
 	"github.com/alexedwards/scs/v2"
 
+	"sallyport/audit"
 	"sallyport/auth"
 	"sallyport/internal/auditlog"
 	"sallyport/internal/web"
@@ -59,8 +61,11 @@ type User struct {
 	UserID string
 	Login  string
 	Name   string
-	Role   string // store.RoleAdmin or store.RoleAuditor
+	Role   string // store.RoleAdmin, store.RoleAuditor, or "" for everybody else
 }
+
+// OwnPages is where people's own pages are, for which no role is asked.
+const OwnPages = "/me"
 
 // Service is the sign-in of one server. It is safe for concurrent use.
 type Service struct {
@@ -136,8 +141,26 @@ func (s *Service) Wrap(next http.Handler) http.Handler {
 	})))
 }
 
-// Require sends whoever is not signed in to the sign-in, and afterwards back to the page asked for.
+// Require is for operators' pages: it lets nobody in who has no role. Whoever is not signed in is sent to the
+// sign-in, and afterwards back to the page asked for.
 func (s *Service) Require(next func(http.ResponseWriter, *http.Request, User)) http.HandlerFunc {
+	return s.RequireAnybody(func(w http.ResponseWriter, r *http.Request, u User) {
+		switch {
+		case u.Role != "":
+			next(w, r, u)
+		case r.Method == http.MethodGet && r.URL.Path == "/":
+			http.Redirect(w, r, OwnPages, http.StatusSeeOther)
+		default:
+			s.emit(r, audit.Event{Type: audit.AccessDecided, Result: audit.Refused, User: u.Login, Reason: "no administrator"})
+			s.pages.Render(w, r, http.StatusForbidden, "sorry", web.Page{Title: "For administrators", Data: sorry{
+				"This page is for administrators.", "Your own pages are at " + OwnPages + ". An administrator can give you a role under Administrators.",
+			}})
+		}
+	})
+}
+
+// RequireAnybody is [Service.Require] for pages that are for everybody who is signed in.
+func (s *Service) RequireAnybody(next func(http.ResponseWriter, *http.Request, User)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		u, err := s.User(r)
 		switch {
@@ -170,6 +193,9 @@ func (s *Service) foreign(w http.ResponseWriter, r *http.Request) {
 		"Open Sallyport in the browser yourself and do it there. If you did: the proxy in front must pass the Host header on unchanged.",
 	}})
 }
+
+// Unavailable answers when the database could not be asked.
+func (s *Service) Unavailable(w http.ResponseWriter, r *http.Request, err error) { s.broken(w, r, err) }
 
 // broken answers when the web session cannot be read or written.
 func (s *Service) broken(w http.ResponseWriter, r *http.Request, err error) {

@@ -25,6 +25,9 @@ const (
 // KindCode is the kind of message that carries a one-time code. It is never sent again once it was given up.
 const KindCode = "code"
 
+// KindEnrolment is the kind of message that carries a one-time link to enrol a token.
+const KindEnrolment = "enrolment"
+
 // TopicOutbox is where the bus tells that a message waits which should leave at once.
 const TopicOutbox = "outbox"
 

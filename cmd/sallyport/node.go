@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"sallyport/internal/seal"
 	"sallyport/otp"
 	"sallyport/policy"
+	"sallyport/portal"
 	"sallyport/recorder"
 	"sallyport/session"
 	"sallyport/store"
@@ -61,6 +63,7 @@ type node struct {
 	otherKeys []ed25519.PublicKey // signing keys of other nodes
 	bastion   *bastion.Server
 	admin     *admin.Server
+	portal    *portal.Server
 
 	ssh, web, socket net.Listener // opened by Listen; web is nil if there is none
 }
@@ -214,7 +217,13 @@ func (n *node) openEngines(ctx context.Context) error {
 	cfg := auth.Config{
 		Store: n.Store, Audit: n.Audit, Lockout: lockout(n.cfg.Lockout), EnrolAtLogin: n.cfg.OTP.EnrolmentAtLogin,
 		Issuer: n.cfg.OTP.Issuer, Sent: n.messages.sent, Window: otp.Window{Behind: n.cfg.OTP.Window, Ahead: n.cfg.OTP.Window},
-		TrustIPv4: n.cfg.Trust.IPv4, TrustIPv6: n.cfg.Trust.IPv6,
+		TrustIPv4: n.cfg.Trust.IPv4, TrustIPv6: n.cfg.Trust.IPv6, ApproveEnrolments: n.cfg.OTP.ApproveEnrolments,
+		WithoutToken: auth.WithoutToken{
+			Logins: n.cfg.OTP.WithoutToken.Logins, Within: n.cfg.OTP.WithoutToken.Within.Std(), Sources: config.Prefixes(n.cfg.OTP.WithoutToken.Sources),
+		},
+	}
+	if n.cfg.Web.Listen != "" {
+		cfg.URL = webURL(n.cfg)
 	}
 	if p := n.cfg.Places; p.Alarm > 0 {
 		cfg.Places = &store.PlacesAlarm{More: p.Alarm, Within: p.Within.Std(), Lock: p.Lock}
@@ -304,7 +313,23 @@ func (n *node) openDoors() (err error) {
 		Proxies: config.Prefixes(n.cfg.Web.Proxies), Demo: n.opts.Demo, Numbers: n.messages.sent.Numbers,
 		Messages: n.messages.mail != nil || n.messages.sms != nil, Version: version, Node: string(n.cfg.Node), Log: n.log,
 	})
+	if err != nil {
+		return err
+	}
+	site, signIn := n.admin.Web()
+	n.portal, err = portal.New(portal.Config{
+		Store: n.Store, Engine: n.Engine, Sessions: n.Sessions, Audit: n.Audit, Site: site, SignIn: signIn,
+		Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0, Proxies: config.Prefixes(n.cfg.Web.Proxies), Log: n.log,
+	})
 	return err
+}
+
+// webHandler serves everything on the web listener.
+func (n *node) webHandler() http.Handler {
+	mux := http.NewServeMux()
+	n.portal.Routes(mux)
+	mux.Handle("/", n.admin.Handler())
+	return mux
 }
 
 // sshAddress is host:port of the SSH door as people reach it.

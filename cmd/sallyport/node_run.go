@@ -139,7 +139,7 @@ func (n *node) Run(ctx context.Context, ready func()) error {
 			}
 		})
 	}
-	web, socket := n.httpServer(n.admin.Handler()), n.httpServer(n.admin.SocketHandler())
+	web, socket := n.httpServer(n.webHandler()), n.httpServer(n.admin.SocketHandler())
 	work("sessions", func() error { return n.Sessions.Run(background) })
 	work("rights", func() error { return n.bastion.Watch(background) })
 	work("housekeeping", func() error { n.housekeeping(background); return nil })

@@ -142,8 +142,22 @@ type OTP struct {
 	Window int `yaml:"window"`
 	// A person with a password and without a token may enrol one at the first login. Off: an operator gives out tokens.
 	EnrolmentAtLogin bool `yaml:"enrolment-at-login"`
+	// A token that a person enrols is good only once an operator approves it.
+	ApproveEnrolments bool `yaml:"approve-enrolments"`
+	// Logins by SSH without a code, for people who never had a token.
+	WithoutToken WithoutToken `yaml:"without-token"`
 	// Name that authenticator apps show.
 	Issuer string `yaml:"issuer"`
+}
+
+// WithoutToken is about people who never had a token.
+type WithoutToken struct {
+	// How often a person may log in by SSH with the first factor alone. Never where a rule says token-only, or a fresh or young code. 0: not at all.
+	Logins int `yaml:"logins"`
+	// Time in which they may, since they were first seen or an operator granted it anew. 0s: without limit.
+	Within Duration `yaml:"within"`
+	// Networks from which they may. Empty: from anywhere.
+	Sources []Network `yaml:"sources"`
 }
 
 // Trust is about codes that are remembered where rules say so.

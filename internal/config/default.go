@@ -15,7 +15,7 @@ func Default() *Config {
 		Database: "sqlite",
 		SSH:      SSH{Listen: ":2222"},
 		Web:      Web{Listen: "127.0.0.1:8080"},
-		OTP:      OTP{Window: 1, Issuer: "Sallyport"},
+		OTP:      OTP{Window: 1, Issuer: "Sallyport", WithoutToken: WithoutToken{Within: Duration(7 * 24 * time.Hour)}},
 		Trust:    Trust{IPv4: 32, IPv6: 64},
 		Lockout: Lockout{
 			Pair:   Limit{Enabled: true, Failures: 5, Window: Duration(5 * time.Minute), Lock: Duration(15 * time.Minute)},
@@ -60,7 +60,7 @@ func setDefaults(section any) {
 	case *SMSSender:
 		s.Method, s.Timeout = "POST", Duration(15*time.Second)
 	case *Notify:
-		s.People, s.Events = true, []string{"lockout.set", "places.many", "code.replayed", "hostkey.refused", "recording.failed"}
+		s.People, s.Events = true, []string{"lockout.set", "places.many", "code.replayed", "account.alarm", "hostkey.refused", "recording.failed"}
 	}
 }
 

@@ -103,6 +103,10 @@ func (c *Config) examineRest() error {
 		return c.errorAt("recordings.s3", "this version keeps recordings in recordings.local only; write s3: null")
 	case c.OTP.Window < 1 || c.OTP.Window > 10:
 		return c.errorAt("otp.window", "%d: want 1 to 10 time steps on each side, better 1; clocks are never quite right, and each step more helps those who guess", c.OTP.Window)
+	case c.OTP.WithoutToken.Logins < 0 || c.OTP.WithoutToken.Logins > 100:
+		return c.errorAt("otp.without-token.logins", "%d: want 0 to 100 logins without a code, better 0 or 1", c.OTP.WithoutToken.Logins)
+	case c.OTP.WithoutToken.Within < 0:
+		return c.errorAt("otp.without-token.within", "want a time such as 7d, or 0s for no limit")
 	case c.Trust.IPv4 < 16 || c.Trust.IPv4 > 32:
 		return c.errorAt("trust.ipv4-prefix", "%d: want 16 to 32 bits; 32 is one address", c.Trust.IPv4)
 	case c.Trust.IPv6 < 32 || c.Trust.IPv6 > 128:

@@ -20,7 +20,7 @@ const (
 
 // OperatorEvents are the types of audit events that operators can be told of.
 var OperatorEvents = []string{
-	audit.LockoutSet, audit.PlacesMany, audit.CodeReplayed, audit.HostKeyRefused, audit.HostKeyTrusted, audit.RecordFailed, audit.RecordLimit, audit.RecordSealed,
+	audit.LockoutSet, audit.PlacesMany, audit.CodeReplayed, audit.AccountAlarm, audit.HostKeyRefused, audit.HostKeyTrusted, audit.RecordFailed, audit.RecordLimit, audit.RecordSealed,
 	audit.TokenEnrolled, audit.OperatorChange, audit.OperatorView, audit.NodeStarted, audit.NodeStopped,
 }
 
@@ -72,8 +72,14 @@ func (a *Alerts) Append(ctx context.Context, e audit.Event) error {
 // the one before.
 func (a *Alerts) toPerson(ctx context.Context, e audit.Event) []store.Alert {
 	kind := e.Type
-	if kind == audit.OperatorChange {
+	switch {
+	case kind == audit.OperatorChange, kind == audit.AccountChanged:
 		kind += " " + e.Detail["change"]
+	case kind == audit.TokenEnrolled && e.Detail["state"] == store.TokenWaiting:
+		kind += " " + store.TokenWaiting
+	}
+	if kind == audit.TokenResynced && e.Result != audit.OK {
+		return nil // a wrong guess, which counts and is told once it locks
 	}
 	t, ok := personal[kind]
 	if !ok || !a.cfg.People || e.User == "" {

@@ -32,6 +32,24 @@ nobody; no operator needs it.
 `, code, minutes, login, source, time.Now().UTC().Format("2006-01-02 15:04:05 UTC"))
 }
 
+// EnrolmentMessage is the mail with the one-time link by which a person sets up a token.
+func EnrolmentMessage(name, login, url string, expires time.Time) (subject, text string) {
+	return "Set up your one-time codes for " + name, fmt.Sprintf(`Hello %s,
+
+from now on %s asks you for a one-time code. Open this link in a browser to set up a token, such as an app on your
+telephone:
+
+  %s
+
+It is good once, until %s, for the first browser that opens it, and asks for your password. Do not pass it on.
+
+If you do not know what this is about, ask an operator.
+
+-- 
+%s, sent by a program: answers are not read.
+`, audit.Escape(login), name, url, expires.UTC().Format("2006-01-02 15:04 UTC"), name)
+}
+
 // told is what a person is told of an event about them.
 type told struct {
 	subject, what, next string
@@ -55,6 +73,20 @@ var personal = map[string]told{
 	audit.OperatorChange + " user.lock":          {"Your account was locked", "An operator has locked your account. You cannot log in, and your sessions were ended.", "If you do not know why, ask an operator."},
 	audit.RecoveryUsed:                           {"A recovery code of yours was used", "A recovery code was used in the place of a code of your token. It is used up.", notYou},
 	audit.BypassUsed:                             {"A code from an operator was used", "The code that an operator gave out for you was used. It is used up.", notYou},
+	audit.TokenEnrolled + " waiting":             {"A token was set up for your account", "A new token was set up. An operator has to approve it before its codes are accepted.", notYou},
+	audit.OperatorChange + " token.approve":      {"Your token was approved", "An operator has approved your new token. Its codes open your account together with your password.", notYou},
+	audit.OperatorChange + " token.reset":        {"Your tokens were removed", "An operator has removed all your tokens and recovery codes, so that you can set up a new one.", notYou},
+	audit.OperatorChange + " user.enrol-link":    {"A link to set up a token was made", "An operator has made a one-time link by which you set up a token with your password.", notYou},
+	audit.AccountChanged + " enrol-link":         {"You logged in without a code", "You have no token yet and were let in without a code. A link to set one up was shown.", notYou},
+	audit.AccountChanged + " token.delete":       {"A token was removed from your account", "One of your tokens was removed on your own pages. Its codes are not accepted any more.", notYou},
+	audit.AccountChanged + " token.lost":         {"A token of yours was marked as lost", "One of your tokens was marked as lost on your own pages. Its codes are not accepted any more.", notYou},
+	audit.AccountChanged + " token.rename":       {"A token of yours was renamed", "One of your tokens has another name now.", notYou},
+	audit.AccountChanged + " recovery-codes.new": {"New recovery codes were made for you", "New recovery codes were made for your account. Those from before are not accepted any more.", notYou},
+	audit.AccountChanged + " key.add":            {"A key was added to your account", "A public key that stands for your password was added on your own pages.", notYou},
+	audit.AccountChanged + " key.delete":         {"A key was removed from your account", "A public key was removed on your own pages.", notYou},
+	audit.AccountAlarm:                           {"Your account was locked: you said it was not you", "On your own pages somebody said that another person has signed in as you. Your account is locked, and all your sessions were ended.", "An operator unlocks it once it is clear what happened: call one. Change your password first if you can."},
+	audit.TokenResynced:                          {"A token of yours was resynchronised", "Two codes in a row told where your token is.", notYou},
+	audit.GrantsRevoked:                          {"A code is asked for again", "Places were forgotten from which no code was asked for.", notYou},
 	audit.OperatorChange + " bypass-code.new":    {"An operator gave out a code for you", "An operator has made a code that opens your account once, together with your password.", notYou},
 	audit.OperatorChange + " recovery-codes.new": {"New recovery codes were made for you", "New recovery codes were made for your account. Those from before are not accepted any more.", notYou},
 	audit.OperatorChange + " lockout.add":        {"Logins to your account are refused", "An operator has set a lock on logins with your name.", "If you do not know why, ask an operator."},

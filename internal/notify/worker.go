@@ -124,7 +124,7 @@ func (w *Worker) DeliverOne(ctx context.Context) (found bool, err error) {
 	}
 	trying, cancel := context.WithTimeout(ctx, deliverTime)
 	defer cancel()
-	failed := sender.Send(trying, Message{ID: m.ID, To: m.Recipient, Subject: m.Subject, Text: m.Text, Restricted: m.Kind == store.KindCode})
+	failed := sender.Send(trying, Message{ID: m.ID, To: m.Recipient, Subject: m.Subject, Text: m.Text, Restricted: m.Kind == store.KindCode || m.Kind == store.KindEnrolment})
 	// What became of the message is noted even if this node is being stopped.
 	settling, cancelSettling := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancelSettling()

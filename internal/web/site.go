@@ -77,6 +77,7 @@ func (s *Site) Routes(mux *http.ServeMux) {
 type Account struct {
 	Login, Role string
 	CanWrite    bool
+	Nav         []NavItem // sections in the place of the site's; nil: the site's
 }
 
 // Notice is a message above the page: what was done, or why it was not.
@@ -153,7 +154,9 @@ func (t *Templates) Render(w http.ResponseWriter, r *http.Request, status int, n
 	s := t.site
 	f := frame{Page: p, Demo: s.cfg.Demo, Version: s.cfg.Version, Theme: theme(r), Here: "/"}
 	if p.Account != nil {
-		f.Nav = s.cfg.Nav
+		if f.Nav = s.cfg.Nav; p.Account.Nav != nil {
+			f.Nav = p.Account.Nav
+		}
 	}
 	if r.Method == http.MethodGet {
 		f.Here = r.URL.RequestURI()
