@@ -70,6 +70,7 @@ func (s *Server) tokenRoutes(api huma.API) {
 			return &nothing{}, s.deleteToken(ctx, by, in.Login, in.Token)
 		})
 	s.spareCodeRoutes(api)
+	s.enrolRoutes(api)
 }
 
 func (s *Server) spareCodeRoutes(api huma.API) {

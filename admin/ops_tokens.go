@@ -182,6 +182,9 @@ func (s *Server) setTokenState(ctx context.Context, by Caller, login, ref, state
 	if err != nil {
 		return t, err
 	}
+	if t.Waiting && state == store.TokenEnabled {
+		return s.approveToken(ctx, by, login, t.ID)
+	}
 	if err := s.cfg.Store.Tokens.SetState(ctx, t.ID, state); err != nil {
 		return t, err
 	}

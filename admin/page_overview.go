@@ -28,6 +28,7 @@ type overview struct {
 	Live    []sessionView
 	SignIns signIns
 	Locks   int
+	Waiting []waitingView // tokens that wait for approval
 	Health  []healthLine
 	Steps   []firstStep
 	Done    int // how many of Steps are done
@@ -64,6 +65,11 @@ func (s *Server) overviewPage(v *visit) error {
 		return err
 	}
 	o.Locks = len(locks)
+	waiting, err := s.waitingTokens(ctx)
+	if err != nil {
+		return err
+	}
+	o.Waiting = s.viewWaiting(waiting)
 	rules, err := s.cfg.Store.Rules.Current(ctx)
 	if err != nil {
 		return err

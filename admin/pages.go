@@ -137,6 +137,8 @@ func (s *Server) pageList() []page {
 		{"POST /users/{login}/bypass-codes/remove", needAdmin, s.removeBypassCodesForm},
 		{"GET /users/{login}/tokens/{id}/delete", needAdmin, s.confirmDeleteTokenPage},
 		{"POST /users/{login}/tokens/{id}/delete", needAdmin, s.deleteTokenForm},
+		{"POST /users/{login}/enrol-link", needAdmin, s.enrolLinkForm},
+		{"POST /users/{login}/tokens/{id}/approve", needAdmin, s.approveTokenForm},
 		{"POST /users/{login}/keys", needAdmin, s.addKeyForm},
 		{"GET /users/{login}/keys/{id}/delete", needAdmin, s.confirmDeleteKeyPage},
 		{"POST /users/{login}/keys/{id}/delete", needAdmin, s.deleteKeyForm},

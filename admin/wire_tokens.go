@@ -13,7 +13,7 @@ type Token struct {
 	Hardware   bool       `json:"hardware"`
 	Serial     string     `json:"serial" doc:"of a hardware token"`
 	Enabled    bool       `json:"enabled"`
-	State      string     `json:"state" enum:"enabled,disabled,lost,expired" doc:"codes are accepted from an enabled one only"`
+	State      string     `json:"state" enum:"enabled,disabled,lost,expired,waiting" doc:"codes are accepted from an enabled one only"`
 	Expires    *time.Time `json:"expires" doc:"null: never"`
 	Created    *time.Time `json:"created"`
 	LastUsed   *time.Time `json:"last_used"`

@@ -118,7 +118,7 @@ func (c *Conversation) reportPlaces(ctx context.Context, v *verdict) {
 // settle ends the reservation of an attempt that was not accepted, and returns why it was not.
 func (c *Conversation) settle(ctx context.Context, r store.Reservation, s subject, judged error, code string) error {
 	attempts := c.e.cfg.Store.Attempts
-	if errors.Is(judged, ErrUnavailable) || errors.Is(judged, errGrantGone) {
+	if errors.Is(judged, ErrUnavailable) || errors.Is(judged, errGrantGone) || errors.Is(judged, store.ErrNoFreeLogin) {
 		if err := attempts.Cancel(ctx, r); err != nil {
 			return errors.Join(judged, err) // stays in flight; becomes a failure after a minute
 		}

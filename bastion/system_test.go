@@ -37,6 +37,8 @@ type options struct {
 	directory  auth.Directory
 	enrol      bool
 	sent       auth.SentCodes
+	free       auth.WithoutToken
+	approve    bool
 	ahead      *atomic.Int64 // how far the clock is set forward, as a time.Duration; nil: not at all
 	guard      bastion.Guard
 	rules      string
@@ -104,7 +106,8 @@ func newSystem(t testing.TB, o options) *system {
 	t.Cleanup(func() { s.Store.Close() })
 	quiet := slog.New(slog.NewJSONHandler(io.Discard, nil))
 	log := auditlog.New(auditlog.Config{Sink: s.Store.Audit, Logger: quiet, Node: node})
-	s.Engine, err = auth.New(auth.Config{Store: s.Store, Directory: o.directory, Audit: log, EnrolAtLogin: o.enrol, Sent: o.sent, Now: now})
+	s.Engine, err = auth.New(auth.Config{Store: s.Store, Directory: o.directory, Audit: log, EnrolAtLogin: o.enrol, Sent: o.sent, Now: now, WithoutToken: o.free,
+		ApproveEnrolments: o.approve, URL: "https://bastion.example.org"})
 	check(t, err)
 	dir := o.recordings
 	if dir == "" {

@@ -273,13 +273,21 @@ func TestOnlyThoseWithARole(t *testing.T) {
 	w := newWorld(t)
 	w.person("alice", "")
 	b := w.browser()
-	got := b.signIn("alice", password, w.code("alice"), "/")
-	if got.StatusCode != http.StatusForbidden || !strings.Contains(got.body, "no administrator") || b.cookie() != "" {
-		t.Errorf("without a role: %d, cookie %q\n%s", got.StatusCode, b.cookie(), got.body)
+	got := b.signIn("alice", password, w.code("alice"), "/users")
+	if got.StatusCode != http.StatusSeeOther || got.Header.Get("Location") != signin.OwnPages {
+		t.Errorf("without a role: %d to %q\n%s", got.StatusCode, got.Header.Get("Location"), got.body)
+	}
+	if got = b.get("/"); got.Header.Get("Location") != signin.OwnPages {
+		t.Errorf("the first page: %d to %q", got.StatusCode, got.Header.Get("Location"))
+	}
+	for _, try := range []answer{b.get("/users"), b.do(http.MethodPost, "/users", nil)} {
+		if try.StatusCode != http.StatusForbidden || strings.Contains(try.body, "hello") {
+			t.Errorf("an operators' page: %d\n%s", try.StatusCode, try.body)
+		}
 	}
 	events, err := w.Store.Audit.List(context.Background(), store.AuditFilter{Type: audit.AccessDecided})
 	check(t, err)
-	if len(events) != 1 || events[0].Result != audit.Refused || events[0].User != "alice" {
+	if len(events) != 2 || events[0].Result != audit.Refused || events[0].User != "alice" {
 		t.Errorf("events: %+v", events)
 	}
 }

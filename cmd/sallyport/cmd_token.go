@@ -21,7 +21,7 @@ func tokenCommand(g *globals) *cobra.Command {
 		tokenStateCommand(g, "enable", "Accept a token's codes again", "enabled"),
 		tokenStateCommand(g, "disable", "Refuse a token's codes until it is enabled", "disabled"),
 		tokenStateCommand(g, "lost", "Mark a token as lost: its codes are refused", "lost"),
-		tokenResyncCommand(g), tokenRemoveCommand(g),
+		tokenApproveCommand(g), tokenWaitingCommand(g), tokenResyncCommand(g), tokenRemoveCommand(g),
 		tokenAssignCommand(g), tokenDiscardCommand(g), tokenImportCommand(g), tokenExportCommand(g))
 }
 

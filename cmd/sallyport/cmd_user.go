@@ -15,6 +15,7 @@ func userCommand(g *globals) *cobra.Command {
 	return group("user", "People who may sign in",
 		userAddCommand(g), userListCommand(g), userShowCommand(g), userDeleteCommand(g),
 		userLockCommand(g), userUnlockCommand(g), userLockoutCommand(g), userPasswordCommand(g), userGroupsCommand(g), userContactCommand(g), userPlacesCommand(g),
+		userEnrolLinkCommand(g), userSendEnrolmentCommand(g), userWithoutTokenCommand(g),
 		userImportCommand(g), userExportCommand(g), userBypassCommand(g), userBypassListCommand(g), userBypassRemoveCommand(g),
 		group("key", "Public keys that stand for the password", keyAddCommand(g), keyListCommand(g), keyDeleteCommand(g)),
 	)

@@ -222,12 +222,10 @@ func (n *node) openEngines(ctx context.Context) error {
 			Logins: n.cfg.OTP.WithoutToken.Logins, Within: n.cfg.OTP.WithoutToken.Within.Std(), Sources: config.Prefixes(n.cfg.OTP.WithoutToken.Sources),
 		},
 	}
-	if n.cfg.Web.Listen != "" {
-		cfg.URL = webURL(n.cfg)
-	}
 	if p := n.cfg.Places; p.Alarm > 0 {
 		cfg.Places = &store.PlacesAlarm{More: p.Alarm, Within: p.Within.Std(), Lock: p.Lock}
 	}
+	cfg.URL = linkURL(n.cfg)
 	if n.Directory != nil { // a nil *LDAP in the interface would not be nil
 		cfg.Directory = n.Directory
 	}
@@ -312,6 +310,7 @@ func (n *node) openDoors() (err error) {
 		HostCA: n.HostCA.PublicKey(), Keys: n.otherKeys, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
 		Proxies: config.Prefixes(n.cfg.Web.Proxies), Demo: n.opts.Demo, Numbers: n.messages.sent.Numbers,
 		Messages: n.messages.mail != nil || n.messages.sms != nil, Version: version, Node: string(n.cfg.Node), Log: n.log,
+		Mail: n.messages.mail != nil, Name: n.cfg.OTP.Issuer, URL: linkURL(n.cfg), WithoutToken: n.cfg.OTP.WithoutToken.Logins,
 	})
 	if err != nil {
 		return err
@@ -358,6 +357,14 @@ func webURL(cfg *config.Config) string {
 		host = string(cfg.Node)
 	}
 	return scheme + "://" + strings.TrimSuffix(net.JoinHostPort(host, port), map[string]string{"http": ":80", "https": ":443"}[scheme])
+}
+
+// linkURL is [webURL] for links that people get; "" if there is no web.
+func linkURL(cfg *config.Config) string {
+	if cfg.Web.Listen == "" {
+		return ""
+	}
+	return strings.TrimSuffix(webURL(cfg), "/")
 }
 
 // Close lets go of everything that newNode and Listen have opened. Run does it at its end.
