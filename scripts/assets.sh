@@ -6,9 +6,10 @@ set -eu
 cd "$(dirname "$0")/.."
 vendor=admin/static/vendor
 stamp=$vendor/.fetched
+axe=portal/testdata/axe.min.js # looks for what keeps people from using a page; for tests only
 want=$(cat package-lock.json scripts/assets.sh | sha256sum | cut -d' ' -f1)
 
-if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then
+if [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && [ -f "$axe" ]; then
 	exit 0
 fi
 if ! command -v npm >/dev/null; then
@@ -24,5 +25,7 @@ from=$work/node_modules/asciinema-player
 for file in asciinema-player.min.js asciinema-player.css; do
 	install -m 644 "$from/dist/bundle/$file" "$vendor/$file"
 done
+mkdir -p "$(dirname "$axe")"
+install -m 644 "$work/node_modules/axe-core/axe.min.js" "$axe"
 install -m 644 "$from/LICENSE" "$vendor/asciinema-player.LICENSE.txt"
 echo "$want" >"$stamp"
