@@ -239,8 +239,15 @@ func TestRoleAndLockWorkAtOnce(t *testing.T) {
 			b := w.signedIn("eve")
 			b.shows("/")
 			must(t, take(w, u))
-			if status, _, header := b.get("/"); status != http.StatusSeeOther || header.Get("Location") != "/signin" {
-				t.Errorf("afterwards: status %d to %q, want 303 to /signin", status, header.Get("Location"))
+			want := "/signin"
+			if name == "role taken" {
+				want = signin.OwnPages
+			}
+			if status, _, header := b.get("/"); status != http.StatusSeeOther || header.Get("Location") != want {
+				t.Errorf("afterwards: status %d to %q, want 303 to %s", status, header.Get("Location"), want)
+			}
+			if status, _, _ := b.get("/users"); name == "role taken" && status != http.StatusForbidden {
+				t.Errorf("without the role a page of operators has status %d", status)
 			}
 		})
 	}

@@ -76,7 +76,7 @@ var sections = []web.NavItem{
 	{Key: "tokens", Title: "Tokens", Path: signin.OwnPages, Icon: "key"},
 	{Key: "places", Title: "Trusted places", Path: signin.OwnPages + "/places", Icon: "lockouts"},
 	{Key: "keys", Title: "Keys", Path: signin.OwnPages + "/keys", Icon: "robots"},
-	{Key: "activity", Title: "Sessions and sign-ins", Path: signin.OwnPages + "/activity", Icon: "sessions"},
+	{Key: "activity", Title: "Activity", Path: signin.OwnPages + "/activity", Icon: "sessions"},
 }
 
 // operators leads people with a role back to the operators' pages.

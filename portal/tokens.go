@@ -275,7 +275,7 @@ func (s *Server) removeTokenForm(v *visit) error {
 	}
 	err = s.cfg.Store.Tokens.DeleteOwn(v.ctx(), v.me.ID, t.ID)
 	if errors.Is(err, store.ErrLastToken) {
-		return v.again(wrong("This is the last token whose codes are accepted.", "Add the new one first, then remove this one. If it is in strange hands, mark it as lost."), "token", v.tokenPage(t))
+		return v.again(wrong("There is no other token whose codes are accepted, so this last token stays.", "Add the new one first, then remove this one. If it is in strange hands, mark it as lost."), "token", v.tokenPage(t))
 	}
 	if err != nil {
 		return err

@@ -25,7 +25,7 @@ type Config struct {
 
 	// The SSH door.
 	SSH SSH `yaml:"ssh"`
-	// The operators' pages and API.
+	// The operators' pages and API, and people's own pages.
 	Web Web `yaml:"web"`
 	// The directory (LDAP) that knows people and their passwords. Leave it out to have local users only.
 	Directory *Directory `yaml:"directory"`
@@ -76,7 +76,7 @@ type SSH struct {
 	LoginSuffixes []Name `yaml:"login-suffixes"`
 }
 
-// Web is where the operators' pages and the API are.
+// Web is where the pages of operators and people, and the API, are.
 type Web struct {
 	// Address and port to listen on. Empty: no web. Off loopback it needs a certificate or listed proxies.
 	Listen Listen `yaml:"listen"`
