@@ -43,14 +43,15 @@ func (s *Server) canEnrol(u store.User) error {
 	return nil
 }
 
-// resetTokens takes all tokens and recovery codes from a person, so that they start anew.
+// resetTokens takes all tokens and recovery codes from a person, and signs their browsers out, so that they start anew.
 func (s *Server) resetTokens(ctx context.Context, by Caller, u store.User) error {
 	n, err := s.cfg.Store.Tokens.Clear(ctx, u.ID)
 	if err != nil {
 		return err
 	}
 	s.changed(ctx, by, "token.reset", audit.Event{User: u.Login, Detail: map[string]string{"tokens": strconv.Itoa(n)}})
-	return nil
+	_, err = s.cfg.Store.WebSessions.EndAll(ctx, u.ID) // they were opened by a code of what is gone
+	return err
 }
 
 func (s *Server) newLink(ctx context.Context, by Caller, u store.User, change string) (string, time.Time, error) {

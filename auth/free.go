@@ -36,8 +36,8 @@ func (e *Engine) free() store.FreeLogins {
 }
 
 // mayEnterFree tells whether the person of this conversation may come in without a code, once the first factor
-// is verified: never where a rule demands a token or a fresh code, never at another door, and never inside of
-// another connection.
+// is verified: never where a rule demands a token or a fresh code, and never at another door. A connection inside of
+// another one stands on the login outside, which has counted.
 func (c *Conversation) mayEnterFree(k *known) bool {
 	w, s := c.e.cfg.WithoutToken, k.subject
 	switch {
