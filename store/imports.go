@@ -249,7 +249,7 @@ func (s Imports) settleUpTo(ctx context.Context, tx querier, id, last string) er
 	const mine = " import_id = ? AND id <= ? AND user_id IS NOT NULL"
 	for _, statement := range []string{
 		// The users first, as wherever tokens come and go: two transactions never wait for each other crosswise.
-		"UPDATE users SET token_count = token_count + i.n FROM (SELECT user_id, COUNT(*) AS n FROM stock_tokens WHERE" + mine +
+		"UPDATE users SET token_count = token_count + i.n, free_over = TRUE FROM (SELECT user_id, COUNT(*) AS n FROM stock_tokens WHERE" + mine +
 			" GROUP BY user_id) i WHERE i.user_id = users.id",
 		intoTokens("user_id", "last_step", "drift") + " WHERE" + mine + " AND user_id IN (SELECT id FROM users)",
 		"DELETE FROM stock_tokens WHERE" + mine,

@@ -69,7 +69,7 @@ func (s Stock) Assign(ctx context.Context, id, userID string, lastStep int64, dr
 		if err := s.db.lock(ctx, tx, lockSerials); err != nil {
 			return err
 		}
-		if err := execOne(ctx, tx, "UPDATE users SET token_count = token_count + 1 WHERE id = ?", userID); err != nil {
+		if err := execOne(ctx, tx, "UPDATE users SET token_count = token_count + 1, free_over = TRUE WHERE id = ?", userID); err != nil {
 			return err
 		}
 		err := execOne(ctx, tx, intoTokens("?", "?", "?")+" WHERE id = ? AND import_id IS NULL AND last_step <= ?", userID, lastStep, drift, id, lastStep)
