@@ -39,6 +39,8 @@ func (e *Engine) AssignBySerial(ctx context.Context, id Identity, serial, first,
 		return t, nil
 	case errors.Is(err, errNoCodeYet):
 		return t, &Refused{Public: "Sign in with a one-time code first: another token's, a recovery code, or one that an operator gives you.", Err: err}
+	case errors.Is(err, errApproval):
+		return t, &Refused{Public: "Here an operator has to approve new tokens: ask one to assign it to you.", Err: err}
 	case errors.Is(err, ErrLocked):
 		return t, &Refused{Public: "After too many wrong codes nothing is looked at for a while. Ask an operator.", Err: err}
 	case errors.Is(err, ErrCode), errors.Is(err, ErrNoToken):
@@ -47,11 +49,17 @@ func (e *Engine) AssignBySerial(ctx context.Context, id Identity, serial, first,
 	return t, refused(err)
 }
 
-var errNoCodeYet = errors.New("no code was typed in this login")
+var (
+	errNoCodeYet = errors.New("no code was typed in this login")
+	errApproval  = errors.New("enrolments need an operator's approval")
+)
 
 func (e *Engine) assignBySerial(ctx context.Context, id Identity, serial, first, second string) (store.Token, error) {
-	if id.CodeAt.IsZero() {
+	switch {
+	case id.CodeAt.IsZero():
 		return store.Token{}, errNoCodeYet
+	case e.cfg.ApproveEnrolments:
+		return store.Token{}, errApproval
 	}
 	c := e.Begin(Attempt{Door: id.Door, Login: id.Login, Source: id.Source})
 	s := e.lookup(ctx, id.Login)

@@ -76,3 +76,21 @@ func TestAssignBySerial(t *testing.T) {
 		t.Errorf("%d events of refusals", len(e))
 	}
 }
+
+// Where enrolments need an operator's approval, nobody takes a token out of the stock by themselves.
+func TestAssignBySerialNeedsApproval(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "", func(c *auth.Config) { c.ApproveEnrolments = true })
+	u := w.local("dave", davesPassword)
+	secret := otp.NewSecret()
+	w.stocked("SN1", secret)
+	codes, err := w.Engine.NewRecoveryCodes(t.Context(), u, "root")
+	check(t, err)
+	id, _, err := w.enter(auth.Attempt{}, codes[0])
+	check(t, err)
+	p := otp.DefaultParams()
+	_, err = w.Engine.AssignBySerial(t.Context(), *id, "SN1", p.Code(secret, p.StepAt(w.now)), p.Code(secret, p.StepAt(w.now)+1))
+	if r, ok := err.(*auth.Refused); !ok || !strings.Contains(r.Public, "operator has to approve") {
+		t.Errorf("got %v", err)
+	}
+}
