@@ -432,7 +432,7 @@ rules:
 	defer c.Close()
 	sess, err := c.NewSession()
 	check(t, err)
-	if out, _ := sess.CombinedOutput("explain strong"); !strings.Contains(string(out), "needs a new one-time code") {
+	if out, _ := sess.CombinedOutput("explain strong"); !strings.Contains(string(out), "needs a code from a token") {
 		t.Errorf("explain says %q", out)
 	}
 }
