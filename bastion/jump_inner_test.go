@@ -254,12 +254,14 @@ func TestJumpNoneIsRefused(t *testing.T) {
 // A rule that wants a newer code than the outer connection's has it asked for inside, and takes it.
 func TestJumpYoungerThan(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, options{rules: "version: 1\nrules:\n  - {name: fresh, users: ['*'], targets: [web1], code: {younger-than: 2s}}\n"})
+	s := newSystem(t, options{rules: "version: 1\nrules:\n  - {name: fresh, users: ['*'], targets: [web1], code: {younger-than: 4s}}\n"})
 	key := newSigner(t)
 	s.addKey("alice", key.PublicKey())
-	c := s.outer("alice", ssh.PublicKeys(key), answers("", s.code("alice"), nil))
+	// The connection that is waited for is the younger one: else the other's code could be young enough at its
+	// log-in and too old at its session.
 	p := s.outer("alice")
-	testenv.WaitFor(t, "the code to be too old", func() bool {
+	c := s.outer("alice", ssh.PublicKeys(key), answers("", s.code("alice"), nil))
+	testenv.WaitFor(t, "the younger code to be too old", func() bool {
 		inner, err := s.inside(c, ssh.PublicKeys(key))
 		if err == nil {
 			inner.Close()
