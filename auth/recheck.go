@@ -153,8 +153,8 @@ func (e *Engine) robotWithdrawn(ctx context.Context, id Identity, now time.Time)
 }
 
 // Decide answers whether what is open may stay so. A code that has grown old, or that is remembered no more, does
-// not end what it opened; where a code is asked for now and none was ever, that does. The Refusal of the answer says
-// what has changed.
+// not end what it opened; where a code is asked for now and none was ever, that does. A login that was let in without a
+// token ([WithoutToken]) counts as a code, but where a token is demanded. The Refusal of the answer says what has changed.
 func (r *Recheck) Decide(ctx context.Context, q Request) (Decision, error) {
 	if r.Refusal != "" {
 		return Decision{Refusal: r.Refusal}, nil
@@ -190,7 +190,7 @@ func (r *Recheck) Decide(ctx context.Context, q Request) (Decision, error) {
 		d.Refusal = withdrawnRefusal(q, d)
 	case r.id.Certificate.forbids(q) != "":
 		d.Allow, d.Refusal = false, r.id.Certificate.forbids(q)
-	case d.Code.Kind != policy.CodeNone && !r.coded:
+	case d.Code.Kind != policy.CodeNone && !r.coded && (!r.id.withoutToken() || demandsToken(d)):
 		d.Allow, d.Refusal = false, printable(q.Target)+" needs a one-time code now; connect again"
 	}
 	return d, nil

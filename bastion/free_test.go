@@ -207,3 +207,24 @@ func TestEnrolmentAtLoginWaits(t *testing.T) {
 	}
 	c.Close()
 }
+
+// Whoever was let in without a code was ended by the next look at what is open, within a quarter of an hour: it
+// asked whether a code had been proved, and did not know of such logins. Only a rule that comes to demand a token ends
+// them.
+func TestWithoutTokenStays(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{free: auth.WithoutToken{Logins: 2, Within: time.Hour}})
+	s.rules(freeRules)
+	s.addUser("bob", "bob's password")
+	c, err := s.dial("bob@web1", answers("bob's password", "", nil))
+	check(t, err)
+	defer c.Close()
+	x := s.cat(c)
+	check(t, s.Server.Recheck(context.Background(), true))
+	check(t, x.echo("still here"))
+	s.rules(strings.Replace(freeRules, "targets: [vault]", "targets: [vault, web1]", 1))
+	check(t, s.Server.Recheck(context.Background(), false))
+	if row := s.ends("bob"); !strings.Contains(row.Reason, "needs a one-time code now") {
+		t.Errorf("a rule demands a token now; the session ended with %q", row.Reason)
+	}
+}
