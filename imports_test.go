@@ -41,6 +41,7 @@ auth:                  audit identity internal/auditlog internal/notify otp poli
 session:               audit internal/auditlog internal/readahead recorder store
 upstream:              audit internal/auditlog internal/readahead internal/tcpend store
 
+radius:               audit auth identity internal/auditlog policy store
 bastion:               audit auth identity internal/auditlog internal/readahead internal/tcpend policy session store upstream
 signin:                audit auth identity internal/auditlog internal/web otp store
 portal:                audit auth identity internal/auditlog internal/web otp session signin store
