@@ -238,7 +238,10 @@ func (r *reception) explainCommand(ctx context.Context, args []string, asJSON bo
 	x, status := explanation{Target: q.Target, Account: q.Account, Reason: d.Refusal}, uint32(statusNo)
 	if d.Allow {
 		x = explanation{Allow: true, Target: d.Target.Name, Account: d.Account, Rule: d.Rule, Channels: d.Channels,
-			Code: d.Code.String(), Recording: d.Recording.String(), Approval: d.Approval.String(), Limits: d.Limits.String(), Env: d.Env.String()}
+			Code: d.Code.String(), Recording: d.Recording.String(), Limits: d.Limits.String(), Env: d.Env.String()}
+		if d.Approval != nil {
+			x.Approval = d.Approval.String()
+		}
 		status = statusOK
 	}
 	switch {
@@ -249,9 +252,12 @@ func (r *reception) explainCommand(ctx context.Context, args []string, asJSON bo
 	case !x.Allow:
 		r.table([]string{"allowed", "no"}, []string{"reason", x.Reason})
 	default:
-		r.table([]string{"allowed", "yes"}, []string{"target", x.Target}, []string{"account", x.Account}, []string{"rule", x.Rule},
-			[]string{"channels", strings.Join(x.Channels, " ")}, []string{"code", x.Code}, []string{"recording", x.Recording}, []string{"approval", x.Approval},
-			[]string{"env", x.Env}, []string{"limits", x.Limits})
+		rows := [][]string{{"allowed", "yes"}, {"target", x.Target}, {"account", x.Account}, {"rule", x.Rule},
+			{"channels", strings.Join(x.Channels, " ")}, {"code", x.Code}, {"recording", x.Recording}, {"env", x.Env}, {"limits", x.Limits}}
+		if x.Approval != "" {
+			rows = append(rows, []string{"approval", x.Approval})
+		}
+		r.table(rows...)
 	}
 	return status
 }
