@@ -184,6 +184,9 @@ func (w *ApprovalWait) Wait(ctx context.Context) (store.Approval, error) {
 		select {
 		case <-ctx.Done():
 			why := context.Cause(ctx).Error()
+			if errors.Is(context.Cause(ctx), context.Canceled) {
+				why = "the person changed their mind"
+			}
 			w.settle(store.ApprovalWithdrawn, audit.ApprovalWithdrawn, why)
 			return w.Approval, &Refused{Public: "the request was withdrawn: " + printable(why) + ".", Err: ErrDenied}
 		case <-over.C:

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"sallyport/internal/testenv"
 	"sallyport/store"
 )
@@ -374,6 +376,9 @@ func TestApprovalInMenu(t *testing.T) {
 	term.Type("\x03")
 	term.Expect("Stopped.")
 	testenv.WaitFor(t, "the withdrawal", func() bool { return len(s.events("approval.withdrawn")) == 1 })
+	if got := s.events("approval.withdrawn"); !strings.Contains(got[0], "the person changed their mind") {
+		t.Errorf("withdrawn: %q", got)
+	}
 	term.Type("\x15webfree\r")
 	term.Type("echo free-$((40+2)); exit\n")
 	term.Expect("free-42")
@@ -523,5 +528,74 @@ func TestApprovalRequestsBounded(t *testing.T) {
 	}
 	for _, w := range waiting {
 		check(t, w.cmd.Process.Kill())
+	}
+}
+
+// commanding runs one command of the bastion on an open connection.
+func commanding(t *testing.T, c *ssh.Client, command string) string {
+	t.Helper()
+	sess, err := c.NewSession()
+	check(t, err)
+	defer sess.Close()
+	said, _ := sess.CombinedOutput(command)
+	return string(said)
+}
+
+// Ensure the directory is asked at the moment of deciding: an approver who is in the group no more since they logged
+// in decides nothing, nobody does while the directory is away, and a person whom it disabled meanwhile gets nothing.
+func TestApprovalAndDirectory(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	d := testenv.Slapd(t)
+	directory := ldapOf(t, d)
+	s := newSystem(t, options{directory: directory, rules: "version: 1\nrules:\n  - {name: eyes, users: [\"*\"], targets: [web1], approval: {by: [group:approvers], within: 1m}}\n"})
+	open := map[string]*ssh.Client{}
+	for _, login := range []string{"waits", "stays", "leaves"} {
+		d.AddUser(login, "secret of "+login, "ssh-users")
+	}
+	d.AddGroup("approvers", d.UserDN("stays"), d.UserDN("leaves"), d.UserDN("waits"))
+	for _, login := range []string{"stays", "leaves"} {
+		_, err := s.Store.Users.SeenInDirectory(ctx, entryUUID(t, directory, login), login, "", "", nil)
+		check(t, err)
+		open[login], err = s.dial(login, answers("secret of "+login, s.code(login), nil))
+		check(t, err)
+		defer open[login].Close()
+	}
+	_, err := s.Store.Users.SeenInDirectory(ctx, entryUUID(t, directory, "waits"), "waits", "", "", nil)
+	check(t, err)
+	wait := func() *waiter {
+		return s.waits(t, (&testenv.OpenSSH{Addr: s.Addr, Login: "waits@web1", Password: "secret of waits", Code: func() string { return s.code("waits") }}).SSH(t, "echo in"))
+	}
+	w := wait()
+	d.Leave("approvers", d.UserDN("leaves"))
+	testenv.WaitFor(t, "the directory to know", func() bool {
+		p, err := directory.Lookup(ctx, "leaves")
+		return err == nil && !slices.Contains(p.Groups, "approvers")
+	})
+	if got := commanding(t, open["leaves"], "approve "+w.code); !strings.Contains(got, "There is no request") {
+		t.Errorf("who has left the group: %q", got)
+	}
+	d.Stop()
+	if got := commanding(t, open["stays"], "approve "+w.code); strings.Contains(got, "approved") {
+		t.Errorf("while the directory is away: %q", got)
+	}
+	d.Start()
+	testenv.WaitFor(t, "the directory to be back", func() bool { _, err := directory.Lookup(ctx, "stays"); return err == nil })
+	if w.out.String() != "" {
+		t.Fatal("the session has started")
+	}
+	if got := commanding(t, open["stays"], "approve "+w.code); !strings.Contains(got, "approved. "+w.code) {
+		t.Errorf("who is in the group: %q", got)
+	}
+	if status := w.ends(); status != 0 || w.out.String() != "in\n" {
+		t.Errorf("the command: %d %q", status, w.errs.String())
+	}
+	w = wait()
+	d.Disable("waits")
+	if got := commanding(t, open["stays"], "approve "+w.code); !strings.Contains(got, "approved. "+w.code) {
+		t.Errorf("of one who is disabled: %q", got)
+	}
+	if status := w.ends(); status != 255 || w.out.String() != "" || !strings.Contains(w.errs.String(), "your account is disabled or has expired in the directory.") {
+		t.Errorf("who is disabled: %d %q", status, w.errs.String())
 	}
 }
