@@ -139,9 +139,10 @@ type asking struct {
 	done  chan struct{} // closed once session and refusal are there
 	stop  context.CancelCauseFunc
 
-	mu      sync.Mutex // guards the fields below
-	lines   []string   // for whoever waits
-	waiters int
+	mu    sync.Mutex // guards lines
+	lines []string   // for whoever waits
+
+	waiters int // guarded by asks.mu
 
 	session *session.Session
 	refusal string
@@ -149,8 +150,15 @@ type asking struct {
 
 // asks is what a connection knows of its requests. The zero value is ready.
 type asks struct {
-	mu  sync.Mutex // guards now
+	mu  sync.Mutex // guards now, and who waits for it
 	now *asking    // that is not decided; nil: none
+}
+
+// over lets nobody join a any more. mu is held.
+func (x *asks) over(a *asking) {
+	if x.now == a {
+		x.now = nil
+	}
 }
 
 // join has somebody wait for the approval that d demands, together with all others of this connection. leave must be
@@ -165,18 +173,15 @@ func (c *connection) join(d auth.Decision, asked, reason string) (a *asking, lea
 		c.asks.now = a
 		go c.ask(ctx, a, d, asked, reason)
 	}
-	a.mu.Lock()
 	a.waiters++
-	a.mu.Unlock()
 	c.askedOnce.Do(func() { close(c.asked) })
 	var once sync.Once
 	return a, func(why string) {
 		once.Do(func() {
-			a.mu.Lock()
-			a.waiters--
-			last := a.waiters == 0
-			a.mu.Unlock()
-			if last {
+			c.asks.mu.Lock()
+			defer c.asks.mu.Unlock()
+			if a.waiters--; a.waiters == 0 {
+				c.asks.over(a)
 				a.stop(errors.New(why))
 			}
 		})
@@ -206,7 +211,7 @@ func (c *connection) ask(ctx context.Context, a *asking, d auth.Decision, asked,
 		a.refusal = "no session: the rules ask for another approval now; connect again."
 	}
 	c.asks.mu.Lock()
-	c.asks.now = nil
+	c.asks.over(a)
 	c.asks.mu.Unlock()
 	close(a.done)
 	a.stop(nil)
@@ -237,7 +242,7 @@ func (h *held) Read(p []byte) (int, error) {
 	return h.typed.read(p, h.never)
 }
 
-// hold waits on a session channel for the approval that d demands, and then relays it.
+// holdChannel waits on a session channel for the approval that d demands, and then relays it.
 func (c *connection) holdChannel(nc ssh.NewChannel, d auth.Decision) {
 	ch, reqs, err := nc.Accept()
 	if err != nil {
@@ -261,7 +266,11 @@ func (c *connection) holdChannel(nc ssh.NewChannel, d auth.Decision) {
 	if r.term {
 		h.typed = readTyped(ch, stop)
 	}
-	s, refusal := r.waitApproved(h, d, askedFor(start))
+	asked := askedFor(start)
+	if forced := c.only().Command; forced != "" {
+		asked = "exec: " + audit.Escape(forced)
+	}
+	s, refusal := r.waitApproved(h, d, asked)
 	if s == nil {
 		if refusal != "" {
 			_ = r.fail(statusGone, "%s", refusal)

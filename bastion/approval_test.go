@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -264,7 +265,14 @@ func TestApprovalEnds(t *testing.T) {
 	if got := s.events("approval.withdrawn"); !strings.Contains(got[0], "the client closed the c") || !strings.Contains(got[1], "the person typed Ctrl-C") {
 		t.Errorf("withdrawn: %q", got)
 	}
-	if len(s.events("approval.expired")) != 1 || len(s.events("session.started")) != 0 {
+	// The node on which somebody waited is dead: any other ends the request.
+	_, err := s.Store.Approvals.Request(context.Background(), store.Approval{Session: "x", UserID: "x", Person: "user:x", User: "dora", Target: "web1", Approvers: [][]string{{"carol"}}, Needed: 1, Node: "dead"}, time.Millisecond)
+	check(t, err)
+	testenv.WaitFor(t, "the end of a request that nobody waits for", func() bool {
+		check(t, s.Engine.Housekeeping(context.Background()))
+		return len(s.events("approval.expired")) == 2
+	})
+	if len(s.events("approval.expired")) != 2 || len(s.events("session.started")) != 0 {
 		t.Error("a session has started, or nothing has expired")
 	}
 }
@@ -529,6 +537,31 @@ func TestApprovalRequestsBounded(t *testing.T) {
 	for _, w := range waiting {
 		check(t, w.cmd.Process.Kill())
 	}
+	testenv.WaitFor(t, "the withdrawals", func() bool { return len(s.events("approval.withdrawn")) == len(waiting) })
+	c, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
+	check(t, err)
+	defer c.Close()
+	for asked := 1; ; asked++ {
+		sess, err := c.NewSession()
+		check(t, err)
+		both := new(said)
+		sess.Stderr = both
+		check(t, sess.Start("echo in"))
+		testenv.WaitFor(t, "what the command says", func() bool {
+			return strings.Contains(both.String(), "Waiting until") || strings.Contains(both.String(), "no session") || strings.Contains(both.String(), "too many approvals")
+		})
+		sess.Close()
+		if strings.Contains(both.String(), "this connection has asked for too many approvals; connect again") {
+			if asked != 21 {
+				t.Errorf("at request %d", asked)
+			}
+			break
+		}
+		if asked > 21 {
+			t.Fatalf("request %d reads %q", asked, both)
+		}
+		testenv.WaitFor(t, "the withdrawal", func() bool { return len(s.events("approval.withdrawn")) == len(waiting)+asked })
+	}
 }
 
 // commanding runs one command of the bastion on an open connection.
@@ -597,5 +630,80 @@ func TestApprovalAndDirectory(t *testing.T) {
 	}
 	if status := w.ends(); status != 255 || w.out.String() != "" || !strings.Contains(w.errs.String(), "your account is disabled or has expired in the directory.") {
 		t.Errorf("who is disabled: %d %q", status, w.errs.String())
+	}
+}
+
+// Ensure nothing of a target is touched before somebody has approved, whatever the client opens meanwhile; and that
+// what waited goes on together afterwards, in one session.
+func TestApprovalOpensNothingBefore(t *testing.T) {
+	t.Parallel()
+	s := eyes(t, options{rules: "version: 1\nrules:\n  - {name: eyes, users: [\"*\"], targets: [web1, counted], channels: [exec, {local-forward: [\"*:*\"]}], approval: {by: [carol], within: 1m}}\n"})
+	l := listen(t, "tcp", "127.0.0.1:0")
+	var touched atomic.Int64
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			touched.Add(1)
+			conn.Close()
+		}
+	}()
+	_, err := s.Store.Targets.Add(context.Background(), store.Target{Name: "counted", Address: l.Addr().String(), Accounts: []string{"root"}, HostKeyMode: store.TOFU})
+	check(t, err)
+	opens := func(target string) (texts chan string, failed chan error) {
+		c, err := s.dial("alice@"+target, answers(alicePassword, s.code("alice"), nil))
+		check(t, err)
+		t.Cleanup(func() { c.Close() })
+		texts, failed = make(chan string, 2), make(chan error, 1)
+		go func() { failed <- openTCP(c, "127.0.0.1", "9") }()
+		s.pending()
+		for range 2 {
+			sess, err := c.NewSession()
+			check(t, err)
+			both := new(said)
+			sess.Stdout, sess.Stderr = both, both
+			go func() {
+				_ = sess.Run("echo in")
+				texts <- both.String()
+			}()
+			testenv.WaitFor(t, "what the command says", func() bool { return strings.Contains(both.String(), "Waiting until") })
+		}
+		return texts, failed
+	}
+	texts, failed := opens("counted")
+	a := s.pending()
+	if list, err := s.Store.Approvals.List(context.Background(), store.ApprovalFilter{}); err != nil || len(list) != 1 {
+		t.Errorf("requests of one connection: %+v %v", list, err)
+	}
+	if _, errs, status := s.as("carol").Output(t, "refuse", a.Code); status != 0 {
+		t.Errorf("refuse: %q %d", errs, status)
+	}
+	for range 2 {
+		if got := <-texts; !strings.Contains(got, "Waiting until") || !strings.Contains(got, "no session: carol refused.") {
+			t.Errorf("a command reads %q", got)
+		}
+	}
+	if err := <-failed; err == nil || !strings.Contains(err.Error(), "carol refused") {
+		t.Errorf("a forward gets %v", err)
+	}
+	if n := touched.Load(); n != 0 {
+		t.Errorf("the target was touched %d times", n)
+	}
+
+	texts, failed = opens("web1")
+	a = s.pending()
+	if _, errs, status := s.as("carol").Output(t, "approve", a.Code); status != 0 {
+		t.Errorf("approve: %q %d", errs, status)
+	}
+	for range 2 {
+		if got := <-texts; !strings.HasSuffix(got, "approved by carol.\nin\n") {
+			t.Errorf("a command reads %q", got)
+		}
+	}
+	<-failed // nobody listens there
+	if got := s.events("session.started"); len(got) != 1 {
+		t.Errorf("sessions: %q", got)
 	}
 }

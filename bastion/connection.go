@@ -296,7 +296,7 @@ func (c *connection) params(id auth.Identity, d auth.Decision, up *upstream.Upst
 		Limits:   session.Limits{Idle: d.Limits.Idle, KeyboardIdle: d.Limits.KeyboardIdle, Max: d.Limits.Max, Channels: d.Limits.Channels},
 		Only:     c.only(),
 		Quota:    quota(d.Limits),
-		Env:      d.Env.Allows,
+		Env:      func(name string) bool { return name != reasonEnv && d.Env.Allows(name) },
 		Greeting: trustLine(id, time.Now()),
 		Authorize: func(ctx context.Context, kind, to, command string) (session.Grant, error) {
 			g, err := c.authorize(ctx, id, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Command: command, Source: c.source}, d.Approval != nil)
