@@ -288,6 +288,7 @@ type Verdict struct {
 	Approve bool
 	Reason  string // in their words
 	Code    string // a fresh one of theirs; "": the one of this login, if that is fresh
+	ID      string // of the request that they were shown; "": whichever has the code now
 }
 
 // DecideApproval counts what id says of the pending request with this code, as people type it. Who they are, that
@@ -297,7 +298,7 @@ type Verdict struct {
 func (e *Engine) DecideApproval(ctx context.Context, id Identity, code string, v Verdict) (store.Approval, error) {
 	ctx = context.WithoutCancel(ctx) // a code that was looked at counts
 	a, err := e.cfg.Store.Approvals.Pending(ctx, code)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && v.ID != "" && v.ID != a.ID {
 		return a, noSuchRequest(code)
 	}
 	if err != nil {

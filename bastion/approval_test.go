@@ -2,6 +2,7 @@ package bastion_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -503,6 +504,22 @@ func TestApprovalFailsClosed(t *testing.T) {
 	w := s.waits(t, s.ssh().SSH(t, "echo in"))
 	db.Stop()
 	if status := w.ends(); status != 255 || w.out.String() != "" || !strings.Contains(w.errs.String(), "whether it is approved cannot be read just now") {
+		t.Errorf("%d %q", status, w.errs.String())
+	}
+}
+
+// Ensure whoever waits goes on when no message tells of the decision: the database is looked at every few seconds.
+func TestApprovalWithoutMessages(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "sallyport.db")
+	s := eyes(t, options{dsn: "sqlite:" + file})
+	w := s.waits(t, s.ssh().SSH(t, "echo in"))
+	db, err := sql.Open("sqlite", file)
+	check(t, err)
+	defer db.Close()
+	_, err = db.ExecContext(context.Background(), "UPDATE approvals SET state = 'approved', given = 1")
+	check(t, err)
+	if status := w.ends(); status != 0 || w.out.String() != "in\n" {
 		t.Errorf("%d %q", status, w.errs.String())
 	}
 }

@@ -60,7 +60,7 @@ func (s *Server) decideForm(v *visit) error {
 		return again(wrong("It was not said whether to approve or to refuse.", "Press one of the two buttons."))
 	}
 	a, err := s.cfg.Engine.DecideApproval(v.ctx(), v.identity(), v.r.PathValue("code"),
-		auth.Verdict{Approve: verdict == "approve", Reason: v.typed("reason"), Code: v.typed("code")})
+		auth.Verdict{Approve: verdict == "approve", Reason: v.typed("reason"), Code: v.typed("code"), ID: v.typed("id")})
 	switch {
 	case errors.Is(err, auth.ErrNeedsCode):
 		return again(wrong("A fresh code is needed.", "Others trust that it is you: type a code of your token."))

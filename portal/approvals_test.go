@@ -57,10 +57,11 @@ func TestApprovals(t *testing.T) {
 	b.post(path, "verdict", "approve", "code", "000000").want(t, "a wrong code", http.StatusForbidden, "This code does not fit")
 	b.post(path, "code", w.code("carol")).want(t, "neither", http.StatusUnprocessableEntity, "It was not said whether")
 	b.post("/me/approvals/ZZZZ", "verdict", "approve", "code", w.code("carol")).want(t, "no request", http.StatusForbidden, "There is no request ZZZZ")
+	b.post(path, "id", "other", "verdict", "approve", "code", w.code("carol")).want(t, "another request of that code", http.StatusForbidden, "There is no request")
 	if got := w.state(a); got.Given != 0 || len(got.Decisions) != 0 {
 		t.Fatalf("counted: %+v", got)
 	}
-	if got := b.post(path, "verdict", "approve", "reason", "fine", "code", w.code("carol")); got.StatusCode != http.StatusSeeOther {
+	if got := b.post(path, "verdict", "approve", "id", a.ID, "reason", "fine", "code", w.code("carol")); got.StatusCode != http.StatusSeeOther {
 		t.Fatalf("approving: %d %s", got.StatusCode, got.body)
 	}
 	b.get("/me/approvals").want(t, "afterwards", http.StatusOK, "Approved, 1 of 2: alice as root on vault.", "Nobody waits for you")
