@@ -328,6 +328,7 @@ func TestApprovalEverywhere(t *testing.T) {
 	check(t, os.WriteFile(file, []byte("content"), 0o600))
 	for name, cmd := range map[string]*exec.Cmd{
 		"sftp": s.ssh().SFTP(t, "put "+file+" "+file+".sftp"), "scp": s.ssh().SCP(t, file, "REMOTE:"+file+".scp"), "scp -O": s.ssh().SCP(t, "-O", file, "REMOTE:"+file+".rcp"),
+		"rsync": s.ssh().Rsync(t, file, "REMOTE:"+file+".rsync"),
 	} {
 		w := s.waits(t, cmd)
 		approve(w.code)
@@ -335,7 +336,7 @@ func TestApprovalEverywhere(t *testing.T) {
 			t.Errorf("%s: %d %q", name, status, w.errs.String())
 		}
 	}
-	for _, suffix := range []string{".sftp", ".scp", ".rcp"} {
+	for _, suffix := range []string{".sftp", ".scp", ".rcp", ".rsync"} {
 		if got, err := os.ReadFile(file + suffix); err != nil || string(got) != "content" {
 			t.Errorf("%s: %q %v", suffix, got, err)
 		}

@@ -34,7 +34,7 @@ func (v *visit) approvalsPage() (web.Page, error) {
 	for _, a := range list {
 		d.Rows = append(d.Rows, approvalView{a, approvalsPath + "/" + a.Code, a.Expires.Sub(v.now())})
 	}
-	// The page is not read again by itself while there are forms on it: what was typed would be lost.
+	// The page reads itself again until there are forms on it: what was typed would be lost.
 	return web.Page{Title: "Approvals", Section: "approvals", Refresh: len(list) == 0, Data: d}, err
 }
 

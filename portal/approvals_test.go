@@ -97,14 +97,19 @@ func TestApprovalsInChromium(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
 	w.person("carol")
-	a := w.asks(alice, 1)
 	c := newChromium(t, w.URL)
 	c.do(chromedp.EmulateViewport(390, 844))
 	c.open("/me/approvals")
 	c.do(chromedp.SendKeys("#login", "carol"), chromedp.SendKeys("#password", password), chromedp.SendKeys("#code", w.code("carol")))
 	c.press("form.card button")
-	c.do(chromedp.WaitVisible("#code-" + a.Code))
+	c.do(chromedp.WaitVisible("#requests"))
+	a, other := w.asks(alice, 1), w.asks(w.person("erin"), 2)
+	c.do(chromedp.WaitVisible("#code-" + a.Code)) // it appears by itself
+	c.do(chromedp.SendKeys("#reason-"+other.Code, "typed"), chromedp.Evaluate[chromedp.Void](`document.activeElement.blur()`))
 	c.good("approvals-phone-light")
+	if typed := ask[string](c, `document.querySelector("#reason-`+other.Code+`").value`); typed != "typed" {
+		t.Errorf("what was typed is %q by now", typed)
+	}
 	c.do(chromedp.EmulateViewport(1280, 800))
 	c.press(`.theme button[value="dark"]`)
 	c.open("/me/approvals")
@@ -114,7 +119,7 @@ func TestApprovalsInChromium(t *testing.T) {
 	if text := ask[string](c, `document.querySelector("main").textContent`); !strings.Contains(text, "Approved: alice as root on vault.") {
 		t.Errorf("the page says %q", text)
 	}
-	c.good("approvals-none-dark")
+	c.good("approvals-one-dark")
 	if got := w.state(a); got.State != store.ApprovalApproved || got.Decisions[0].Reason != "go on" {
 		t.Errorf("in the end: %+v", got)
 	}

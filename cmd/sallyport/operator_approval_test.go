@@ -125,7 +125,7 @@ func TestOperatorApprovals(t *testing.T) {
 	if len(shown) != 1 || len(shown[0].Decisions) != 1 || shown[0].Decisions[0].User != "carol" || shown[0].Decisions[0].Door != "web" {
 		t.Fatalf("in the end: %+v", shown)
 	}
-	if out := o.ok("session", "show", shown[0].Session); !strings.Contains(out, "alice") {
+	if out := o.ok("session", "show", shown[0].Session); !regexp.MustCompile(`approved by +carol`).MatchString(out) {
 		t.Errorf("session show: %s", out)
 	}
 	if out := o.ok("approval", "list"); !regexp.MustCompile(`used +alice .*\+carol`).MatchString(out) {
