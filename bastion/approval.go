@@ -200,7 +200,10 @@ func (c *connection) ask(ctx context.Context, a *asking, d auth.Decision, asked,
 			first = false
 		}
 	})
-	if ap != nil {
+	switch {
+	case ap != nil && ctx.Err() != nil: // they left in the same moment
+		refusal = "the request was withdrawn."
+	case ap != nil:
 		a.session, refusal, _ = c.openNow(ap)
 	}
 	if ap != nil && a.session == nil {
