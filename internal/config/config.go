@@ -27,6 +27,8 @@ type Config struct {
 	SSH SSH `yaml:"ssh"`
 	// The operators' pages and API, and people's own pages.
 	Web Web `yaml:"web"`
+	// The RADIUS door, for VPNs and gateways. The clients that may ask are in the database: sallyport radius client add.
+	RADIUS RADIUS `yaml:"radius"`
 	// The directory (LDAP) that knows people and their passwords. Leave it out to have local users only.
 	Directory *Directory `yaml:"directory"`
 	// One-time codes.
@@ -88,6 +90,14 @@ type Web struct {
 	Proxies []Network `yaml:"proxies"`
 	// Address of the pages as browsers know it, for links. Empty: made from listen.
 	URL URL `yaml:"url"`
+}
+
+// RADIUS is the RADIUS door.
+type RADIUS struct {
+	// Address and port (UDP) to listen on for authentication, such as ":1812". Empty: no RADIUS.
+	Listen Listen `yaml:"listen"`
+	// Address and port (UDP) to listen on for accounting, such as ":1813". Empty: none.
+	Accounting Listen `yaml:"accounting"`
 }
 
 // Directory is the LDAP directory.

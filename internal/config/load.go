@@ -99,6 +99,10 @@ func (c *Config) examineRest() error {
 		return c.errorAt("data", "name a folder, such as /var/lib/sallyport")
 	case c.SSH.Listen == "":
 		return c.errorAt("ssh.listen", `want address and port, such as ":2222"`)
+	case c.RADIUS.Accounting != "" && c.RADIUS.Listen == "":
+		return c.errorAt("radius.accounting", "accounting alone is about nobody; set radius.listen too, such as \":1812\"")
+	case c.RADIUS.Accounting != "" && c.RADIUS.Accounting == c.RADIUS.Listen && !strings.HasSuffix(string(c.RADIUS.Listen), ":0"):
+		return c.errorAt("radius.accounting", "%s is that of radius.listen; the usual ports are 1812 and 1813", c.RADIUS.Accounting)
 	case c.Recordings.S3 != nil:
 		return c.errorAt("recordings.s3", "this version keeps recordings in recordings.local only; write s3: null")
 	case c.OTP.Window < 1 || c.OTP.Window > 10:

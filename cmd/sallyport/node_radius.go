@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"syscall"
+
+	"sallyport/internal/config"
+	"sallyport/radius"
+)
+
+// radiusDoor is the RADIUS server with its sockets. Nil is none.
+type radiusDoor struct {
+	server *radius.Server
+	auth   *net.UDPConn // opened by Listen
+}
+
+// newRadiusDoor returns the door, nil if the configuration has none.
+func newRadiusDoor(n *node, suffixes []string) (*radiusDoor, error) {
+	if n.cfg.RADIUS.Listen == "" {
+		return nil, nil
+	}
+	s, err := radius.New(radius.Config{Engine: n.Engine, Store: n.Store, Audit: n.Audit, Suffixes: suffixes, Log: n.log})
+	if err != nil {
+		return nil, err
+	}
+	return &radiusDoor{server: s}, nil
+}
+
+// Listen opens the sockets.
+func (d *radiusDoor) Listen(cfg config.RADIUS) (err error) {
+	if d == nil {
+		return nil
+	}
+	d.auth, err = listenUDP(cfg.Listen, "radius.listen")
+	return err
+}
+
+func listenUDP(address config.Listen, key string) (*net.UDPConn, error) {
+	a, err := net.ResolveUDPAddr("udp", string(address))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	c, err := net.ListenUDP("udp", a)
+	if errors.Is(err, syscall.EACCES) {
+		return nil, fmt.Errorf("%s: %w; a port below 1024 needs CAP_NET_BIND_SERVICE: see docs/install.md", key, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return c, nil
+}
+
+// Serve begins to answer.
+func (d *radiusDoor) Serve(work func(what string, do func() error)) {
+	if d != nil {
+		work("radius", func() error { return d.server.Serve(d.auth) })
+	}
+}
+
+// Shutdown answers what is in work, and then nobody any more.
+func (d *radiusDoor) Shutdown(ctx context.Context, log *slog.Logger) {
+	if d == nil {
+		return
+	}
+	if err := d.server.Shutdown(ctx); err != nil {
+		log.Warn("leaving RADIUS requests without an answer", "error", err)
+	}
+}
+
+// Close lets go of everything; after Shutdown it does nothing.
+func (d *radiusDoor) Close() error {
+	if d == nil {
+		return nil
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = d.server.Shutdown(ended)
+	if d.auth == nil {
+		return nil
+	}
+	if err := d.auth.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
