@@ -1,6 +1,7 @@
 package radius
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -96,7 +97,28 @@ func (s *Server) access(ctx context.Context, c *client, r *request, d datagram) 
 	if slices.Contains(id.Factors, "code") {
 		s.counts.add(c.ID, countDrift, fmt.Sprintf("%+d", id.CodeAhead), s.cfg.Now())
 	}
-	return codec.CodeAccessAccept, nil, nil
+	return codec.CodeAccessAccept, replyOf(decision.Reply, id.Login), nil
+}
+
+// replyOf is what the rule wants the client to know.
+func replyOf(list []policy.ReplyAttribute, login string) codec.Attributes {
+	var out codec.Attributes
+	for _, a := range list {
+		value := a.Value
+		if a.HasUser {
+			value = bytes.ReplaceAll(value, []byte("{user}"), []byte(login))
+			value = value[:min(len(value), 245)]
+		}
+		if a.Vendor == 0 {
+			out.Add(codec.Type(a.Type), value)
+			continue
+		}
+		v, err := codec.NewVendorSpecific(a.Vendor, append([]byte{a.Type, byte(len(value) + 2)}, value...)) // RFC 2865, section 5.26
+		if err == nil {
+			out.Add(rfc2865.VendorSpecific_Type, v)
+		}
+	}
+	return out
 }
 
 // attempt is what is known before anything is evaluated.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/md5"
+	"encoding/hex"
 	"errors"
 	"io"
 	"log/slog"
@@ -524,4 +525,30 @@ func TestRetransmit(t *testing.T) {
 		t.Errorf("%d verdicts for one request", len(events))
 	}
 	w.counted("retransmit", 5)
+}
+
+// A rule tells the client what to do with the person.
+func TestReply(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	_, version, err := w.rules()
+	check(t, err)
+	_, err = w.Store.Rules.Put(t.Context(), `version: 1
+rules:
+  - {name: vpn, users: [alice], targets: [vpn], channels: [radius], reply: [Filter-Id=staff, "Class=of {user}", Session-Timeout=28800, "Cisco-AVPair=shell:priv-lvl=15", Tunnel-Type=13, Tunnel-Private-Group-Id=20]}
+`, "test", version)
+	check(t, err)
+	alice := w.person("alice")
+	out := w.nodes[0].radclient(t, "auth", "User-Name=Alice,User-Password="+alice.code()+",Message-Authenticator=0x00")
+	for _, want := range []string{
+		"Received Access-Accept", `Filter-Id = "staff"`, "Class = 0x" + hex.EncodeToString([]byte("of alice")), "Session-Timeout = 28800",
+		`Cisco-AVPair = "shell:priv-lvl=15"`, "Tunnel-Type:0 = VLAN", `Tunnel-Private-Group-Id:0 = "20"`,
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %s in %s", want, out)
+		}
+	}
+	if out := w.nodes[0].radclient(t, "auth", "User-Name=alice,User-Password=000000,Message-Authenticator=0x00"); strings.Contains(out, "Filter-Id") {
+		t.Errorf("a refusal tells what an acceptance would: %s", out)
+	}
 }
