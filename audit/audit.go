@@ -59,20 +59,21 @@ const (
 	ApprovalWithdrawn = "approval.withdrawn" // the person left, or may not have the session any more
 	ApprovalExpired   = "approval.expired"   // nobody decided in time
 
-	ChannelStarted = "channel.started"
-	ChannelEnded   = "channel.ended"
-	ChannelRefused = "channel.refused" // a channel or request that is not allowed or not understood
-	MenuOpened     = "menu.opened"     // a person was shown what they may reach
-	RecordLimit    = "recording.limit" // from here on bytes are counted and hashed, not kept
-	RecordFailed   = "recording.failed"
-	RecordSealed   = "recording.sealed" // what a dead node left behind was completed
-	HostKeyTrusted = "hostkey.trusted"  // first use
-	HostKeyRefused = "hostkey.refused"  // unknown or changed
-	OperatorChange = "operator.change"  // users, tokens, targets, rules, lockouts, administrators
-	OperatorView   = "operator.view"    // somebody replayed or exported a recording
-	NodeStarted    = "node.started"
-	NodeStopped    = "node.stopped"
-	ConnRefused    = "connection.refused" // the guard turned a connection away
+	ChannelStarted   = "channel.started"
+	ChannelEnded     = "channel.ended"
+	ChannelRefused   = "channel.refused" // a channel or request that is not allowed or not understood
+	MenuOpened       = "menu.opened"     // a person was shown what they may reach
+	RecordLimit      = "recording.limit" // from here on bytes are counted and hashed, not kept
+	RecordFailed     = "recording.failed"
+	RecordSealed     = "recording.sealed"  // what a dead node left behind was completed
+	HostKeyTrusted   = "hostkey.trusted"   // first use
+	HostKeyRefused   = "hostkey.refused"   // unknown or changed
+	OperatorChange   = "operator.change"   // users, tokens, targets, rules, lockouts, administrators
+	OperatorView     = "operator.view"     // somebody replayed or exported a recording
+	RadiusAccounting = "radius.accounting" // a RADIUS client tells that a person came or went
+	NodeStarted      = "node.started"
+	NodeStopped      = "node.stopped"
+	ConnRefused      = "connection.refused" // the guard turned a connection away
 )
 
 // Event is one line of the audit log. Empty fields are left out of JSON. Every string may hold

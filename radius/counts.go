@@ -28,6 +28,7 @@ const (
 	countReject     = "reject"
 	countChallenge  = "challenge"
 	countDrift      = "drift" // time steps by which the last code was ahead
+	countAccount    = "accounting"
 	countUnknown    = "unknown-client"
 )
 

@@ -75,7 +75,7 @@ func (r *request) signed(secret []byte) bool {
 	plain := append([]byte(nil), r.raw...)
 	clear(plain[r.authenticator : r.authenticator+md5.Size])
 	if r.Code == codec.CodeAccountingRequest {
-		clear(plain[4:headerLength]) // RFC 2866 has no authenticator before it is computed
+		clear(plain[4:headerLength]) // RFC 5997, section 4.2: as the authenticator itself is computed
 	}
 	return hmac.Equal(sent, sign(plain, secret))
 }

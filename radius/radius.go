@@ -82,6 +82,11 @@ func (s *Server) Serve(conn *net.UDPConn) error {
 	return s.serve(conn, authentication)
 }
 
+// ServeAccounting does the same for accounting requests.
+func (s *Server) ServeAccounting(conn *net.UDPConn) error {
+	return s.serve(conn, accounting)
+}
+
 func (s *Server) serve(conn *net.UDPConn, k kind) error {
 	s.mu.Lock()
 	if s.ended {

@@ -53,6 +53,7 @@ type node struct {
 	*radius.Server
 	Store *store.Store
 	addr  string
+	acct  string
 }
 
 type option func(*store.RadiusClient)
@@ -101,13 +102,16 @@ func (w *world) node() *node {
 	check(t, err)
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	check(t, err)
-	ended := make(chan error, 1)
+	acct, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	check(t, err)
+	ended := make(chan error, 2)
 	go func() { ended <- s.Serve(conn) }()
-	n := &node{s, st, conn.LocalAddr().String()}
+	go func() { ended <- s.ServeAccounting(acct) }()
+	n := &node{s, st, conn.LocalAddr().String(), acct.LocalAddr().String()}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := errors.Join(s.Shutdown(ctx), <-ended, st.Close()); err != nil {
+		if err := errors.Join(s.Shutdown(ctx), <-ended, <-ended, st.Close()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -280,7 +284,11 @@ func (w *world) counted(kind string, want int64) {
 // radclient runs the program of FreeRADIUS and returns what it prints.
 func (n *node) radclient(t *testing.T, command, attributes string) string {
 	t.Helper()
-	c := exec.Command("radclient", "-x", "-r", "1", "-t", "8", n.addr, command, secret)
+	addr := n.addr
+	if command == "acct" {
+		addr = n.acct
+	}
+	c := exec.Command("radclient", "-x", "-r", "1", "-t", "8", addr, command, secret)
 	c.Stdin = strings.NewReader(attributes)
 	out, _ := c.CombinedOutput() // its exit status tells Access-Reject
 	return string(out)

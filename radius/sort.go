@@ -51,7 +51,8 @@ func (s *Server) sort(d datagram) {
 	}
 	s.work.Go(func() {
 		defer func() { <-c.slots }()
-		reply := s.answer(c, r, d)
+		work := map[kind]func(*client, *request, datagram) []byte{authentication: s.answer, accounting: s.account}[d.kind]
+		reply := work(c, r, d)
 		s.replies.end(a, reply, s.cfg.Now())
 		if reply != nil {
 			d.back(reply)
@@ -63,9 +64,18 @@ func (s *Server) sort(d datagram) {
 // can be told.
 func (s *Server) authentic(c *client, r *request, d datagram) bool {
 	now, from := s.cfg.Now(), d.from.String()
-	if r.Code != codec.CodeStatusServer && r.Code != codec.CodeAccessRequest {
+	takes := map[kind]codec.Code{authentication: codec.CodeAccessRequest, accounting: codec.CodeAccountingRequest}[d.kind]
+	if r.Code != codec.CodeStatusServer && r.Code != takes {
 		s.counts.add(c.ID, countMalformed, "code "+r.Code.String(), now)
 		return false
+	}
+	if r.Code == codec.CodeAccountingRequest {
+		// RFC 2866, section 3: the authenticator is made with the secret.
+		if !codec.IsAuthenticRequest(r.raw, c.secret) || r.authenticator != 0 && !r.signed(c.secret) {
+			s.counts.add(c.ID, countWrong, from, now)
+			return false
+		}
+		return true
 	}
 	proxied := r.has(rfc2865.ProxyState_Type)
 	if proxied {
@@ -104,7 +114,8 @@ func (s *Server) status(c *client, r *request, d datagram) {
 		return
 	}
 	s.counts.add(c.ID, countStatus, d.from.String(), s.cfg.Now())
-	reply, err := r.answer(codec.CodeAccessAccept, true, nil)
+	code := map[kind]codec.Code{authentication: codec.CodeAccessAccept, accounting: codec.CodeAccountingResponse}[d.kind]
+	reply, err := r.answer(code, true, nil)
 	if err == nil {
 		d.back(reply)
 	}

@@ -16,6 +16,7 @@ import (
 type radiusDoor struct {
 	server *radius.Server
 	auth   *net.UDPConn // opened by Listen
+	acct   *net.UDPConn // the same; nil: there is no accounting
 }
 
 // newRadiusDoor returns the door, nil if the configuration has none.
@@ -35,7 +36,10 @@ func (d *radiusDoor) Listen(cfg config.RADIUS) (err error) {
 	if d == nil {
 		return nil
 	}
-	d.auth, err = listenUDP(cfg.Listen, "radius.listen")
+	if d.auth, err = listenUDP(cfg.Listen, "radius.listen"); err != nil || cfg.Accounting == "" {
+		return err
+	}
+	d.acct, err = listenUDP(cfg.Accounting, "radius.accounting")
 	return err
 }
 
@@ -56,8 +60,12 @@ func listenUDP(address config.Listen, key string) (*net.UDPConn, error) {
 
 // Serve begins to answer.
 func (d *radiusDoor) Serve(work func(what string, do func() error)) {
-	if d != nil {
-		work("radius", func() error { return d.server.Serve(d.auth) })
+	if d == nil {
+		return
+	}
+	work("radius", func() error { return d.server.Serve(d.auth) })
+	if d.acct != nil {
+		work("radius accounting", func() error { return d.server.ServeAccounting(d.acct) })
 	}
 }
 
@@ -79,11 +87,14 @@ func (d *radiusDoor) Close() error {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = d.server.Shutdown(ended)
-	if d.auth == nil {
-		return nil
+	var errs []error
+	for _, c := range []*net.UDPConn{d.auth, d.acct} {
+		if c == nil {
+			continue
+		}
+		if err := c.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
 	}
-	if err := d.auth.Close(); !errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return nil
+	return errors.Join(errs...)
 }
