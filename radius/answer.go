@@ -3,6 +3,8 @@ package radius
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"slices"
@@ -148,7 +150,13 @@ var errChallenge = errors.New("a challenge is due")
 // answers finds out what the person has typed. With errChallenge it is the password.
 func (s *Server) answers(ctx context.Context, c *client, r *request, a auth.Attempt) (auth.Answers, error) {
 	sent, ok := r.Lookup(rfc2865.UserPassword_Type)
-	if !ok {
+	switch {
+	case ok && r.has(rfc2865.CHAPPassword_Type): // RFC 2865, section 4.1
+		return auth.Answers{}, fmt.Errorf("%w: User-Password and CHAP-Password", errMalformed)
+	case !ok && c.CHAP && c.Mode == store.RadiusCode && r.has(rfc2865.CHAPPassword_Type):
+		matches, err := r.chap()
+		return auth.Answers{Elsewhere: true, Matches: matches}, err
+	case !ok:
 		return auth.Answers{}, errMethod
 	}
 	typed, err := codec.UserPassword(sent, c.secret, r.Authenticator[:])
@@ -188,6 +196,22 @@ func (s *Server) answers(ctx context.Context, c *client, r *request, a auth.Atte
 		}
 	}
 	return remember, errChallenge
+}
+
+// chap is what tells whether the person has typed a code (RFC 2865, section 5.3).
+func (r *request) chap() (matches func(code string) bool, err error) {
+	sent := r.Get(rfc2865.CHAPPassword_Type)
+	if len(sent) != 1+md5.Size {
+		return nil, fmt.Errorf("%w: CHAP-Password has %d octets", errMalformed, len(sent))
+	}
+	challenge, ok := r.Lookup(rfc2865.CHAPChallenge_Type)
+	if !ok {
+		challenge = r.Authenticator[:]
+	}
+	return func(code string) bool {
+		sum := md5.Sum(slices.Concat(sent[:1], []byte(code), challenge))
+		return subtle.ConstantTimeCompare(sum[:], sent[1:]) == 1
+	}, nil
 }
 
 // station is Calling-Station-Id, in a form that any database takes; "" if there is none.

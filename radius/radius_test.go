@@ -560,3 +560,33 @@ rules:
 		t.Errorf("a refusal tells what an acceptance would: %s", out)
 	}
 }
+
+// CHAP is answered where the clear text can be computed, and where an operator has switched it on.
+func TestCHAP(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "", func(c *store.RadiusClient) { c.CHAP = true })
+	alice := w.person("alice")
+	n := w.nodes[0]
+	const ma = ",Message-Authenticator=0x00"
+	code := alice.code()
+	for _, x := range []struct{ what, attributes, want string }{
+		{"wrong", "CHAP-Password=000000", "Reject"},
+		{"right", "CHAP-Password=" + code, "Accept"},
+		{"used", "CHAP-Password=" + code, "Reject"},
+		{"with a challenge of its own", "CHAP-Password=" + alice.code() + ",CHAP-Challenge=0x0102030405060708090a0b0c0d0e0f10", "Accept"},
+		{"PAP too", "User-Password=" + alice.code(), "Accept"},
+	} {
+		if out := n.radclient(t, "auth", "User-Name=alice,"+x.attributes+ma); !strings.Contains(out, "Received Access-"+x.want) {
+			t.Errorf("%s: %s", x.what, out)
+		}
+	}
+	events, err := w.Store.Audit.List(t.Context(), store.AuditFilter{Type: audit.CodeReplayed})
+	check(t, err)
+	if len(events) != 1 {
+		t.Errorf("a code that was used by CHAP raises %d events", len(events))
+	}
+	short := codec.New(codec.CodeAccessRequest, []byte(secret))
+	short.Add(rfc2865.UserName_Type, codec.Attribute("alice"))
+	short.Add(rfc2865.CHAPPassword_Type, make(codec.Attribute, 16))
+	n.peer(t).silence("a CHAP-Password that is too short", signed(short))
+}
