@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -68,7 +69,7 @@ func (s *Server) radiusVacant(ctx context.Context, c store.RadiusClient) error {
 		return err
 	}
 	for _, o := range others {
-		if o.Name == c.Name || o.NASIdentifier != c.NASIdentifier {
+		if o.Name == c.Name || o.NASIdentifier != c.NASIdentifier || o.Certificate != c.Certificate {
 			continue
 		}
 		for _, n := range c.Networks {
@@ -136,6 +137,13 @@ func applyRadiusClient(c *store.RadiusClient, n RadiusClientChange, detail map[s
 			return nil, err
 		}
 		*w.to, detail[w.what] = *w.new, *w.new
+	}
+	if n.Certificate != nil {
+		fingerprint := strings.ToLower(strings.ReplaceAll(*n.Certificate, ":", ""))
+		if b, err := hex.DecodeString(fingerprint); err != nil || len(b) != 32 && len(b) != 0 {
+			return nil, invalid("look at it: openssl x509 -noout -fingerprint -sha256 -in FILE", "this is not the SHA-256 fingerprint of a certificate")
+		}
+		c.Certificate, detail["certificate"] = fingerprint, fingerprint
 	}
 	if n.Mode != "" {
 		c.Mode, detail["mode"] = n.Mode, n.Mode

@@ -14,6 +14,7 @@ type RadiusClient struct {
 	State                     string     `json:"state" enum:"ok,disabled"`
 	Networks                  []string   `json:"networks" nullable:"false" doc:"addresses that it asks from"`
 	NASIdentifier             string     `json:"nas_identifier" doc:"that it must send, to be told from others at the same addresses; empty: any"`
+	Certificate               string     `json:"certificate" doc:"SHA-256 of the certificate by which it comes by TLS (RadSec), in hexadecimal digits; empty: by UDP"`
 	Mode                      string     `json:"mode" enum:"code,password+code,challenge"`
 	Separator                 string     `json:"separator" doc:"between password and code; empty: the code is as long as those of the person's tokens"`
 	MessageAuthenticator      string     `json:"message_authenticator" enum:"yes,no,auto" doc:"whether requests without Message-Authenticator are discarded"`
@@ -39,6 +40,7 @@ type RadiusClientChange struct {
 	Secret                    string   `json:"secret,omitempty" maxLength:"128" doc:"shared secret, at least 16 characters"`
 	GenerateSecret            bool     `json:"generate_secret,omitempty" doc:"make a new secret; of a new client also if none is given"`
 	NASIdentifier             *string  `json:"nas_identifier,omitempty" maxLength:"253"`
+	Certificate               *string  `json:"certificate,omitempty" maxLength:"110" doc:"SHA-256 in hexadecimal digits, with or without colons"`
 	Mode                      string   `json:"mode,omitempty" enum:"code,password+code,challenge" doc:"of a new client: challenge if absent"`
 	Separator                 *string  `json:"separator,omitempty" maxLength:"4"`
 	MessageAuthenticator      string   `json:"message_authenticator,omitempty" enum:"yes,no,auto" doc:"of a new client: yes if absent"`
@@ -82,7 +84,7 @@ type RadiusDoctor struct {
 
 func wireRadiusClient(c store.RadiusClient) RadiusClient {
 	w := RadiusClient{
-		ID: c.ID, Name: c.Name, State: "ok", Networks: c.Networks, NASIdentifier: c.NASIdentifier, Mode: c.Mode, Separator: c.Separator,
+		ID: c.ID, Name: c.Name, State: "ok", Networks: c.Networks, NASIdentifier: c.NASIdentifier, Certificate: c.Certificate, Mode: c.Mode, Separator: c.Separator,
 		MessageAuthenticator: c.MessageAuthenticator, SendsMessageAuthenticator: c.SendsAuthenticator,
 		AssertsSource: c.AssertsSource, SourceAttribute: radiusAttributes[c.SourceAttribute], Remember: int64(c.Remember / time.Second), CHAP: c.CHAP,
 		Note: c.Note, Created: timeOf(c.Created),

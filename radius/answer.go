@@ -159,7 +159,7 @@ func (s *Server) answers(ctx context.Context, c *client, r *request, a auth.Atte
 	case !ok:
 		return auth.Answers{}, errMethod
 	}
-	typed, err := codec.UserPassword(sent, c.secret, r.Authenticator[:])
+	typed, err := codec.UserPassword(sent, r.Secret, r.Authenticator[:])
 	switch {
 	case err != nil:
 		return auth.Answers{}, fmt.Errorf("%w: User-Password: %w", errMalformed, err)

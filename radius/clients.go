@@ -98,13 +98,15 @@ func (c *clients) load(ctx context.Context) ([]*client, error) {
 
 // find returns the client that an address belongs to: the one with the narrowest network, and among equals the one
 // whose NAS-Identifier is named, else one that has none. Nil: nobody.
-func (c *clients) find(from netip.Addr, nas string) *client {
+//
+// A client with a certificate is one by TLS alone, and with that certificate.
+func (c *clients) find(from netip.Addr, nas, certificate string) *client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var best *client
 	bits := -1
 	for _, r := range c.list {
-		if r.NASIdentifier != "" && r.NASIdentifier != nas {
+		if r.Certificate != certificate || r.NASIdentifier != "" && r.NASIdentifier != nas {
 			continue
 		}
 		for _, p := range r.networks {

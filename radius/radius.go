@@ -54,9 +54,10 @@ type Server struct {
 	ctx         context.Context // ends with Shutdown
 	loops, work sync.WaitGroup
 
-	mu    sync.Mutex // guards the fields below
-	ended bool
-	conns []*net.UDPConn
+	mu        sync.Mutex // guards the fields below
+	ended     bool
+	conns     []*net.UDPConn
+	listeners []net.Listener
 }
 
 // New returns a Server.
@@ -136,6 +137,7 @@ type kind int
 const (
 	authentication kind = iota
 	accounting
+	secured // both, inside of TLS
 )
 
 // datagram is a request as it came, and the way back.
@@ -145,6 +147,8 @@ type datagram struct {
 	from   netip.AddrPort
 	bytes  []byte
 	back   func(reply []byte)
+
+	certificate string // SHA-256 of the one that was shown, in hexadecimal digits; "": not by TLS
 }
 
 // receive finds out whose d is. While the list of clients is read, d waits, and others with it.
@@ -173,9 +177,12 @@ func (s *Server) receive(d datagram) {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.ended = true
-	conns := s.conns
+	conns, listeners := s.conns, s.listeners
 	s.mu.Unlock()
 	s.stop()
+	for _, l := range listeners {
+		_ = l.Close()
+	}
 	for _, c := range conns {
 		_ = c.SetReadDeadline(time.Unix(1, 0)) // answers still leave
 	}

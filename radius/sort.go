@@ -14,18 +14,20 @@ func (s *Server) sort(d datagram) {
 	if err != nil {
 		// Whose it is cannot be told by more than the address.
 		id, detail := "", from.String()
-		if c := s.clients.find(from, ""); c != nil {
+		if c := s.clients.find(from, "", d.certificate); c != nil {
 			id, detail = c.ID, err.Error()
 		}
 		s.counts.add(id, countMalformed, detail, now)
 		return
 	}
-	c := s.clients.find(from, rfc2865.NASIdentifier_GetString(r.Packet))
+	c := s.clients.find(from, rfc2865.NASIdentifier_GetString(r.Packet), d.certificate)
 	if c == nil {
 		s.counts.add("", countUnknown, from.String(), now)
 		return
 	}
-	r.Secret = c.secret
+	if r.Secret = c.secret; d.kind == secured {
+		r.Secret = []byte(radsecSecret)
+	}
 	if !s.authentic(c, r, d) {
 		return
 	}
@@ -51,7 +53,10 @@ func (s *Server) sort(d datagram) {
 	}
 	s.work.Go(func() {
 		defer func() { <-c.slots }()
-		work := map[kind]func(*client, *request, datagram) []byte{authentication: s.answer, accounting: s.account}[d.kind]
+		work := s.answer
+		if r.Code == codec.CodeAccountingRequest {
+			work = s.account
+		}
 		reply := work(c, r, d)
 		s.replies.end(a, reply, s.cfg.Now())
 		if reply != nil {
@@ -65,13 +70,18 @@ func (s *Server) sort(d datagram) {
 func (s *Server) authentic(c *client, r *request, d datagram) bool {
 	now, from := s.cfg.Now(), d.from.String()
 	takes := map[kind]codec.Code{authentication: codec.CodeAccessRequest, accounting: codec.CodeAccountingRequest}[d.kind]
+	if d.kind == secured && r.Code == codec.CodeAccountingRequest {
+		takes = r.Code
+	} else if d.kind == secured {
+		takes = codec.CodeAccessRequest
+	}
 	if r.Code != codec.CodeStatusServer && r.Code != takes {
 		s.counts.add(c.ID, countMalformed, "code "+r.Code.String(), now)
 		return false
 	}
 	if r.Code == codec.CodeAccountingRequest {
 		// RFC 2866, section 3: the authenticator is made with the secret.
-		if !codec.IsAuthenticRequest(r.raw, c.secret) || r.authenticator != 0 && !r.signed(c.secret) {
+		if !codec.IsAuthenticRequest(r.raw, r.Secret) || r.authenticator != 0 && !r.signed(r.Secret) {
 			s.counts.add(c.ID, countWrong, from, now)
 			return false
 		}
@@ -82,7 +92,7 @@ func (s *Server) authentic(c *client, r *request, d datagram) bool {
 		s.counts.add(c.ID, countProxied, from, now)
 	}
 	switch {
-	case r.authenticator != 0 && !r.signed(c.secret):
+	case r.authenticator != 0 && !r.signed(r.Secret):
 		s.counts.add(c.ID, countWrong, from, now)
 		return false
 	case r.authenticator != 0:
@@ -96,6 +106,8 @@ func (s *Server) authentic(c *client, r *request, d datagram) bool {
 			})
 		}
 		return true
+	case d.kind == secured && r.Code == codec.CodeAccessRequest:
+		return true // TLS has seen to it
 	case proxied: // CVE-2024-3596: what an attacker could alter on the way
 		s.counts.add(c.ID, countProxyState, from, now)
 		return false
@@ -114,7 +126,10 @@ func (s *Server) status(c *client, r *request, d datagram) {
 		return
 	}
 	s.counts.add(c.ID, countStatus, d.from.String(), s.cfg.Now())
-	code := map[kind]codec.Code{authentication: codec.CodeAccessAccept, accounting: codec.CodeAccountingResponse}[d.kind]
+	code := codec.CodeAccessAccept
+	if d.kind == accounting {
+		code = codec.CodeAccountingResponse
+	}
 	reply, err := r.answer(code, true, nil)
 	if err == nil {
 		d.back(reply)

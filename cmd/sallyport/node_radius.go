@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,11 +18,13 @@ type radiusDoor struct {
 	server *radius.Server
 	auth   *net.UDPConn // opened by Listen
 	acct   *net.UDPConn // the same; nil: there is no accounting
+	tls    net.Listener // the same; nil: there is no RadSec
+	show   func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 }
 
 // newRadiusDoor returns the door, nil if the configuration has none.
 func newRadiusDoor(n *node, suffixes []string) (*radiusDoor, error) {
-	if n.cfg.RADIUS.Listen == "" {
+	if n.cfg.RADIUS.Listen == "" && n.cfg.RADIUS.RadSec.Listen == "" {
 		return nil, nil
 	}
 	s, err := radius.New(radius.Config{Engine: n.Engine, Store: n.Store, Audit: n.Audit, Suffixes: suffixes, Log: n.log})
@@ -36,10 +39,27 @@ func (d *radiusDoor) Listen(cfg config.RADIUS) (err error) {
 	if d == nil {
 		return nil
 	}
-	if d.auth, err = listenUDP(cfg.Listen, "radius.listen"); err != nil || cfg.Accounting == "" {
-		return err
+	if cfg.Listen != "" {
+		if d.auth, err = listenUDP(cfg.Listen, "radius.listen"); err != nil {
+			return err
+		}
 	}
-	d.acct, err = listenUDP(cfg.Accounting, "radius.accounting")
+	if cfg.Accounting != "" {
+		if d.acct, err = listenUDP(cfg.Accounting, "radius.accounting"); err != nil {
+			return err
+		}
+	}
+	if cfg.RadSec.Listen == "" {
+		return nil
+	}
+	d.show = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { // a renewal needs no restart
+		pair, err := tls.LoadX509KeyPair(string(cfg.RadSec.Certificate), string(cfg.RadSec.Key))
+		return &pair, err
+	}
+	if _, err := d.show(nil); err != nil {
+		return fmt.Errorf("reading radius.radsec.certificate and radius.radsec.key: %w", err)
+	}
+	d.tls, err = listenTCP(context.Background(), cfg.RadSec.Listen, "radius.radsec.listen")
 	return err
 }
 
@@ -63,7 +83,12 @@ func (d *radiusDoor) Serve(work func(what string, do func() error)) {
 	if d == nil {
 		return
 	}
-	work("radius", func() error { return d.server.Serve(d.auth) })
+	if d.auth != nil {
+		work("radius", func() error { return d.server.Serve(d.auth) })
+	}
+	if d.tls != nil {
+		work("radius by TLS", func() error { return d.server.ServeTLS(d.tls, &tls.Config{GetCertificate: d.show}) })
+	}
 	if d.acct != nil {
 		work("radius accounting", func() error { return d.server.ServeAccounting(d.acct) })
 	}
@@ -93,6 +118,11 @@ func (d *radiusDoor) Close() error {
 			continue
 		}
 		if err := c.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if d.tls != nil {
+		if err := d.tls.Close(); !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}

@@ -98,6 +98,18 @@ type RADIUS struct {
 	Listen Listen `yaml:"listen"`
 	// Address and port (UDP) to listen on for accounting, such as ":1813". Empty: none.
 	Accounting Listen `yaml:"accounting"`
+	// RADIUS by TLS (RadSec), for clients that have a certificate listed.
+	RadSec RadSec `yaml:"radsec"`
+}
+
+// RadSec is RADIUS by TLS.
+type RadSec struct {
+	// Address and port (TCP) to listen on, such as ":2083". Empty: none.
+	Listen Listen `yaml:"listen"`
+	// File with the certificate that is shown to clients, and its chain (PEM). It is read for each connection.
+	Certificate Path `yaml:"certificate"`
+	// File with the private key of the certificate (PEM).
+	Key Path `yaml:"key"`
 }
 
 // Directory is the LDAP directory.

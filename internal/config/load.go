@@ -103,6 +103,8 @@ func (c *Config) examineRest() error {
 		return c.errorAt("radius.accounting", "accounting alone is about nobody; set radius.listen too, such as \":1812\"")
 	case c.RADIUS.Accounting != "" && c.RADIUS.Accounting == c.RADIUS.Listen && !strings.HasSuffix(string(c.RADIUS.Listen), ":0"):
 		return c.errorAt("radius.accounting", "%s is that of radius.listen; the usual ports are 1812 and 1813", c.RADIUS.Accounting)
+	case c.RADIUS.RadSec.Listen != "" && (c.RADIUS.RadSec.Certificate == "" || c.RADIUS.RadSec.Key == ""):
+		return c.errorAt("radius.radsec.listen", "clients have to know whom they speak to; name radius.radsec.certificate and radius.radsec.key")
 	case c.Recordings.S3 != nil:
 		return c.errorAt("recordings.s3", "this version keeps recordings in recordings.local only; write s3: null")
 	case c.OTP.Window < 1 || c.OTP.Window > 10:
@@ -181,7 +183,7 @@ func (c *Config) complete(dir string) error {
 			absolute(own.path, dir)
 		}
 	}
-	for _, p := range []*Path{&c.DatabasePasswordFile, &c.Web.Certificate, &c.Web.Key} {
+	for _, p := range []*Path{&c.DatabasePasswordFile, &c.Web.Certificate, &c.Web.Key, &c.RADIUS.RadSec.Certificate, &c.RADIUS.RadSec.Key} {
 		absolute(p, dir)
 	}
 	if c.Directory != nil {
