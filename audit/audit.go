@@ -62,6 +62,7 @@ const (
 	HostKeyTrusted = "hostkey.trusted"  // first use
 	HostKeyRefused = "hostkey.refused"  // unknown or changed
 	OperatorChange = "operator.change"  // users, tokens, targets, rules, lockouts, administrators
+	SessionWatched = "session.watched"  // somebody begins, or has ended, to watch an open session
 	OperatorView   = "operator.view"    // somebody replayed or exported a recording
 	NodeStarted    = "node.started"
 	NodeStopped    = "node.stopped"
