@@ -36,6 +36,8 @@ func checkRule(r *Rule) *ruleError {
 		{"trust", r.Trust != nil},
 		{"recording", r.Recording != RecordRequired},
 		{"record-limit", r.RecordLimit != 0},
+		{"observed", r.Silent},
+		{"moderator", r.Moderator != nil},
 		{"relay", r.Relay},
 		{"limits", r.Limits != Limits{}},
 		{"lockout", r.Lockout != Limit{}},
@@ -67,6 +69,9 @@ func checkAllow(r *Rule) *ruleError {
 		if err := checkSize(r.RecordLimit); err != nil {
 			return wrong("record-limit", err)
 		}
+	}
+	if err := checkModerator(r.Moderator); err != nil {
+		return err
 	}
 	if err := checkCode(r.Code); err != nil {
 		return wrong("code", err)

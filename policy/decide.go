@@ -38,6 +38,8 @@ type Decision struct {
 	PasswordCode bool
 	Recording    Mode
 	RecordLimit  int64 // bytes, never zero when allowed
+	Silent       bool
+	Moderator    *Moderator // nil: nobody has to watch
 	Relay        bool
 	Limits       Limits
 	Lockout      Limit
@@ -167,6 +169,8 @@ func (m *matcher) grant() Decision {
 		PasswordCode: m.rule.PasswordCode,
 		Recording:    m.rule.Recording,
 		RecordLimit:  m.rule.RecordLimit,
+		Silent:       m.rule.Silent,
+		Moderator:    m.rule.Moderator.decided(),
 		Relay:        m.rule.Relay,
 		Limits:       m.rule.Limits,
 		Lockout:      m.rule.Lockout,
@@ -193,6 +197,8 @@ func (d *Decision) tighten(other Decision) {
 	d.Code.Fresh = fresh
 	d.Recording = min(d.Recording, other.Recording)
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
+	d.Silent = d.Silent && other.Silent
+	d.Moderator = d.Moderator.tighten(other.Moderator)
 	d.Relay = d.Relay && other.Relay
 	d.Lockout = d.Lockout.stricter(other.Lockout)
 	d.Limits = d.Limits.smallest(other.Limits)

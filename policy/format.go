@@ -66,6 +66,10 @@ func (r *Rule) format(b *strings.Builder) {
 	if r.RecordLimit != 0 {
 		line("record-limit", formatSize(r.RecordLimit))
 	}
+	if r.Silent {
+		line("observed", "silent")
+	}
+	line("moderator", r.Moderator.format())
 	if r.Relay {
 		line("relay", "true")
 	}

@@ -67,6 +67,9 @@
 //     7d after ten uses.
 //   - recording: required (default), best-effort or off; record-limit (16MiB): how much of a channel
 //     without a terminal is kept.
+//   - observed: `tell` (default) tells people on their terminals who watches them, `silent` does not; moderator:
+//     a session runs only while one of `by` watches it; when the last one leaves it ends or, with
+//     `leaving: pause`, stands still; it waits for one as long as `within` (15m).
 //   - relay: `true` lets the person answer prompts of the target's own, where the target is set up so.
 //   - lockout: after how many failures one person is locked at one source who names a target of this rule,
 //     where that is stricter than the general setting: `{failures: 3, window: 10m, lock: 1h}`.
@@ -130,7 +133,9 @@ type Rule struct {
 	Trust        *Trust // nil: a code is never remembered
 	Recording    Mode
 	RecordLimit  int64 // bytes; zero means DefaultRecordLimit
-	Relay        bool  // the target's own prompts may be answered by the person
+	Silent       bool  // people are not told who watches them
+	Moderator    *Moderator
+	Relay        bool // the target's own prompts may be answered by the person
 	Limits       Limits
 	Lockout      Limit // of one person from one source, where stricter than the general one; zero fields say nothing
 }

@@ -83,6 +83,13 @@ func drawRule(t *rapid.T, name string, networks map[string][]netip.Prefix) Rule 
 	r.Recording = rapid.SampledFrom([]Mode{RecordRequired, RecordBestEffort, RecordOff}).Draw(t, "recording")
 	r.RecordLimit = rapid.Int64Range(0, 1<<30).Draw(t, "limit")
 	r.Relay = rapid.Bool().Draw(t, "relay")
+	r.Silent = rapid.Bool().Draw(t, "silent")
+	if rapid.Bool().Draw(t, "moderated") {
+		r.Moderator = &Moderator{By: list("moderators", 1, "*", "carol", "group:auditors", "group:domain users"), Pause: rapid.Bool().Draw(t, "pause")}
+		if rapid.Bool().Draw(t, "waits") {
+			r.Moderator.Within = duration("within")
+		}
+	}
 	if rapid.Bool().Draw(t, "limits") {
 		r.Limits = Limits{Idle: duration("idle"), Max: duration("max"), Sessions: rapid.IntRange(0, 5).Draw(t, "sessions"),
 			KeyboardIdle: duration("keyboard"), RuleSessions: rapid.IntRange(0, 5).Draw(t, "rule sessions"), Channels: rapid.IntRange(0, 64).Draw(t, "open")}
@@ -132,7 +139,8 @@ func TestDecideProperties(t *testing.T) {
 			if one.Allow != listed && !takesDestinations(kind) {
 				t.Fatalf("kind %d %s: alone %v, in the connection %v", i, kind, one.Allow, listed)
 			}
-			if one.Allow && (one.Code.stricter(got.Code) || one.Recording < got.Recording || one.RecordLimit > got.RecordLimit || got.Relay && !one.Relay) {
+			if one.Allow && (one.Code.stricter(got.Code) || one.Recording < got.Recording || one.RecordLimit > got.RecordLimit || got.Relay && !one.Relay ||
+				got.Silent && !one.Silent || one.Moderator != nil && (got.Moderator == nil || got.Moderator.May("carol", nil) && !one.Moderator.May("carol", nil))) {
 				t.Fatalf("%s asks for more than the connection: %+v, %+v", kind, one, got)
 			}
 			if one.Allow && one.Trust == nil && got.Trust != nil {
