@@ -63,6 +63,7 @@ const (
 	HostKeyRefused = "hostkey.refused"  // unknown or changed
 	OperatorChange = "operator.change"  // users, tokens, targets, rules, lockouts, administrators
 	SessionWatched = "session.watched"  // somebody begins, or has ended, to watch an open session
+	SessionModerated = "session.moderated" // a session that needs a moderator goes on, or stands still
 	OperatorView   = "operator.view"    // somebody replayed or exported a recording
 	NodeStarted    = "node.started"
 	NodeStopped    = "node.stopped"

@@ -36,11 +36,15 @@ type Manager struct {
 	cfg    Config
 	doubts doubts
 
+	watching sync.Mutex // held while the database is asked who watches
+
 	mu       sync.Mutex // guards the fields below
 	live     map[string]*Session
 	draining bool
 	idle     chan struct{} // closed when draining and the last session is gone
 	pending  []func(context.Context) error
+	hubs     map[hubKey]*hub // what is watched here
+	sending  map[string]bool // streams that go to other nodes
 }
 
 // NewManager returns a Manager. Call [Manager.Run] beside it.
@@ -175,7 +179,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	if err := m.sealLeft(ctx); err != nil {
 		m.cfg.Log.Error("sealing recordings that a dead process left", "error", err)
 	}
-	messages, cancel := m.cfg.Store.Bus.Subscribe(topicEnd)
+	messages, cancel := m.cfg.Store.Bus.Subscribe(topicEnd, store.TopicLive)
 	defer cancel()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -183,6 +187,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer seal.Stop()
 	alive := time.NewTicker(aliveEvery)
 	defer alive.Stop()
+	watched := time.NewTicker(store.LiveRenew)
+	defer watched.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -191,15 +197,23 @@ func (m *Manager) Run(ctx context.Context) error {
 			if !ok {
 				return errors.New("the bus has closed")
 			}
+			if msg.Topic == store.TopicLive || msg.Missed {
+				m.lookAtWatches(ctx)
+			}
 			var o endOrder
-			if json.Unmarshal([]byte(msg.Payload), &o) == nil {
+			if msg.Topic == topicEnd && json.Unmarshal([]byte(msg.Payload), &o) == nil {
 				m.endHere(o)
 			}
 		case <-seal.C:
 			if err := m.sealLeft(ctx); err != nil {
 				m.cfg.Log.Warn("sealing recordings that were left", "error", err)
 			}
+		case <-watched.C:
+			m.lookAtWatches(ctx)
 		case <-alive.C:
+			if err := m.cfg.Store.Watching.Purge(ctx); err != nil {
+				m.cfg.Log.Warn("removing what nobody watches", "error", err)
+			}
 			if err := m.cfg.Store.Sessions.Alive(ctx, m.cfg.Node); err != nil {
 				m.cfg.Log.Warn("telling other nodes that this one lives", "error", err)
 			}
