@@ -191,6 +191,7 @@ func TestPagesInChromium(t *testing.T) {
 		{"session-live", "/sessions/" + live.ID},
 		{"session", "/sessions/" + past.ID + "?t=0"},
 		{"transcript", "/sessions/" + live.ID + "?view=transcript"},
+		{"session-watch", "/sessions/" + live.ID + "/live"},
 		{"session-end", "/sessions/" + live.ID + "/end"},
 		{"users", "/users"},
 		{"user-new", "/users/new"},

@@ -114,6 +114,7 @@ func (s *Server) pageList() []page {
 		{"GET /sessions", needAuditor, s.sessionsPage},
 		{"GET /sessions/{id}", needAuditor, s.sessionPage},
 		{"GET /sessions/{id}/recordings/{file}", needAuditor, s.recordingFile},
+		{"GET /sessions/{id}/live", needAuditor, s.watchPage},
 		{"GET /sessions/{id}/end", needAdmin, s.confirmEndPage},
 		{"POST /sessions/{id}/end", needAdmin, s.endSessionForm},
 

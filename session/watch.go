@@ -251,6 +251,7 @@ func (v *View) join(ctx context.Context) error {
 			v.mu.Unlock()
 			v.joined = v.m.joinHub(row, c, v)
 			v.hub = v.joined
+			go func() { _ = v.m.cfg.Store.Watching.Renew(v.ctx, v.id, c.ID) }() // which others may read; renew does it again
 			return nil
 		}
 		select {
