@@ -1,6 +1,10 @@
 package admin
 
-import "time"
+import (
+	"time"
+
+	"sallyport/auth"
+)
 
 // Watching is one operator who watches a live session.
 type Watching struct {
@@ -8,4 +12,22 @@ type Watching struct {
 	Channel int        `json:"channel" doc:"0: waits for one"`
 	Node    string     `json:"node" doc:"at which they watch"`
 	Since   *time.Time `json:"since"`
+}
+
+func observedWord(d auth.Decision) string {
+	if d.Silent {
+		return "silent"
+	}
+	return "tell"
+}
+
+func moderatorWords(d auth.Decision) string {
+	switch m := d.Moderator; {
+	case m == nil:
+		return ""
+	case m.Pause:
+		return m.Who() + " (waits for one)"
+	default:
+		return m.Who() + " (ends without one)"
+	}
 }

@@ -375,7 +375,7 @@ func TestModerated(t *testing.T) {
 	carol.sees("one\none")
 
 	carol.leave()
-	term.Expect("the moderator has left. The session stands still until another watches")
+	term.Expect("the moderator has left. The session stands still until one watches again")
 	term.Type("two\n")
 	term.Type("three\n")
 	dave := s.watch(t, id, "dave", "auditors")
@@ -408,6 +408,10 @@ func TestModerated(t *testing.T) {
 	term.Expect("waiting for a moderator")
 	carol = s.watch(t, s.liveID(), "carol")
 	term.Expect("the session begins.")
+	carol.leave()
+	term.Expect("and ends in 10s.")
+	carol = s.watch(t, s.liveID(), "carol") // a page that was loaded again
+	term.Expect("the session goes on.")
 	carol.leave()
 	term.Expect("session ended: its moderator has left.")
 }

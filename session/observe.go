@@ -142,17 +142,17 @@ func (s *Session) waitForModerator() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lastObserved = time.Now()
-	s.pause()
+	within := s.p.Moderation.Within
+	s.pause(within, "no moderator came within "+short(within))
 }
 
-// pause makes the session stand still. s.mu is held.
-func (s *Session) pause() {
+// pause makes the session stand still, and ends it after a time. s.mu is held.
+func (s *Session) pause(within time.Duration, reason string) {
 	s.paused.Store(true)
 	s.mod.resumed = make(chan struct{})
-	within := s.p.Moderation.Within
 	s.mod.timer = time.AfterFunc(within, func() {
 		if s.paused.Load() {
-			s.End("no moderator came within " + short(within))
+			s.End(reason)
 		}
 	})
 	s.timers = append(s.timers, s.mod.timer)
@@ -179,17 +179,22 @@ func (s *Session) moderate(moderator string) {
 		s.paused.Store(false)
 		close(s.mod.resumed)
 		return
-	case !s.p.Moderation.Pause:
-		s.mu.Unlock()
-		go s.End("its moderator has left")
-		return
 	}
-	s.pause()
+	within, reason := moderatorBack, "its moderator has left"
+	if s.p.Moderation.Pause {
+		within = s.p.Moderation.Within
+		reason = "no moderator came within " + short(within)
+	}
+	s.pause(within, reason)
 	s.mu.Unlock()
 	_ = s.m.emit(context.Background(), s.event(audit.SessionModerated, audit.OK, "stands still: no moderator watches"))
-	s.warn(fmt.Sprintf("the moderator has left. The session stands still until another watches (%s), and ends in %s.",
-		s.p.Moderation.By, short(s.p.Moderation.Within)))
+	s.warn(fmt.Sprintf("the moderator has left. The session stands still until one watches again (%s), and ends in %s.",
+		s.p.Moderation.By, short(within)))
 }
+
+// moderatorBack is how long a session whose moderator has left waits before it ends, where the rule does not let
+// it stand still for longer: a page that is loaded again is no reason.
+const moderatorBack = 10 * time.Second
 
 // warnFirst tells people something before what is held back comes, unless a client reads nothing.
 func warnFirst(channels []*channel, text string) {

@@ -14,5 +14,15 @@ const player = AsciinemaPlayer.create({ driver: "websocket", url: address.href, 
   controls: false,
   terminalFontFamily: getComputedStyle(document.documentElement).getPropertyValue("--mono"),
 });
+// Whoever moves on the page is there: a web session that somebody watches with does not end for want of clicks.
+let stirred = Date.now();
+for (const sign of ["pointermove", "keydown", "wheel", "touchstart"]) {
+  addEventListener(sign, () => {
+    if (Date.now() - stirred < 60_000) return;
+    stirred = Date.now();
+    fetch(location.href).catch(() => {});
+  }, { passive: true });
+}
+
 player.addEventListener("playing", () => { state.textContent = "You see what the person sees."; });
 player.addEventListener("ended", () => { state.textContent = "The live view is over. The recording has the rest."; });
