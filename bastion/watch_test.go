@@ -344,6 +344,16 @@ func TestWatchFromAnotherNode(t *testing.T) {
 	if why := carol.ended(); why != "the session has ended: ended by carol: maintenance" {
 		t.Errorf("the watcher reads %q", why)
 	}
+	// A node that stops takes leave of those who watch there.
+	term = testenv.StartTerminal(t, near.withKey().Interactive(), 70, 20)
+	term.Type("echo third-$((40+2))\n")
+	carol = far.watch(t, near.liveID(), "carol")
+	carol.sees("third-42")
+	far.Sessions.Drain(context.Background(), "this bastion stops")
+	if why := carol.ended(); why != "this bastion stops" {
+		t.Errorf("the watcher reads %q", why)
+	}
+	term.Expect("no longer observed.")
 	testenv.WaitFor(t, "nothing to be left", func() bool {
 		list, err := near.Store.Watching.Watches(context.Background(), id)
 		return err == nil && len(list) == 0
@@ -414,4 +424,33 @@ func TestModerated(t *testing.T) {
 	term.Expect("the session goes on.")
 	carol.leave()
 	term.Expect("session ended: its moderator has left.")
+}
+
+// A moderated session that is chosen from the menu waits there, and begins or is given up like any other.
+func TestModeratedFromMenu(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{rules: strings.Replace(trustHere, "code: none", "code: none, moderator: {by: [carol], within: 3s}", 1)})
+	c := s.withKey()
+	c.Login = "alice"
+	term := testenv.StartTerminal(t, c.Interactive(), 80, 24)
+	term.Expect("Code: ")
+	term.Type(s.code("alice") + "\n")
+	term.Expect("Ctrl-C leaves")
+	term.Type("web1\r")
+	term.Expect("waiting for a moderator: one of carol")
+	carol := s.watch(t, s.liveID(), "carol")
+	term.Expect("the session begins.")
+	testenv.Resize(t, term, 90, 30)
+	term.Type("trap 'stty size' WINCH; sleep 0.2; echo one-$((40+2)); stty size\n")
+	carol.sees("one-42")
+	term.Expect("30 90")
+	term.Type("exit\n")
+	term.Expect("web1: the session is over, exit status 0.")
+	carol.ended()
+	term.Type("\r")
+	term.Expect("waiting for a moderator")
+	term.Expect("no moderator came within 3s")
+	term.Expect("Ctrl-C leaves") // back in the menu
+	term.Type("\x03")
+	term.Wait()
 }

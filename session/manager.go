@@ -44,6 +44,7 @@ type Manager struct {
 	idle     chan struct{} // closed when draining and the last session is gone
 	pending  []func(context.Context) error
 	hubs     map[hubKey]*hub // what is watched here
+	views    map[*View]bool  // … and by whom
 	sending  map[string]bool // streams that go to other nodes
 }
 
@@ -153,6 +154,7 @@ func (m *Manager) Drain(ctx context.Context, message string) {
 	case <-m.idle:
 	case <-ctx.Done():
 	}
+	m.endViews(ctx)
 	_ = m.flush(ctx)
 }
 

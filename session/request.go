@@ -194,7 +194,7 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 	defer c.starting.Unlock()
 	ok := c.pass(r)
 	c.answer(r, ok)
-	if !ok && c.replay {
+	if !ok && c.holding.Load() != nil { // the client was told yes while it waited
 		c.abandon()
 		return c.refuseStart(r, "the target would not start it")
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -81,16 +83,67 @@ func (m *Manager) Watch(ctx context.Context, id string, channel int, who Watcher
 		return nil, err
 	}
 	v := &View{m: m, session: row.ID, who: who, channel: channel, begun: time.Now(), fresh: true, wake: make(chan struct{}, 1)}
+	v.ctx, v.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if err := m.addView(v); err != nil {
+		return nil, fmt.Errorf("watching session %s: %w", row.ID, err)
+	}
 	v.id, err = m.cfg.Store.Watching.Begin(ctx, store.Watch{
 		SessionID: row.ID, Channel: channel, Node: m.cfg.Node, Watcher: who.Name, Login: who.Login, Groups: who.Groups}, began)
 	if err != nil {
+		m.removeView(v)
 		return nil, err
 	}
 	m.cfg.Audit.Print(ctx, began)
 	m.lookAtWatches(ctx) // where the session is here, its person is told before anything is shown
-	v.ctx, v.stop = context.WithCancel(context.WithoutCancel(ctx))
 	go v.renew()
 	return v, nil
+}
+
+// maxViews bounds how many watch at one node; each costs a connection, and up to maxQueued bytes.
+const maxViews = 500
+
+func (m *Manager) addView(v *View) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.draining:
+		return fmt.Errorf("%w: this bastion stops", ErrNotWatchable)
+	case len(m.views) >= maxViews:
+		return fmt.Errorf("%w: %d watch at this node already", ErrNotWatchable, maxViews)
+	case m.views == nil:
+		m.views = map[*View]bool{}
+	}
+	m.views[v] = true
+	return nil
+}
+
+func (m *Manager) removeView(v *View) {
+	v.stop()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.views, v)
+}
+
+// endViews ends what is watched here, and waits for a second at most until that is noted.
+func (m *Manager) endViews(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	for {
+		m.mu.Lock()
+		views := slices.Collect(maps.Keys(m.views))
+		m.mu.Unlock()
+		if len(views) == 0 {
+			return
+		}
+		for _, v := range views {
+			v.End("this bastion stops")
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // pick chooses the channel to watch. ok is false if there is none yet.
@@ -181,6 +234,7 @@ func (v *View) Close() {
 			return v.m.cfg.Store.Watching.End(ctx, v.id, v.session, e)
 		})
 		v.m.lookAtWatches(context.Background())
+		v.m.removeView(v)
 	})
 }
 
