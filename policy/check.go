@@ -30,14 +30,14 @@ func checkRule(r *Rule) *ruleError {
 		field string
 		set   bool
 	}{
+		{"observed", r.Silent},
+		{"moderator", r.Moderator != nil},
 		{"code", r.Code != Code{}},
 		{"token-only", r.TokenOnly},
 		{"password-code", r.PasswordCode},
 		{"trust", r.Trust != nil},
 		{"recording", r.Recording != RecordRequired},
 		{"record-limit", r.RecordLimit != 0},
-		{"observed", r.Silent},
-		{"moderator", r.Moderator != nil},
 		{"relay", r.Relay},
 		{"limits", r.Limits != Limits{}},
 		{"lockout", r.Lockout != Limit{}},

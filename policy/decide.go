@@ -33,13 +33,13 @@ type Decision struct {
 	Channels []string // kinds allowed, when the request asked for the connection as a whole
 
 	// What the rule asks. When several rules allow parts of a connection, the strictest of each.
+	Silent       bool
+	Moderator    *Moderator // nil: nobody has to watch
 	Code         Code
 	TokenOnly    bool
 	PasswordCode bool
 	Recording    Mode
 	RecordLimit  int64 // bytes, never zero when allowed
-	Silent       bool
-	Moderator    *Moderator // nil: nobody has to watch
 	Relay        bool
 	Limits       Limits
 	Lockout      Limit
@@ -164,13 +164,13 @@ func (m *matcher) grant() Decision {
 		Allow:        true,
 		Rule:         m.rule.Name,
 		Why:          "rule " + show(m.rule.Name) + " allows",
+		Silent:       m.rule.Silent,
+		Moderator:    m.rule.Moderator.decided(),
 		Code:         m.rule.Code,
 		TokenOnly:    m.rule.TokenOnly,
 		PasswordCode: m.rule.PasswordCode,
 		Recording:    m.rule.Recording,
 		RecordLimit:  m.rule.RecordLimit,
-		Silent:       m.rule.Silent,
-		Moderator:    m.rule.Moderator.decided(),
 		Relay:        m.rule.Relay,
 		Limits:       m.rule.Limits,
 		Lockout:      m.rule.Lockout,
@@ -188,6 +188,8 @@ func (m *matcher) grant() Decision {
 
 // tighten takes from other what is stricter.
 func (d *Decision) tighten(other Decision) {
+	d.Silent = d.Silent && other.Silent
+	d.Moderator = d.Moderator.tighten(other.Moderator)
 	d.TokenOnly = d.TokenOnly || other.TokenOnly
 	d.PasswordCode = d.PasswordCode && other.PasswordCode
 	fresh := d.Code.Fresh || other.Code.Fresh
@@ -197,8 +199,6 @@ func (d *Decision) tighten(other Decision) {
 	d.Code.Fresh = fresh
 	d.Recording = min(d.Recording, other.Recording)
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
-	d.Silent = d.Silent && other.Silent
-	d.Moderator = d.Moderator.tighten(other.Moderator)
 	d.Relay = d.Relay && other.Relay
 	d.Lockout = d.Lockout.stricter(other.Lockout)
 	d.Limits = d.Limits.smallest(other.Limits)

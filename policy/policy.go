@@ -59,6 +59,9 @@
 //     (trust); `fresh` asks for one in each connection, whatever is remembered; with
 //     `{younger-than: 30m}` it must also have been accepted within that time when a target or channel is
 //     opened; `none` asks for none, needs `from` and must not cover a whole address family.
+//   - observed: `tell` (default) tells people on their terminals who watches them, `silent` does not; moderator:
+//     a session runs only while one of `by` watches it; when the last one leaves it ends or, with
+//     `leaving: pause`, stands still; it waits for one as long as `within` (15m).
 //   - token-only: the code must be one of a token; one that was sent by mail or SMS does not do.
 //   - password-code: a client that knows no prompts may send password and code in one, as the password.
 //   - trust: an accepted code may be remembered; idle and max lifetime, number of uses, number of targets,
@@ -67,9 +70,6 @@
 //     7d after ten uses.
 //   - recording: required (default), best-effort or off; record-limit (16MiB): how much of a channel
 //     without a terminal is kept.
-//   - observed: `tell` (default) tells people on their terminals who watches them, `silent` does not; moderator:
-//     a session runs only while one of `by` watches it; when the last one leaves it ends or, with
-//     `leaving: pause`, stands still; it waits for one as long as `within` (15m).
 //   - relay: `true` lets the person answer prompts of the target's own, where the target is set up so.
 //   - lockout: after how many failures one person is locked at one source who names a target of this rule,
 //     where that is stricter than the general setting: `{failures: 3, window: 10m, lock: 1h}`.
@@ -127,15 +127,15 @@ type Rule struct {
 	Channels                                []Channel
 	Env                                     []string // environment variables that pass; nil: LANG, LC_* and TERM
 
+	Silent       bool // people are not told who watches them
+	Moderator    *Moderator
 	Code         Code
 	TokenOnly    bool   // a code that was sent by mail or SMS does not do
 	PasswordCode bool   // password and code may come as one, in the password field
 	Trust        *Trust // nil: a code is never remembered
 	Recording    Mode
 	RecordLimit  int64 // bytes; zero means DefaultRecordLimit
-	Silent       bool  // people are not told who watches them
-	Moderator    *Moderator
-	Relay        bool // the target's own prompts may be answered by the person
+	Relay        bool  // the target's own prompts may be answered by the person
 	Limits       Limits
 	Lockout      Limit // of one person from one source, where stricter than the general one; zero fields say nothing
 }

@@ -66,6 +66,13 @@ func drawRule(t *rapid.T, name string, networks map[string][]netip.Prefix) Rule 
 		r.Message = rapid.SampledFrom([]string{"", "no", `say "no": it's # closed`, "- not", "{x}", "null"}).Draw(t, "message")
 		return r
 	}
+	r.Silent = rapid.Bool().Draw(t, "silent")
+	if rapid.Bool().Draw(t, "moderated") {
+		r.Moderator = &Moderator{By: list("moderators", 1, "*", "carol", "group:auditors", "group:domain users"), Pause: rapid.Bool().Draw(t, "pause")}
+		if rapid.Bool().Draw(t, "waits") {
+			r.Moderator.Within = duration("within")
+		}
+	}
 	r.Code.Kind = rapid.SampledFrom([]CodeKind{CodeAlways, CodeYoungerThan}).Draw(t, "code")
 	if r.Code.Kind == CodeYoungerThan {
 		r.Code.YoungerThan = duration("younger than")
@@ -83,13 +90,6 @@ func drawRule(t *rapid.T, name string, networks map[string][]netip.Prefix) Rule 
 	r.Recording = rapid.SampledFrom([]Mode{RecordRequired, RecordBestEffort, RecordOff}).Draw(t, "recording")
 	r.RecordLimit = rapid.Int64Range(0, 1<<30).Draw(t, "limit")
 	r.Relay = rapid.Bool().Draw(t, "relay")
-	r.Silent = rapid.Bool().Draw(t, "silent")
-	if rapid.Bool().Draw(t, "moderated") {
-		r.Moderator = &Moderator{By: list("moderators", 1, "*", "carol", "group:auditors", "group:domain users"), Pause: rapid.Bool().Draw(t, "pause")}
-		if rapid.Bool().Draw(t, "waits") {
-			r.Moderator.Within = duration("within")
-		}
-	}
 	if rapid.Bool().Draw(t, "limits") {
 		r.Limits = Limits{Idle: duration("idle"), Max: duration("max"), Sessions: rapid.IntRange(0, 5).Draw(t, "sessions"),
 			KeyboardIdle: duration("keyboard"), RuleSessions: rapid.IntRange(0, 5).Draw(t, "rule sessions"), Channels: rapid.IntRange(0, 64).Draw(t, "open")}
