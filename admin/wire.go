@@ -325,6 +325,8 @@ type Explanation struct {
 	Target       string    `json:"target"`
 	Account      string    `json:"account"`
 	Channels     []string  `json:"channels" nullable:"false"`
+	Observed     string    `json:"observed" doc:"tell: the person reads who watches; silent"`
+	Moderator    string    `json:"moderator" doc:"who has to watch for the session to run, in words; empty: nobody"`
 	Code         string    `json:"code" doc:"always, fresh, younger-than or none"`
 	CodeMaxAge   int64     `json:"code_max_age" doc:"seconds; 0 unless code is younger-than"`
 	TokenOnly    bool      `json:"token_only" doc:"a code that was sent by mail or SMS does not do"`
@@ -332,8 +334,6 @@ type Explanation struct {
 	SentBy       string    `json:"sent_by" doc:"mail or sms: this person has no token, and is sent a code once the password was verified; empty: not"`
 	Enrols       bool      `json:"enrols" doc:"this person has no token, and enrols one once the password was verified"`
 	Recording    string    `json:"recording" doc:"required, best-effort or off"`
-	Observed     string    `json:"observed" doc:"tell: the person reads who watches; silent"`
-	Moderator    string    `json:"moderator" doc:"who has to watch for the session to run, in words; empty: nobody"`
 	Limits       string    `json:"limits" doc:"as in a rule, the strictest of each; empty: none" example:"idle: 15m, sessions: 3"`
 	Env          string    `json:"env" doc:"environment variables that pass, names and globs" example:"LANG LC_* TERM"`
 	RulesVersion int64     `json:"rules_version"`

@@ -199,13 +199,13 @@ func (c *channel) toTarget() {
 	for {
 		n, err := b.read(c.down)
 		if n > 0 {
+			if !c.hold() {
+				return
+			}
 			c.in.Add(int64(n))
 			c.s.touch()
 			if c.term != nil {
 				c.s.typed.Store(c.s.active.Load())
-			}
-			if !c.hold() {
-				return
 			}
 			if _, werr := c.up.Write(b.bytes(n)); werr != nil {
 				return
@@ -234,11 +234,8 @@ func (c *channel) toClient(dst io.Writer, src io.Reader, which stream) {
 		if n > 0 {
 			c.out.Add(int64(n))
 			c.s.touch()
-			if !c.hold() || !c.record(which, b.bytes(n)) {
+			if !c.admit(which, b.bytes(n)) {
 				return
-			}
-			if t := c.tapped.Load(); t != nil {
-				t.output(b.bytes(n))
 			}
 			if _, werr := dst.Write(b.bytes(n)); werr != nil {
 				// The person is gone or has closed the channel. Go on taking what the target

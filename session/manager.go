@@ -213,9 +213,6 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-watched.C:
 			m.lookAtWatches(ctx)
 		case <-alive.C:
-			if err := m.cfg.Store.Watching.Purge(ctx); err != nil {
-				m.cfg.Log.Warn("removing what nobody watches", "error", err)
-			}
 			if err := m.cfg.Store.Sessions.Alive(ctx, m.cfg.Node); err != nil {
 				m.cfg.Log.Warn("telling other nodes that this one lives", "error", err)
 			}

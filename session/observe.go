@@ -231,6 +231,18 @@ func (c *channel) hold() bool {
 // errHeld is that the session ended before anything ran. End has told the person.
 var errHeld = errors.New("the session has ended")
 
+// admit has what the target printed recorded, and shown to who watches without a recording, before the person gets
+// it. It waits while the session stands still, and is false if p may not pass.
+func (c *channel) admit(which stream, p []byte) bool {
+	if !c.hold() || !c.record(which, p) {
+		return false
+	}
+	if t := c.tapped.Load(); t != nil {
+		t.output(p)
+	}
+	return true
+}
+
 // awaitModerator keeps what the person wants to run back until a moderator watches. The client has its answer
 // then, and the person reads what they wait for. The error says why nothing may run.
 func (c *channel) awaitModerator(r *ssh.Request) error {

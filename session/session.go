@@ -61,15 +61,15 @@ type Params struct {
 	Quota    store.Quota            // sessions that may be open at once; its error is a *store.QuotaError
 	Env      func(name string) bool // tells which environment variables the target may hear of
 	Closed   func()                 // called when the session is over; may be nil
-	Silent   bool                   // the person is not told who watches
-
-	Moderation *Moderation // somebody has to watch; nil: nobody has to
 
 	// Authorize is asked for every channel; to is the destination of a forward, command what is to run. An
 	// error refuses.
 	Authorize func(ctx context.Context, kind, to, command string) (Grant, error)
 	Place     func() bool // takes a place among the connection's channels for one that the target opens
 	Vacate    func()      // gives it back
+
+	Silent     bool        // the person is not told who watches
+	Moderation *Moderation // somebody has to watch; nil: nobody has to
 }
 
 // maxSessionChannels bounds the session channels that are open at once in one connection, as

@@ -254,8 +254,8 @@ func (s Watching) Drop(ctx context.Context, x LiveStream) error {
 	})
 }
 
-// Purge removes what is left of watchers and readers who went without a word.
-func (s Watching) Purge(ctx context.Context) error {
+// purge removes what is left of watchers and readers who went without a word.
+func (s Watching) purge(ctx context.Context) error {
 	return s.db.changing(ctx, "removing what nobody watches", func(ctx context.Context, tx querier) error {
 		now := ms(s.db.now())
 		if _, err := exec(ctx, tx, "DELETE FROM live_streams WHERE expires <= ?", now); err != nil {

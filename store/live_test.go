@@ -42,7 +42,7 @@ func TestWatches(t *testing.T) {
 			t.Errorf("watches that were not renewed: %+v", got)
 		}
 		wantError(t, "renewing what has expired", far.Watching.Renew(ctx, id, 3), store.ErrNotFound)
-		check(t, near.Watching.Purge(ctx))
+		check(t, near.Purge(ctx))
 		if n := count(t, e, "live_watches"); n != 0 {
 			t.Errorf("%d watches are left", n)
 		}
@@ -101,7 +101,7 @@ func TestLiveStreams(t *testing.T) {
 		e.clock.move(10 * time.Second)
 		wantError(t, "nobody reads", near.Watching.Sending(ctx, stream.ID), store.ErrNotFound)
 		wantError(t, "nobody reads", near.Watching.Put(ctx, stream.ID, store.LiveChunk{Seq: seq}), store.ErrNotFound)
-		check(t, near.Watching.Purge(ctx))
+		check(t, near.Purge(ctx))
 		if n := count(t, e, "live_chunks") + count(t, e, "live_streams"); n != 0 {
 			t.Errorf("%d rows are left", n)
 		}
