@@ -398,7 +398,7 @@ func TestModerated(t *testing.T) {
 	term.Type("\x04")
 	term.Wait()
 	testenv.WaitFor(t, "the end", func() bool { return len(s.Sessions.Live()) == 0 })
-	if got := s.events(audit.SessionModerated); len(got) != 3 {
+	if got := s.events(audit.Moderation); len(got) != 3 {
 		t.Errorf("events %q", got)
 	}
 	if _, errs, status := testenv.Finish(t, s.withKey().SFTP(t, "ls\n")); status == 0 || !strings.Contains(errs, "only what can be watched") {

@@ -186,6 +186,7 @@ func (c *channel) start() {
 	c.s.tellNotices(c)
 	c.s.greet(c)
 	c.tellObserved()
+	c.tellPaused()
 	c.fromUp.Go(func() { c.toClient(c.down, c.up, recordOutput) })
 	c.fromUp.Go(func() { c.toClient(c.down.Stderr(), c.up.Stderr(), recordStderr) })
 	go c.toTarget()

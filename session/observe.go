@@ -28,6 +28,7 @@ type Moderation struct {
 type moderation struct {
 	resumed chan struct{} // closed when the session goes on; only moderate, which is not called twice at once, does it
 	begun   bool          // a moderator has been there
+	note    string        // what the person is told while the session stands still; "": nothing runs yet
 	timer   *time.Timer   // ends a session that waits for too long
 }
 
@@ -172,7 +173,7 @@ func (s *Session) moderate(moderator string) {
 		s.mod.timer.Stop()
 		channels := slices.Collect(maps.Values(s.channels))
 		s.mu.Unlock()
-		_ = s.m.emit(context.Background(), s.event(audit.SessionModerated, audit.OK, "goes on: "+audit.Escape(moderator)+" moderates"))
+		_ = s.m.emit(context.Background(), s.event(audit.Moderation, audit.OK, "goes on: "+audit.Escape(moderator)+" moderates"))
 		if again {
 			warnFirst(channels, "a moderator watches; the session goes on.")
 		}
@@ -186,10 +187,25 @@ func (s *Session) moderate(moderator string) {
 		reason = "no moderator came within " + short(within)
 	}
 	s.pause(within, reason)
+	note := fmt.Sprintf("the moderator has left. The session stands still until one watches again (%s), and ends in %s.",
+		s.p.Moderation.By, short(within))
+	s.mod.note = note
 	s.mu.Unlock()
-	_ = s.m.emit(context.Background(), s.event(audit.SessionModerated, audit.OK, "stands still: no moderator watches"))
-	s.warn(fmt.Sprintf("the moderator has left. The session stands still until one watches again (%s), and ends in %s.",
-		s.p.Moderation.By, short(within)))
+	_ = s.m.emit(context.Background(), s.event(audit.Moderation, audit.OK, "stands still: no moderator watches"))
+	s.warn(note)
+}
+
+// tellPaused tells the person on a channel that begins just when the moderator leaves.
+func (c *channel) tellPaused() {
+	if !c.s.paused.Load() {
+		return
+	}
+	c.s.mu.Lock()
+	note := c.s.mod.note
+	c.s.mu.Unlock()
+	if note != "" {
+		c.warn(note)
+	}
 }
 
 // moderatorBack is how long a session whose moderator has left waits before it ends, where the rule does not let
