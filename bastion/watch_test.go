@@ -2,6 +2,7 @@ package bastion_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -454,4 +455,34 @@ func TestModeratedFromMenu(t *testing.T) {
 	term.Expect("Ctrl-C leaves") // back in the menu
 	term.Type("\x03")
 	term.Wait()
+}
+
+// A watcher whose node died without a word is forgotten: what they moderated stands still. And whoever cannot say any
+// more that they watch, sees no more. A terminal as large as a client likes costs no more than a large one.
+func TestWatcherIsForgotten(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{rules: strings.Replace(trustHere, "code: none", "code: none, moderator: {by: [carol], leaving: pause}", 1)})
+	term := testenv.StartTerminal(t, s.withKey().Interactive(), 5000, 5000)
+	term.Expect("waiting for a moderator")
+	id := s.liveID()
+	carol := s.watch(t, id, "carol")
+	term.Expect("the session begins.")
+	term.Type("echo one-$((40+2))\n")
+	carol.sees("one-42")
+	carol.mu.Lock()
+	if cols, rows := carol.screen.Size(); cols != 500 || rows != 200 {
+		t.Errorf("the screen is %dx%d", cols, rows)
+	}
+	carol.mu.Unlock()
+	db, err := sql.Open("sqlite", strings.TrimPrefix(s.dsn, "sqlite:"))
+	check(t, err)
+	defer db.Close()
+	_, err = db.Exec("UPDATE live_watches SET expires = 1")
+	check(t, err)
+	if why := carol.ended(); why != "the database cannot be told any more who watches" {
+		t.Errorf("the watcher reads %q", why)
+	}
+	term.Expect("The session stands still until one watches again (carol), and ends in 15m.")
+	check(t, s.Sessions.End(context.Background(), id, "ada", ""))
+	term.Expect("session ended: ended by ada.")
 }

@@ -46,9 +46,10 @@ type View struct {
 	closed  sync.Once
 	lost    string // why the watch ended from here; guarded by mu
 
-	mu     sync.Mutex // guards the fields below; taken after hub.mu
+	mu     sync.Mutex  // guards the fields below; taken after hub.mu
+	paint  []LiveEvent // the screen, before what is in queue
 	queue  []LiveEvent
-	queued int  // bytes of text in queue
+	queued int  // bytes that queue takes
 	fresh  bool // the queue was dropped: the whole screen comes next
 	wake   chan struct{}
 }
@@ -58,6 +59,9 @@ type LiveEvent struct {
 	Code string // "o" output, "r" new size as "80x24", "m" marker, "x" exit status
 	Text string
 }
+
+// cost is about what e takes in memory.
+func (e LiveEvent) cost() int { return len(e.Text) + 64 }
 
 // maxQueued bounds what waits for a watcher who is slow, in bytes; with more, they get the screen anew.
 const maxQueued = 256 << 10
@@ -417,6 +421,9 @@ func (h *hub) show(e LiveEvent) {
 		_, _ = h.screen.Write([]byte(e.Text)) // never fails
 	case "r":
 		cols, rows, ok := parseSize(e.Text)
+		// The size comes from a stranger, and each cell costs memory here and with all who watch.
+		cols, rows = min(cols, maxCols), min(rows, maxRows)
+		e.Text = formatSize(cols, rows)
 		if !ok || cols == h.cols && rows == h.rows {
 			return
 		}
@@ -430,6 +437,9 @@ func (h *hub) show(e LiveEvent) {
 		v.push(e)
 	}
 }
+
+// maxCols and maxRows bound the screen of a live view.
+const maxCols, maxRows = 500, 200
 
 // present tells that the screen is the present one from here on.
 func (h *hub) present() {
@@ -456,18 +466,22 @@ func (h *hub) next(v *View) (LiveEvent, bool) {
 	defer h.mu.Unlock()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.fresh && h.ready && h.screen != nil {
-		v.fresh = false
-		v.queued = 0
+	if v.fresh && h.ready && h.screen != nil && len(v.paint) == 0 {
+		v.fresh, v.queue, v.queued = false, nil, 0
 		// ESC c: whatever was shown before is of no use.
-		v.queue = append(v.queue[:0], LiveEvent{"r", formatSize(h.cols, h.rows)}, LiveEvent{"o", "\x1bc" + string(h.screen.Snapshot())})
+		v.paint = []LiveEvent{{"r", formatSize(h.cols, h.rows)}, {"o", "\x1bc" + string(h.screen.Snapshot())}}
+	}
+	if len(v.paint) > 0 {
+		e := v.paint[0]
+		v.paint = v.paint[1:]
+		return e, true
 	}
 	if len(v.queue) == 0 {
 		return LiveEvent{}, false
 	}
 	e := v.queue[0]
 	v.queue = v.queue[1:]
-	v.queued -= len(e.Text)
+	v.queued -= e.cost()
 	return e, true
 }
 
@@ -475,7 +489,7 @@ func (h *hub) next(v *View) (LiveEvent, bool) {
 func (v *View) push(e LiveEvent) {
 	v.mu.Lock()
 	if !v.fresh {
-		if v.queued += len(e.Text); v.queued > maxQueued {
+		if v.queued += e.cost(); v.queued > maxQueued {
 			v.queue, v.queued, v.fresh = nil, 0, true
 		} else {
 			v.queue = append(v.queue, e)

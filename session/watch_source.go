@@ -130,7 +130,7 @@ func (t *tap) resize(cols, rows int) { t.add(LiveEvent{"r", formatSize(cols, row
 // add never waits: what is not taken in time is not seen.
 func (t *tap) add(e LiveEvent) {
 	t.mu.Lock()
-	if t.bytes += len(e.Text); t.bytes > maxQueued {
+	if t.bytes += e.cost(); t.bytes > maxQueued {
 		t.lost, t.bytes, t.events = true, 0, nil
 	} else {
 		t.events = append(t.events, e)
