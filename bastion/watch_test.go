@@ -372,6 +372,7 @@ func TestModerated(t *testing.T) {
 	id := s.liveID()
 	s.watch(t, id, "alice", "auditors") // the person themselves
 	nosy := s.watch(t, id, "nosy")
+	nosy.sees("Nothing runs in this session yet")
 	testenv.WaitFor(t, "both to watch", func() bool {
 		list, err := s.Store.Watching.Watches(context.Background(), id)
 		return err == nil && len(list) == 2

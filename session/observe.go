@@ -270,8 +270,13 @@ func (c *channel) awaitModerator(r *ssh.Request) error {
 	term := c.term != nil
 	c.holding.Store(&term) // End tells the person by it as long as nothing runs
 	m := c.s.p.Moderation
-	say(c.down, term, fmt.Sprintf("waiting for a moderator: one of %s has to watch this session (%s), for %s at most.",
-		m.By, c.s.row.ID, short(m.Within)))
+	text := fmt.Sprintf("waiting for a moderator: one of %s has to watch this session (%s), for %s at most.", m.By, c.s.row.ID, short(m.Within))
+	c.s.mu.Lock()
+	if c.s.mod.note != "" {
+		text = c.s.mod.note
+	}
+	c.s.mu.Unlock()
+	say(c.down, term, text)
 	for c.s.paused.Load() {
 		c.s.mu.Lock()
 		resumed := c.s.mod.resumed

@@ -39,6 +39,7 @@ type View struct {
 	who     Watcher
 	hub     *hub // nil until there is something to see
 	joined  *hub // that has to be left
+	waits   bool // nothing runs yet, and that was told
 	channel int  // guarded by mu
 	begun   time.Time
 	ctx     context.Context // ends with Close, and with the right to watch
@@ -242,12 +243,32 @@ func (v *View) Close() {
 	})
 }
 
-// Next returns what happens next. The first event is the size, the second the present screen. At the end there
-// is a marker that says why, and then io.EOF; ctx may end it too, with its error.
+// Next returns what happens next. The first event is the size, the second the present screen; while nothing runs yet,
+// these say so. At the end there is a marker that says why, and then io.EOF; ctx may end it too, with its error.
 func (v *View) Next(ctx context.Context) (LiveEvent, error) {
-	if v.hub == nil {
-		if err := v.join(ctx); err != nil {
+	for v.hub == nil {
+		if len(v.paint) > 0 {
+			e := v.paint[0]
+			v.paint = v.paint[1:]
+			return e, nil
+		}
+		found, err := v.join(ctx)
+		switch {
+		case err != nil && ctx.Err() != nil && v.ctx.Err() == nil:
+			return LiveEvent{}, ctx.Err()
+		case err != nil:
 			return v.finish(err)
+		case !found && !v.waits:
+			v.waits = true
+			v.paint = []LiveEvent{{"r", "80x24"}, {"o", "\x1bcNothing runs in this session yet; what begins will be shown here.\r\n"}}
+		case !found:
+			select {
+			case <-ctx.Done():
+				return LiveEvent{}, ctx.Err()
+			case <-v.ctx.Done():
+				return v.finish(v.ctx.Err())
+			case <-time.After(waitEvery):
+			}
 		}
 	}
 	for {
@@ -288,38 +309,28 @@ var over = &hub{ended: true}
 // waitEvery is how often a watcher who waits for a channel looks whether there is one.
 const waitEvery = 250 * time.Millisecond
 
-// join finds the channel, waits for it if need be, and begins to look.
-func (v *View) join(ctx context.Context) error {
-	for {
-		row, err := v.m.cfg.Store.Sessions.Get(ctx, v.session)
-		if err == nil && row.State != store.Live {
-			return errors.New("the session has ended: " + row.Reason)
-		}
-		var c store.Channel
-		ok := false
-		if err == nil {
-			c, ok, err = pick(row, v.channel)
-		}
-		if err != nil && !errors.Is(err, store.ErrUnavailable) {
-			return err
-		}
-		if ok {
-			v.mu.Lock()
-			v.channel = c.ID
-			v.mu.Unlock()
-			v.joined = v.m.joinHub(row, c, v)
-			v.hub = v.joined
-			go func() { _ = v.m.cfg.Store.Watching.Renew(v.ctx, v.id, c.ID) }() // which others may read; renew does it again
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-v.ctx.Done():
-			return v.ctx.Err()
-		case <-time.After(waitEvery):
-		}
+// join looks for the channel, and begins to follow it if it is there.
+func (v *View) join(ctx context.Context) (found bool, err error) {
+	row, err := v.m.cfg.Store.Sessions.Get(ctx, v.session)
+	switch {
+	case errors.Is(err, store.ErrUnavailable):
+		return false, nil // it may be back in a moment
+	case err != nil:
+		return false, err
+	case row.State != store.Live:
+		return false, errors.New("the session has ended: " + row.Reason)
 	}
+	c, found, err := pick(row, v.channel)
+	if err != nil || !found {
+		return false, err
+	}
+	v.mu.Lock()
+	v.channel = c.ID
+	v.mu.Unlock()
+	v.joined = v.m.joinHub(row, c, v)
+	v.hub = v.joined
+	go func() { _ = v.m.cfg.Store.Watching.Renew(v.ctx, v.id, c.ID) }() // which others may read; renew does it again
+	return true, nil
 }
 
 // hub is one channel that somebody watches at this node: it follows it, keeps the screen, and gives what happens to
