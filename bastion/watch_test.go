@@ -373,6 +373,16 @@ func TestModerated(t *testing.T) {
 	s.watch(t, id, "alice", "auditors") // the person themselves
 	nosy := s.watch(t, id, "nosy")
 	nosy.sees("Nothing runs in this session yet")
+	patient, err := s.Sessions.Watch(t.Context(), id, 0, session.Watcher{Name: "patient"})
+	check(t, err)
+	for _, want := range []string{"r", "o", ""} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if e, err := patient.Next(ctx); e.Code != want || want == "" && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("while nothing runs: %+v %v, want %q", e, err, want)
+		}
+	}
+	patient.Close()
 	testenv.WaitFor(t, "both to watch", func() bool {
 		list, err := s.Store.Watching.Watches(context.Background(), id)
 		return err == nil && len(list) == 2
