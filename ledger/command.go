@@ -18,6 +18,7 @@ type Command struct {
 	Program    string
 	FromClient bool     // the client sends the files
 	Recursive  bool     // whole folders may pass
+	Folder     bool     // the path has to be a folder
 	Paths      []string // on the target
 	Options    string   // of rsync, as they are written
 	Exact      bool     // the shell on the target takes Paths as they are
@@ -56,6 +57,7 @@ func (c *Command) scp(words []string) bool {
 			ways += strings.Count(letters, "t") + strings.Count(letters, "f")
 			c.FromClient = c.FromClient || strings.Contains(letters, "t")
 			c.Recursive = c.Recursive || strings.Contains(letters, "r")
+			c.Folder = c.Folder || strings.Contains(letters, "d")
 		}
 	}
 	return ways == 1 && len(c.Paths) == 1

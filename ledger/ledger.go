@@ -193,6 +193,7 @@ func (f *flow) seek(offset uint64) {
 
 // pass hashes bytes that follow the last ones.
 func (f *flow) pass(p []byte) {
+	f.bytes += int64(len(p))
 	f.next += uint64(len(p))
 	if f.h != nil {
 		f.h.Write(p)
@@ -284,4 +285,16 @@ func under(folder, name string) string {
 		return name
 	}
 	return path.Join(folder, name)
+}
+
+// Exact tells that p is absolute and can be judged by its text: no dots lead up in it, and no server takes
+// another part of it than this one, as C and Windows do at NUL and backslash.
+func Exact(p string) bool {
+	return strings.HasPrefix(p, "/") && !strings.ContainsAny(p, "\x00\\") && !hasDots(p)
+}
+
+// Clean is an absolute path without needless slashes and dots.
+func Clean(p string) string {
+	clean, _ := absolute(p, "")
+	return clean
 }

@@ -12,7 +12,7 @@ import (
 // may be looked at of what may be read or written and of the folders on the way there. A name that moves
 // must not become readable by that, and a link is as good as what it points to.
 func (s *SFTP) judge(r *request) string {
-	allows := func(a Access, p string) bool { return s.plain(p) && s.policy.Allows(a, p) }
+	allows := func(a Access, p string) bool { return Exact(p) && s.policy.Allows(a, p) }
 	needs := func(a Access, p, what string) string {
 		if allows(a, p) {
 			return ""
@@ -158,12 +158,6 @@ func known(r *request) string {
 		return "the use of a handle that is not open"
 	}
 	return ""
-}
-
-// plain tells that a path can be judged by its text: it is absolute, no dots lead where only the target
-// knows, and no server takes another part of it than this one, as C and Windows do at NUL and backslash.
-func (s *SFTP) plain(p string) bool {
-	return strings.HasPrefix(p, "/") && !strings.ContainsAny(p, "\x00\\") && !hasDots(p)
 }
 
 func hasDots(p string) bool { return strings.Contains("/"+p+"/", "/../") }

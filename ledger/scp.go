@@ -16,6 +16,7 @@ type SCP struct {
 	book
 	fromClient bool   // the client sends the files
 	path       string // in the command
+	folder     bool   // it has to be one
 
 	folders []string // entered by D
 	line    []byte
@@ -46,9 +47,9 @@ type scpFile struct {
 	told   bool // by Open
 }
 
-// NewSCP returns the parser of `scp -t PATH` (the client sends) or `scp -f PATH`.
-func NewSCP(fromClient bool, path string) *SCP {
-	return &SCP{fromClient: fromClient, path: path, first: true}
+// NewSCP returns the parser of `scp -t PATH` (the client sends) or `scp -f PATH`, as c says.
+func NewSCP(c Command) *SCP {
+	return &SCP{fromClient: c.FromClient, path: c.Paths[0], folder: c.Folder, first: true}
 }
 
 // Client is fed with what the client sends, and returns it.
@@ -103,7 +104,6 @@ func (s *SCP) payload(now time.Time, p []byte) []byte {
 	if s.left > 0 {
 		n := int(min(s.left, int64(len(p))))
 		f.flow.pass(p[:n])
-		f.flow.bytes += int64(n)
 		s.left -= int64(n)
 		return p[n:]
 	}
@@ -187,9 +187,12 @@ func (s *SCP) where(name string) (path, note string) {
 	base := s.path[strings.LastIndexByte(s.path, '/')+1:]
 	if s.fromClient {
 		if len(s.folders) > 0 {
-			return under(s.path, strings.Join(append(s.folders[:len(s.folders):len(s.folders)], name), "/")), ""
+			if !s.folder {
+				note = "without " + cut(s.folders[0], 255) + "/ in it, if the path was no folder before"
+			}
+			return under(s.path, strings.Join(append(s.folders[:len(s.folders):len(s.folders)], name), "/")), note
 		}
-		if base == "" || base == "." || base == ".." {
+		if s.folder || base == "" || base == "." || base == ".." {
 			return under(s.path, name), ""
 		}
 		if base != name {

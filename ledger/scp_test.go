@@ -77,7 +77,7 @@ func TestSCP(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			for _, cut := range []func(int) int{all, func(int) int { return 1 }} {
-				got := scpTalk(NewSCP(test.fromClient, test.path), test.turns, cut)
+				got := scpTalk(NewSCP(Command{FromClient: test.fromClient, Folder: strings.HasSuffix(test.path, "/"), Paths: []string{test.path}}), test.turns, cut)
 				for i := range got {
 					got[i].Started, got[i].Ended = time.Time{}, time.Time{}
 				}
@@ -98,8 +98,8 @@ func TestSCPChunks(t *testing.T) {
 		for range 20 {
 			turns = append(turns, []string{">C0644 3 f\n", ">abc", ">\x00", "<\x00", "<\x01no\n", ">D0755 0 d\n", ">E\n", ">\x01gone\n"}[r.IntN(8)])
 		}
-		want := scpTalk(NewSCP(true, "/d/f"), turns, all)
-		got := scpTalk(NewSCP(true, "/d/f"), turns, func(n int) int { return 1 + r.IntN(n) })
+		want := scpTalk(NewSCP(Command{FromClient: true, Paths: []string{"/d/f"}}), turns, all)
+		got := scpTalk(NewSCP(Command{FromClient: true, Paths: []string{"/d/f"}}), turns, func(n int) int { return 1 + r.IntN(n) })
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("%q:\n got %+v\nwant %+v", turns, got, want)
 		}
@@ -110,7 +110,7 @@ func FuzzSCP(f *testing.F) {
 	f.Add([]byte("T1 0 2 0\nC0644 3 f\nabc\x00D0755 0 d\nE\n"), []byte{0, 0, 0, 0, 1, 'x', '\n'}, uint8(3), true)
 	f.Add([]byte("\x01no\nC0644 999999999999 f\nabc"), []byte{0, 2, 0}, uint8(1), false)
 	f.Fuzz(func(t *testing.T, sent, answers []byte, step uint8, up bool) {
-		s := NewSCP(up, "/d/f")
+		s := NewSCP(Command{FromClient: up, Paths: []string{"/d/f"}})
 		n := int(step) + 1
 		for len(sent)+len(answers) > 0 {
 			feed, back := s.Client, s.Server

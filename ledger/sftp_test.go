@@ -368,6 +368,9 @@ func TestSFTPBounds(t *testing.T) {
 	if got := s.Stopped(); !strings.Contains(got, "65536 requests") {
 		t.Errorf("stopped: %q", got)
 	}
+	if s.Fatal() == "" {
+		t.Error("the channel goes on without its ledger")
+	}
 }
 
 func BenchmarkSFTPRead(b *testing.B) {
