@@ -44,7 +44,7 @@ upstream:              audit internal/auditlog internal/readahead internal/tcpen
 bastion:               audit auth identity internal/auditlog internal/readahead internal/tcpend ledger policy session store upstream
 signin:                audit auth identity internal/auditlog internal/web otp store
 portal:                audit auth identity internal/auditlog internal/web otp session signin store
-admin:                 audit auth identity internal/auditlog internal/notify internal/web otp otp/tokenfile policy recorder session signin store upstream
+admin:                 audit auth identity internal/auditlog internal/notify internal/web ledger otp otp/tokenfile policy recorder session signin store upstream
 
 bench:                 *
 hack/patchssh:         -
