@@ -23,6 +23,7 @@ otp/tokenfile:         otp
 policy:                -
 ledger:                -
 migrations:            -
+screen:                -
 
 identity:              -
 recorder:              -
