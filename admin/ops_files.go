@@ -9,18 +9,25 @@ import (
 	"strconv"
 
 	"sallyport/audit"
+	"sallyport/ledger"
 	"sallyport/otp/tokenfile"
 	"sallyport/store"
 )
 
 // fileList returns a page of the ledger of a session's files, in the order in which they began.
 func (s *Server) fileList(ctx context.Context, f store.TransferFilter) ([]store.Transfer, error) {
-	if _, err := s.session(ctx, f.SessionID); err != nil {
+	x, err := s.session(ctx, f.SessionID)
+	if err != nil {
 		return nil, err
 	}
 	list, err := s.cfg.Store.Transfers.List(ctx, f)
 	if errors.Is(err, store.ErrKey) {
 		return nil, invalid("give the id of the last line of the page before, such as 1.25", "after is no id of a line")
+	}
+	for i := range list {
+		if t := &list[i]; t.Result == ledger.ResultOpen && x.State != store.Live {
+			t.Result, t.Detail = ledger.ResultUnknown, "the node stopped before it was over"
+		}
 	}
 	return list, err
 }

@@ -42,6 +42,10 @@ func TestFilesPages(t *testing.T) {
 		t.Error("a path is not escaped")
 	}
 	b.shows("/sessions", "2 files up, 1 down")
+	must(t, w.Store.Sessions.End(t.Context(), x.ID, "lost"))
+	if page := b.shows("/sessions/"+x.ID, "the node stopped before it was over"); strings.Contains(page, "under way") {
+		t.Error("of a session that is over a file is under way")
+	}
 	b.shows("/sessions/"+many.ID+"/files", "No files")
 	if page := b.shows("/sessions/" + many.ID); strings.Contains(page, ">Files<") {
 		t.Error("a session without files has a table of them")

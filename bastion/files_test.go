@@ -119,14 +119,16 @@ func TestFiles(t *testing.T) {
 	})
 }
 
-// wantFilesEvent looks at what the newest event of a channel's end says of files.
+// wantFilesEvent looks at what the newest events of ends say of files.
 func (s *system) wantFilesEvent(want map[string]string) {
 	s.t.Helper()
-	list, err := s.Store.Audit.List(context.Background(), store.AuditFilter{Type: audit.ChannelEnded, Limit: 1})
-	check(s.t, err)
-	for key, value := range want {
-		if got := list[0].Detail[key]; got != value {
-			s.t.Errorf("%s: %q, want %q", key, got, value)
+	for _, kind := range []string{audit.ChannelEnded, audit.SessionEnded} {
+		list, err := s.Store.Audit.List(context.Background(), store.AuditFilter{Type: kind, Limit: 1})
+		check(s.t, err)
+		for key, value := range want {
+			if got := list[0].Detail[key]; got != value {
+				s.t.Errorf("%s of %s: %q, want %q", key, kind, got, value)
+			}
 		}
 	}
 }

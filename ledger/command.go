@@ -225,5 +225,8 @@ func (r *Rsync) End(now time.Time) {
 // Answers and Fatal are for channels with a [Policy]; this one changes nothing.
 func (r *Rsync) Answers() []byte { return nil }
 
+// Pending is always false.
+func (r *Rsync) Pending() bool { return false }
+
 // Fatal is always "".
 func (r *Rsync) Fatal() string { return "" }

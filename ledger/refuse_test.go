@@ -2,8 +2,11 @@ package ledger
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 // paths is a policy of prefixes.
@@ -159,6 +162,46 @@ func TestPolicyMerge(t *testing.T) {
 	if !bytes.Equal(g.down, denied(5, "changing /pub/f")) {
 		t.Errorf("got %q", g.down)
 	}
+}
+
+// What goes on, and what is answered, is the same wherever the client's stream is cut; what goes on is whole
+// packets of those that were sent, and of none that the policy does not allow.
+func TestPolicyChunks(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 1))
+		names := []string{"/pub/a", "/drop/a", "/both/a", "/etc/a", "a", "../../etc/a", "/both/../etc/a", "/both/a\x00"}
+		var stream, allowed []byte
+		g := newGuarded(t)
+		for id := 1; id < 30; id++ {
+			name := names[r.IntN(len(names))]
+			var p []byte
+			ok := false
+			switch r.IntN(4) {
+			case 0:
+				p, ok = pkt(fxpOpen, id, name, 1, 0), name == "/pub/a" || name == "/both/a" || name == "a"
+			case 1:
+				p, ok = pkt(fxpRemove, id, name), name == "/drop/a" || name == "/both/a" || name == "a"
+			case 2:
+				p = pkt(fxpWrite, id, name, int64(0), make([]byte, r.IntN(100)))
+			case 3:
+				p = pkt(fxpExtended, id, name, "/both/a")
+			}
+			if stream = append(stream, p...); ok {
+				allowed = append(allowed, p...)
+			}
+		}
+		for p := stream; len(p) > 0; {
+			n := 1 + r.IntN(min(len(p), 50))
+			g.client(p[:n])
+			p = p[n:]
+		}
+		whole := newGuarded(t)
+		whole.client(stream)
+		if !bytes.Equal(g.up, allowed) || !bytes.Equal(whole.up, allowed) || !bytes.Equal(g.down, whole.down) {
+			rt.Fatalf("went on: %q and %q, want %q", g.up, whole.up, allowed)
+		}
+	})
 }
 
 // What is closed is not open any more, even if its handle may be another file's by then.

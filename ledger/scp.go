@@ -333,5 +333,8 @@ func (s *SCP) End(now time.Time) {
 // Answers and Fatal are for channels with a [Policy]; this one changes nothing.
 func (s *SCP) Answers() []byte { return nil }
 
+// Pending is always false.
+func (s *SCP) Pending() bool { return false }
+
 // Fatal is always "".
 func (s *SCP) Fatal() string { return "" }

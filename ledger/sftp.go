@@ -149,6 +149,13 @@ func (s *SFTP) Answers() []byte {
 	return a
 }
 
+// Pending tells that there are answers that [SFTP.Answers] may return.
+func (s *SFTP) Pending() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.answers) > 0
+}
+
 // Fatal says why the channel must end, "" if it need not: under a Policy, nothing passes that was not
 // understood.
 func (s *SFTP) Fatal() string {

@@ -473,6 +473,7 @@ func (c *channel) close() {
 		sum := c.files.finish(row.ExitStatus)
 		row.FilesRead, row.FilesWritten = sum.Read, sum.Written
 		filesDetail(sum, detail)
+		c.s.transferred(sum)
 	}
 	if row.ExitStatus != nil {
 		detail["exit-status"] = fmt.Sprint(*row.ExitStatus)

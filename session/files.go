@@ -32,7 +32,8 @@ func (f *Files) text() string {
 type parser interface {
 	Client(time.Time, []byte) []byte // what is to go on; under a policy not always what came
 	Server(time.Time, []byte) []byte
-	Answers() []byte // of the parser itself, for the client
+	Pending() bool   // there are answers of the parser itself, for the client
+	Answers() []byte // those, if the client can take them now
 	Fatal() string   // why the channel must end
 	Open(before time.Time) []ledger.Entry
 	End(time.Time)
@@ -171,7 +172,7 @@ func (f *files) fromClient(p []byte) ([]byte, bool) {
 		return p, true
 	}
 	out, ok := f.feed(f.p.Client, p)
-	if ok && f.guarded {
+	if ok && f.guarded && f.p.Pending() { // else it must not wait for a client that reads nothing
 		f.down.Lock()
 		if a := f.p.Answers(); len(a) > 0 {
 			f.c.out.Add(int64(len(a)))
@@ -362,7 +363,20 @@ func (f *files) finish(exit *int) ledger.Summary {
 	return f.p.Summary()
 }
 
-// filesDetail is what the event of a channel's end says of its files.
+// transferred adds what one channel transferred to the sum of the session.
+func (s *Session) transferred(sum ledger.Summary) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files.Read += sum.Read
+	s.files.Written += sum.Written
+	s.files.BytesRead += sum.BytesRead
+	s.files.BytesWritten += sum.BytesWritten
+	s.files.Changed += sum.Changed
+	s.files.Failed += sum.Failed
+	s.files.Refused += sum.Refused
+}
+
+// filesDetail is what the event of an end says of files.
 func filesDetail(sum ledger.Summary, detail map[string]string) {
 	for key, n := range map[string]int64{
 		"files-read": int64(sum.Read), "files-written": int64(sum.Written), "files-changed": int64(sum.Changed), "files-failed": int64(sum.Failed),
