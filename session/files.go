@@ -198,17 +198,22 @@ func (f *files) toClient(p []byte, write func([]byte) error) (err error, ok bool
 	return err, ok
 }
 
-// feed hands p to the parser. What goes wrong in there never ends more than the ledger, unless a policy has to
-// hold.
-func (f *files) feed(feed func(time.Time, []byte) []byte, p []byte) (out []byte, ok bool) {
+// feed hands p to the parser, and ends the channel if that says so.
+func (f *files) feed(feed func(time.Time, []byte) []byte, p []byte) ([]byte, bool) {
+	out, ok := f.parse(feed, p)
+	if !ok {
+		f.c.cutFiles(f.p.Fatal())
+	}
+	return out, ok
+}
+
+// parse is what can go wrong of feed: that never ends more than the ledger, unless a policy has to hold.
+func (f *files) parse(feed func(time.Time, []byte) []byte, p []byte) (out []byte, ok bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			f.c.s.m.cfg.Log.Error("reading a transfer of files", "session", f.c.s.row.ID, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 			f.p.Fail(time.Now(), "an error of the bastion itself")
 			out, ok = p, !f.guarded
-		}
-		if !ok {
-			f.c.cutFiles(f.p.Fatal())
 		}
 	}()
 	out = feed(time.Now(), p)
