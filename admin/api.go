@@ -40,6 +40,7 @@ func (s *Server) api(mux *http.ServeMux, callerOf func(*http.Request) (Caller, e
 	s.ruleRoutes(api)
 	s.sessionRoutes(api)
 	s.liveRoutes(api, callerOf)
+	s.approvalRoutes(api)
 	s.auditRoutes(api)
 	s.messageRoutes(api)
 	s.transferRoutes(api)

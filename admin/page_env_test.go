@@ -252,6 +252,8 @@ func (w *pageWorld) furnish() {
 	must(w.t, w.Store.UserCAs.Revoke(ctx, ca.ID, store.Revocation{Kind: store.RevokedKeyID, Value: "lost \x1b[2J laptop"}))
 	w.pastSessions()
 	w.lockouts()
+	askApproval(w.t, w.Store, "alice", false)
+	askApproval(w.t, w.Store, "bob", true)
 }
 
 // waitingKey is what web2 shows since it was rebuilt.
@@ -264,6 +266,9 @@ func (w *pageWorld) pastSessions() {
 		w.record(x, 0, "shell", "", "alice@web1:~$ uptime\r\n 12:00:01 up 41 days,  2 users,  load average: 0.08\r\nalice@web1:~$ \x1b[32mexit\x1b[0m\r\nlogout\r\n")
 		if i%3 == 0 {
 			w.record(x, 1, "exec", "systemctl restart nginx && journalctl -u nginx --since '5 min ago'", "● nginx.service restarted\r\n")
+		}
+		if i == 0 {
+			w.transfers(x, 2)
 		}
 		if i > 0 {
 			must(w.t, w.Store.Sessions.End(ctx, x.ID, "the client disconnected"))

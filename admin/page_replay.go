@@ -37,6 +37,7 @@ const (
 type replay struct {
 	sessionView
 	Rows    []channelRow
+	Files   filesData
 	Channel *channelRow // the one whose recording is shown; nil: none has any
 	View    string
 	Tabs    []tab
@@ -48,6 +49,8 @@ type replay struct {
 	Speeds []string
 	Idle   string // "", or seconds that a pause is cut to
 	Idles  []string
+
+	Approval *store.Approval // that it has used; nil: nobody had to agree
 
 	// transcript
 	Text string
@@ -79,10 +82,19 @@ func (s *Server) sessionPage(v *visit) error {
 		return err
 	}
 	d := replay{sessionView: s.viewSession(x), View: viewReplay, Speeds: speeds, Idles: idles}
+	switch a, err := s.cfg.Store.Approvals.OfSession(v.ctx(), x.ID); {
+	case err == nil:
+		d.Approval = &a
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
 	if v.query("view") == viewTranscript {
 		d.View = viewTranscript
 	}
 	d.choose(v)
+	if d.Files, err = v.sessionFiles(x.ID, "", filesShown); err != nil {
+		return err
+	}
 	if d.Channel != nil {
 		if err := s.fillRecording(v, x, &d); err != nil {
 			return err

@@ -54,6 +54,12 @@ const (
 	SessionEnded   = "session.ended"
 	SessionWatched = "session.watched"   // somebody begins, or has ended, to watch an open session
 	Moderation     = "session.moderated" // a session that needs a moderator goes on, or stands still
+
+	ApprovalRequested = "approval.requested" // a person waits for others to agree to a session
+	ApprovalDecided   = "approval.decided"   // somebody agreed or refused, or tried to
+	ApprovalWithdrawn = "approval.withdrawn" // the person left, or may not have the session any more
+	ApprovalExpired   = "approval.expired"   // nobody decided in time
+
 	ChannelStarted = "channel.started"
 	ChannelEnded   = "channel.ended"
 	ChannelRefused = "channel.refused" // a channel or request that is not allowed or not understood

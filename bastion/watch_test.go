@@ -20,8 +20,8 @@ import (
 	"sallyport/store"
 )
 
-// eyes are somebody who watches, with a terminal of their own.
-type eyes struct {
+// lookout is somebody who watches, with a terminal of their own.
+type lookout struct {
 	t    *testing.T
 	view *session.View
 	stop context.CancelFunc
@@ -34,7 +34,7 @@ type eyes struct {
 }
 
 // watch begins to watch a session at this node; see reads it.
-func (s *system) watch(t *testing.T, id, name string, groups ...string) *eyes {
+func (s *system) watch(t *testing.T, id, name string, groups ...string) *lookout {
 	t.Helper()
 	event := func(what string) audit.Event {
 		return audit.Event{Type: audit.SessionWatched, Result: audit.OK, Door: audit.DoorWeb, Actor: name, Session: id, Reason: what}
@@ -42,13 +42,13 @@ func (s *system) watch(t *testing.T, id, name string, groups ...string) *eyes {
 	v, err := s.Sessions.Watch(t.Context(), id, 0, session.Watcher{Name: name, Login: name, Groups: groups, Began: event("began"), Ended: event("ended")})
 	check(t, err)
 	ctx, stop := context.WithCancel(context.Background())
-	e := &eyes{t: t, view: v, stop: stop, screen: screen.New(80, 24)}
+	e := &lookout{t: t, view: v, stop: stop, screen: screen.New(80, 24)}
 	t.Cleanup(e.leave)
 	go e.look(ctx)
 	return e
 }
 
-func (e *eyes) look(ctx context.Context) {
+func (e *lookout) look(ctx context.Context) {
 	defer e.view.Close()
 	for {
 		event, err := e.view.Next(ctx)
@@ -78,12 +78,12 @@ func (e *eyes) look(ctx context.Context) {
 	}
 }
 
-func (e *eyes) leave() {
+func (e *lookout) leave() {
 	e.stop()
 	testenv.WaitFor(e.t, "the end of the watch", func() bool { e.mu.Lock(); defer e.mu.Unlock(); return e.over })
 }
 
-func (e *eyes) lines() string {
+func (e *lookout) lines() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.screen == nil {
@@ -93,13 +93,13 @@ func (e *eyes) lines() string {
 }
 
 // sees waits until the screen of e holds text.
-func (e *eyes) sees(text string) {
+func (e *lookout) sees(text string) {
 	e.t.Helper()
 	testenv.WaitFor(e.t, fmt.Sprintf("%q before the eyes of the watcher", text), func() bool { return strings.Contains(e.lines(), text) })
 }
 
 // ended waits for the end and returns what was said of it.
-func (e *eyes) ended() string {
+func (e *lookout) ended() string {
 	e.t.Helper()
 	testenv.WaitFor(e.t, "the end of what is watched", func() bool { e.mu.Lock(); defer e.mu.Unlock(); return e.over })
 	e.mu.Lock()
@@ -269,7 +269,7 @@ func TestWatchersHoldNothingUp(t *testing.T) {
 		return time.Since(begun)
 	}
 	alone := run(func(string) {})
-	var all []*eyes
+	var all []*lookout
 	var stuck *session.View
 	watched := run(func(id string) {
 		var err error

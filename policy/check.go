@@ -38,7 +38,9 @@ func checkRule(r *Rule) *ruleError {
 		{"trust", r.Trust != nil},
 		{"recording", r.Recording != RecordRequired},
 		{"record-limit", r.RecordLimit != 0},
+		{"sftp", r.SFTP != nil},
 		{"relay", r.Relay},
+		{"approval", r.Approval != nil},
 		{"limits", r.Limits != Limits{}},
 		{"lockout", r.Lockout != Limit{}},
 		{"env", r.Env != nil},
@@ -82,8 +84,14 @@ func checkAllow(r *Rule) *ruleError {
 	if r.Trust != nil && r.Code.Fresh {
 		return wrong("trust", errors.New("has no meaning with code: fresh"))
 	}
+	if err := checkApproval(r.Approval); err != nil {
+		return err
+	}
 	if err := checkLockout(r.Lockout); err != nil {
 		return wrong("lockout", err)
+	}
+	if err := checkFiles(r); err != nil {
+		return err
 	}
 	return checkLimits(r.Limits)
 }

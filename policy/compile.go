@@ -60,6 +60,9 @@ func compileRule(r *Rule, networks map[string][]netip.Prefix) (*matcher, *ruleEr
 	if err := m.compileTrust(networks); err != nil {
 		return nil, err
 	}
+	if err := m.compileApproval(); err != nil {
+		return nil, err
+	}
 	if r.Code.Kind == CodeNone {
 		if err := checkCodeNone(r, m.from); err != nil {
 			return nil, err
@@ -128,6 +131,9 @@ func (m *matcher) compileChannels() *ruleError {
 		m.kinds = allKinds
 		if m.allow {
 			m.kinds = defaultKinds
+			if m.rule.SFTP != nil {
+				m.kinds = fileKinds
+			}
 		}
 		return nil
 	}

@@ -41,9 +41,11 @@ type Decision struct {
 	Recording    Mode
 	RecordLimit  int64 // bytes, never zero when allowed
 	Relay        bool
+	Approval     *Approval // nil: nobody else has to agree
 	Limits       Limits
 	Lockout      Limit
-	Env          Env // names that all of the rules let pass
+	Env          Env    // names that all of the rules let pass
+	Files        *Paths // what SFTP and scp are held to by the rule that allows it; of a connection as a whole, SFTP
 	Trust        *Trust
 
 	Trace []Verdict // one per rule looked at, in order
@@ -76,6 +78,7 @@ func (d *Document) Decide(r Request) Decision {
 		trace   = newTrace(len(matchers))
 		open    = q.want // kinds no rule has decided yet
 		granted kindSet
+		files   *matcher
 		grants  []*matcher
 		denial  *matcher
 	)
@@ -89,6 +92,9 @@ func (d *Document) Decide(r Request) Decision {
 		case m.allow:
 			granted |= kinds
 			grants = append(grants, m)
+			if !q.whole || kinds&fileKinds != 0 && files == nil {
+				files = m
+			}
 			trace.add(m, true, &reason{"allows ", kinds.String()})
 		default:
 			if denial == nil {
@@ -102,6 +108,9 @@ func (d *Document) Decide(r Request) Decision {
 	}
 	decision := conclude(grants, denial)
 	decision.Trace = trace.finish()
+	if decision.Allow && files != nil {
+		decision.Files = files.paths(r.User)
+	}
 	if decision.Allow && q.whole {
 		decision.Channels = granted.words()
 	}
@@ -179,6 +188,10 @@ func (m *matcher) grant() Decision {
 	if d.RecordLimit == 0 {
 		d.RecordLimit = DefaultRecordLimit
 	}
+	if m.approval != nil {
+		approval := *m.approval
+		d.Approval = &approval
+	}
 	if m.trust != nil {
 		trust := *m.trust
 		d.Trust = &trust
@@ -200,6 +213,7 @@ func (d *Decision) tighten(other Decision) {
 	d.Recording = min(d.Recording, other.Recording)
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
 	d.Relay = d.Relay && other.Relay
+	d.Approval = d.Approval.tighten(other.Approval)
 	d.Lockout = d.Lockout.stricter(other.Lockout)
 	d.Limits = d.Limits.smallest(other.Limits)
 	d.Env = d.Env.tighten(other.Env)

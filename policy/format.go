@@ -70,9 +70,11 @@ func (r *Rule) format(b *strings.Builder) {
 	if r.RecordLimit != 0 {
 		line("record-limit", formatSize(r.RecordLimit))
 	}
+	line("sftp", r.SFTP.format())
 	if r.Relay {
 		line("relay", "true")
 	}
+	line("approval", r.Approval.format())
 	line("limits", r.Limits.format())
 	line("lockout", r.Lockout.format())
 	if r.Message != "" {

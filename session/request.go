@@ -166,7 +166,7 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 		c.grant, kind = grant, decided
 		c.mu.Lock()
 		c.row.Kind, c.row.Command, c.row.Term, c.row.Started = kind, audit.Escape(command), c.term != nil, time.Now()
-		c.became = became{kindsOf(asked, command), command}
+		c.became = became{kindsOf(asked, command), command, transfers(asked, command), grant.Files.text()}
 		c.mu.Unlock()
 		waits := c.s.paused.Load()
 		if err := c.awaitModerator(r); errors.Is(err, errHeld) {
@@ -176,6 +176,9 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 			return c.refuseStart(r, err.Error())
 		}
 		again = waits || c.s.checks.Load() != checks // a recheck may have looked before there was something to see
+	}
+	if text := c.beginFiles(asked, command); text != "" {
+		return c.refuseFiles(r, command, text)
 	}
 	if err := c.beginRecording(kind, command); err != nil {
 		return c.refuseStart(r, "this session has to be recorded, and that is not possible now: "+err.Error()+". Tell an operator")

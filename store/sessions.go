@@ -38,6 +38,7 @@ type Session struct {
 	Started        time.Time
 	Ended          time.Time
 	KeyFingerprint string // of the key that proved the person, if any
+	Approval       string // id of the approval that opening uses up; of sessions that are read, empty
 	Channels       []Channel
 }
 
@@ -56,6 +57,8 @@ type Channel struct {
 	Truncated  bool // the recording stopped at its limit
 	Started    time.Time
 	Ended      time.Time
+
+	FilesRead, FilesWritten int // transferred by it, as the ledger counts
 }
 
 // SessionFilter chooses sessions. Empty fields choose all.
@@ -94,12 +97,13 @@ type channelRow struct {
 }
 
 const channelColumns = `session_id, id, kind, command, term, exit_status, exit_signal, bytes_in, bytes_out, recording,
-	sha256, truncated, started, ended`
+	sha256, truncated, started, ended, files_read, files_written`
 
 func channelFields(c *channelRow) []any {
 	return []any{
 		&c.sessionID, &c.ID, &c.Kind, &c.Command, &c.Term, &c.exitStatus, &c.ExitSignal, &c.BytesIn, &c.BytesOut,
 		&c.Recording, &c.SHA256, &c.Truncated, timeColumn{&c.Started}, timeColumn{&c.Ended},
+		&c.FilesRead, &c.FilesWritten,
 	}
 }
 
@@ -137,7 +141,8 @@ func (s Sessions) Open(ctx context.Context, x Session, events ...audit.Event) (S
 
 // OpenWithin is Open if there is a place for x under each limit of quota; else the error is a *[QuotaError].
 // Of any number of parallel calls on all nodes exactly as many get a place as the limits allow. Sessions that
-// are live count, but for those of nodes that do not live any more.
+// are live count, but for those of nodes that do not live any more. If x names an approval, that is used up, and the
+// error is [ErrConflict] if it is not for this session, was used before or is too old.
 func (s Sessions) OpenWithin(ctx context.Context, x Session, quota Quota, events ...audit.Event) (Session, error) {
 	what := "noting a session of " + x.User
 	if x.ID == "" {
@@ -150,7 +155,12 @@ func (s Sessions) OpenWithin(ctx context.Context, x Session, quota Quota, events
 	if x.Started.IsZero() {
 		x.Started = s.db.now()
 	}
-	err := s.together(ctx, what, quota != (Quota{}), events, func(ctx context.Context, q querier) (err error) {
+	err := s.together(ctx, what, quota != (Quota{}) || x.Approval != "", events, func(ctx context.Context, q querier) (err error) {
+		if x.Approval != "" {
+			if err := (Approvals{s.db}).use(ctx, q, x); err != nil {
+				return err
+			}
+		}
 		if quota != (Quota{}) {
 			if err := s.holdPlaces(ctx, q, x, quota); err != nil {
 				return err
@@ -196,14 +206,14 @@ func (s Sessions) putChannel(ctx context.Context, what, sessionID string, c Chan
 	}
 	return s.together(ctx, what, false, events, func(ctx context.Context, q querier) error {
 		_, err := exec(ctx, q, "INSERT INTO session_channels ("+channelColumns+`)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (session_id, id) DO UPDATE SET kind = excluded.kind, command = excluded.command,
 				term = excluded.term, exit_status = excluded.exit_status, exit_signal = excluded.exit_signal,
 				bytes_in = excluded.bytes_in, bytes_out = excluded.bytes_out, recording = excluded.recording,
 				sha256 = excluded.sha256, truncated = excluded.truncated, started = excluded.started,
-				ended = excluded.ended`,
+				ended = excluded.ended, files_read = excluded.files_read, files_written = excluded.files_written`,
 			sessionID, c.ID, c.Kind, c.Command, c.Term, status, c.ExitSignal, c.BytesIn, c.BytesOut, c.Recording,
-			c.SHA256, c.Truncated, ms(c.Started), ms(c.Ended))
+			c.SHA256, c.Truncated, ms(c.Started), ms(c.Ended), c.FilesRead, c.FilesWritten)
 		return err
 	})
 }

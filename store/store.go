@@ -66,6 +66,8 @@ type Store struct {
 	Places      Places
 	Grants      Grants
 	Sessions    Sessions
+	Approvals   Approvals
+	Transfers   Transfers
 	Audit       Audit
 	Admins      Admins
 	APITokens   APITokens
@@ -105,7 +107,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	return &Store{
 		Watching: Watching{d},
 		Users:    Users{d}, UserKeys: UserKeys{d}, UserCAs: UserCAs{d}, Robots: Robots{d}, Tokens: Tokens{d}, Stock: Stock{d}, Imports: Imports{d}, SpareCodes: SpareCodes{d}, Targets: Targets{d},
-		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d},
+		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Approvals: Approvals{d}, Transfers: Transfers{d},
 		Audit: Audit{d}, Admins: Admins{d},
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
 		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, Bus: bus, db: d,
@@ -165,6 +167,9 @@ func (s *Store) Purge(ctx context.Context) error {
 			}
 		}
 		if _, err := exec(ctx, q, "DELETE FROM spare_codes WHERE expires > 0 AND expires <= ?", now); err != nil {
+			return err
+		}
+		if err := purgeApprovals(ctx, q, s.db.now()); err != nil {
 			return err
 		}
 		if err := purgeOutbox(ctx, q, s.db.now()); err != nil {
