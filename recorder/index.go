@@ -69,15 +69,37 @@ type endRecord struct {
 	Truncated bool   `json:"truncated"`
 	Recovered bool   `json:"recovered"`
 	Torn      int64  `json:"torn"`
+	Pending   bool   `json:"pending,omitempty"` // signed by another node for what had reached the store: more may follow
 }
 
-// indexEntry is a line after the head. Exactly one of Part and End is set.
+// pendingRecord is an end that another node signed when the node that recorded was lost. It follows
+// the line of the part that it counts last, and stands in the finished index as a witness: what was
+// sealed then is in the recording.
+type pendingRecord struct {
+	End   endRecord `json:"end"`
+	Chain digest    `json:"chain"`
+	Key   string    `json:"key"`
+	Sig   []byte    `json:"sig"`
+}
+
+// indexEntry is a line after the head. Exactly one of Part, Pending and End is set.
 type indexEntry struct {
-	Part  *partRecord `json:"part,omitempty"`
-	End   *endRecord  `json:"end,omitempty"`
-	Chain *digest     `json:"chain,omitempty"`
-	Key   string      `json:"key,omitempty"`
-	Sig   []byte      `json:"sig,omitempty"`
+	Part    *partRecord    `json:"part,omitempty"`
+	Pending *pendingRecord `json:"pending,omitempty"`
+	End     *endRecord     `json:"end,omitempty"`
+	Chain   *digest        `json:"chain,omitempty"`
+	Key     string         `json:"key,omitempty"`
+	Sig     []byte         `json:"sig,omitempty"`
+}
+
+// kinds is how many of Part, Pending and End are set.
+func (e indexEntry) kinds() (n int) {
+	for _, set := range []bool{e.Part != nil, e.Pending != nil, e.End != nil} {
+		if set {
+			n++
+		}
+	}
+	return n
 }
 
 // headLine is the first line of an index and the beginning of the chain.
@@ -107,7 +129,7 @@ func signedLine(e indexEntry, chain digest, key ed25519.PrivateKey) ([]byte, dig
 
 // chained is the chain head after e.
 func (e indexEntry) chained(before digest) (digest, error) {
-	record, err := json.Marshal(indexEntry{Part: e.Part, End: e.End})
+	record, err := json.Marshal(indexEntry{Part: e.Part, Pending: e.Pending, End: e.End})
 	if err != nil {
 		return digest{}, fmt.Errorf("encoding a record of an index: %w", err)
 	}
@@ -146,7 +168,7 @@ func parseEntry(line []byte, chain digest, keys map[string]ed25519.PublicKey) (i
 	if err != nil {
 		return e, fmt.Errorf("%w: a line of its index was altered", ErrDamaged)
 	}
-	if !bytes.Equal(line, again) || (e.Part == nil) == (e.End == nil) || e.Chain == nil {
+	if !bytes.Equal(line, again) || e.kinds() != 1 || e.Chain == nil {
 		return e, fmt.Errorf("%w: a line of its index was altered", ErrDamaged)
 	}
 	next, err := e.chained(chain)
@@ -156,14 +178,18 @@ func parseEntry(line []byte, chain digest, keys map[string]ed25519.PublicKey) (i
 	if next != *e.Chain {
 		return e, fmt.Errorf("%w: the chain of its index is broken", ErrDamaged)
 	}
-	key, ok := keys[e.Key]
+	return e, checkSignature(next, e.Key, e.Sig, keys)
+}
+
+func checkSignature(chain digest, id string, sig []byte, keys map[string]ed25519.PublicKey) error {
+	key, ok := keys[id]
 	if !ok {
-		return e, fmt.Errorf("%w: key %q", ErrUnknownKey, e.Key)
+		return fmt.Errorf("%w: key %q", ErrUnknownKey, id)
 	}
-	if !ed25519.Verify(key, signedText(next), e.Sig) {
-		return e, fmt.Errorf("%w: a signature of key %s is false", ErrDamaged, e.Key)
+	if !ed25519.Verify(key, signedText(chain), sig) {
+		return fmt.Errorf("%w: a signature of key %s is false", ErrDamaged, id)
 	}
-	return e, nil
+	return nil
 }
 
 // KeyID is the short name of a key in indexes and reports: 16 hexadecimal digits.

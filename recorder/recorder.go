@@ -81,6 +81,14 @@ type Config struct {
 	// goroutines and must not call back into the recording. May be nil.
 	OnError func(path string, err error)
 
+	// OnStored is told, in a goroutine of the Recorder, that a sealed recording is in the store, was
+	// proved there, and is not on this node any more. May be nil.
+	OnStored func(path string)
+
+	// Pending returns the end that another node signed for a recording while this node was away (the
+	// Line of [Recorder.SealPending]), nil if none did. Recover asks. May be nil.
+	Pending func(ctx context.Context, session string, channel int) ([]byte, error)
+
 	// testingFault, if not nil, may fail an operation on a file before it is done.
 	testingFault func(op, path string) error
 }
@@ -96,6 +104,8 @@ type Recorder struct {
 
 	lines sync.Pool // *[]byte: lines being written
 	parts sync.Pool // *partBuffers
+
+	shipper *shipper // nil: there is no store
 
 	syncWake chan struct{}
 	packWake chan struct{}
@@ -171,6 +181,9 @@ func New(cfg Config) (*Recorder, error) {
 	r.loops.Add(2)
 	go r.syncLoop()
 	go r.packLoop()
+	if cfg.Store != nil {
+		r.shipper = newShipper(r)
+	}
 	return r, nil
 }
 

@@ -279,7 +279,7 @@ func TestRecoverCounts(t *testing.T) {
 	for _, one := range all {
 		must(t, one.Err)
 		got := one.Summary
-		got.Path, got.Root, got.Duration = "", "", 0
+		got.Path, got.Root, got.Duration, got.Bytes, got.Packed, got.Parts = "", "", 0, 0, 0, 0
 		want := Summary{Kept: 5, Counted: 5, Truncated: true}
 		if one.Session == "gap" {
 			want = Summary{Kept: 3, Counted: 10, Lost: 7, Input: 2}

@@ -143,9 +143,10 @@ func (r *Recorder) verifyRemote(ctx context.Context, where place) (walked, error
 	return w, err
 }
 
-// isHere tells whether any file of a recording is on this node.
+// isHere tells whether a recording is on this node. Of one that goes to the store the index is
+// removed first.
 func (r *Recorder) isHere(where place) bool {
-	for _, name := range []string{where.cast(), where.packed(), where.index()} {
+	for _, name := range []string{where.cast(), where.index()} {
 		if _, err := r.root.Lstat(name); err == nil {
 			return true
 		}
@@ -153,7 +154,7 @@ func (r *Recorder) isHere(where place) bool {
 	return false
 }
 
-// Here tells whether any file of a recording is on this node.
+// Here tells whether a recording is on this node, and not only in the store.
 func (r *Recorder) Here(path string) bool {
 	where, err := parsePath(path)
 	return err == nil && r.isHere(where)

@@ -200,7 +200,7 @@ func (s *S3) Stat(ctx context.Context, key string) (Object, error) {
 
 // List implements [Store].
 func (s *S3) List(ctx context.Context, prefix string) ([]Object, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*s.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	var list []Object
 	for o := range s.client.ListObjects(ctx, s.cfg.Bucket, minio.ListObjectsOptions{Prefix: s.key(prefix), Recursive: true}) {
