@@ -58,11 +58,12 @@ const (
 	MenuOpened     = "menu.opened"     // a person was shown what they may reach
 	RecordLimit    = "recording.limit" // from here on bytes are counted and hashed, not kept
 	RecordFailed   = "recording.failed"
-	RecordSealed   = "recording.sealed" // what a dead node left behind was completed
-	HostKeyTrusted = "hostkey.trusted"  // first use
-	HostKeyRefused = "hostkey.refused"  // unknown or changed
-	OperatorChange = "operator.change"  // users, tokens, targets, rules, lockouts, administrators
-	OperatorView   = "operator.view"    // somebody replayed or exported a recording
+	RecordSealed   = "recording.sealed"  // what a dead node left behind was completed
+	RecordDeleted  = "recording.deleted" // its time was over
+	HostKeyTrusted = "hostkey.trusted"   // first use
+	HostKeyRefused = "hostkey.refused"   // unknown or changed
+	OperatorChange = "operator.change"   // users, tokens, targets, rules, lockouts, administrators
+	OperatorView   = "operator.view"     // somebody replayed or exported a recording
 	NodeStarted    = "node.started"
 	NodeStopped    = "node.stopped"
 	ConnRefused    = "connection.refused" // the guard turned a connection away
