@@ -34,6 +34,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -65,6 +66,7 @@ type Config struct {
 	Dir         string              // folder of all recordings, on one file system; made (0700) if it is missing
 	SigningKey  ed25519.PrivateKey  // this node's key; required
 	TrustedKeys []ed25519.PublicKey // further keys that Verify accepts: older ones, other nodes'
+	Keys        []Key               // more of them, of which more is known
 	Node        string              // this node's name, written into every recording
 	Sync        time.Duration       // from a write to the disk; 0 = 100 ms
 	PartSize    int64               // bytes of asciicast after which a part is closed; 0 = 256 KiB, at most 4 MiB
@@ -84,8 +86,7 @@ type Config struct {
 // Recorder keeps the recordings of one node. Its methods may be called from several goroutines.
 type Recorder struct {
 	cfg     Config
-	public  ed25519.PublicKey
-	trusted map[string]ed25519.PublicKey // by KeyID
+	signer  atomic.Pointer[signer]
 	root    *os.Root
 	rootDir *os.File // the folder itself, for statfs and syncfs
 	encoder *zstd.Encoder
@@ -112,8 +113,9 @@ type Recorder struct {
 
 // New opens the folder of recordings and starts the two goroutines that sync and pack.
 func New(cfg Config) (*Recorder, error) {
-	if len(cfg.SigningKey) != ed25519.PrivateKeySize {
-		return nil, fmt.Errorf("opening recordings: the signing key has %d bytes, not %d", len(cfg.SigningKey), ed25519.PrivateKeySize)
+	keys, err := newSigner(cfg.SigningKey, cfg.Node, append(plainKeys(cfg.TrustedKeys), cfg.Keys...))
+	if err != nil {
+		return nil, fmt.Errorf("opening recordings: %w", err)
 	}
 	if cfg.PartSize < 0 || cfg.PartSize > maxPartSize {
 		return nil, fmt.Errorf("opening recordings: part size %d is not between 0 and %d bytes", cfg.PartSize, maxPartSize)
@@ -149,7 +151,6 @@ func New(cfg Config) (*Recorder, error) {
 
 	r := &Recorder{
 		cfg:      cfg,
-		public:   cfg.SigningKey.Public().(ed25519.PublicKey),
 		root:     root,
 		rootDir:  rootDir,
 		encoder:  encoder,
@@ -158,7 +159,7 @@ func New(cfg Config) (*Recorder, error) {
 		stop:     make(chan struct{}),
 		active:   map[string]*Recording{},
 	}
-	r.trusted = keySet(append([]ed25519.PublicKey{r.public}, cfg.TrustedKeys...))
+	r.signer.Store(keys)
 	r.lines.New = func() any { b := make([]byte, 0, 4096); return &b }
 	r.parts.New = func() any { return new(partBuffers) }
 	r.loops.Add(2)
@@ -200,7 +201,7 @@ func (r *Recorder) Close() error {
 }
 
 // PublicKey is the key that this node's signatures are checked with.
-func (r *Recorder) PublicKey() ed25519.PublicKey { return r.public }
+func (r *Recorder) PublicKey() ed25519.PublicKey { return r.signer.Load().list[0].Public }
 
 // Free tells how many bytes an unprivileged process could still write to the folder.
 func (r *Recorder) Free() (int64, error) {

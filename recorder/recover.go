@@ -161,8 +161,8 @@ func (m *remains) load() error {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	m.packed, err = walkIndex(index, m.r.trusted, check.part)
-	if errors.Is(err, ErrDamaged) || errors.Is(err, ErrUnknownKey) {
+	m.packed, err = walkIndex(index, m.r.signer.Load().ring, check.part)
+	if errors.Is(err, ErrDamaged) || errors.Is(err, ErrUnknownKey) || errors.Is(err, ErrCompromised) {
 		m.damage = fmt.Errorf("what is packed is right up to part %d only: %w", len(m.packed.parts), err)
 	} else if err != nil {
 		return err

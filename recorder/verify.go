@@ -76,7 +76,7 @@ func (r *Recorder) verify(where place) (Report, error) {
 	} else if st.Size() == 0 && files.plain != nil {
 		return noIndex(files.plain, where)
 	}
-	report, err := files.verify(r.trusted)
+	report, err := files.verify(r.signer.Load().ring)
 	if err == nil && (report.Session != where.session || report.Channel != where.channel) {
 		err = fmt.Errorf("%w: it is channel %d of session %q", ErrDamaged, report.Channel, report.Session)
 	}
@@ -99,14 +99,19 @@ func noIndex(plain *os.File, where place) (Report, error) {
 // recording (.cast.zst), or one left behind (.cast), with its index beside it. Errors are as those
 // of Verify. Compare the Report's session with the one you mean: a file can be renamed.
 func VerifyFile(file string, keys []ed25519.PublicKey) (Report, error) {
-	report, err := verifyFile(file, keySet(keys))
+	return VerifyFileWith(file, NewKeyring(plainKeys(keys)...))
+}
+
+// VerifyFileWith is VerifyFile with keys of which more is known.
+func VerifyFileWith(file string, keys Keyring) (Report, error) {
+	report, err := verifyFile(file, keys)
 	if err != nil {
 		return report, fmt.Errorf("verifying %s: %w", file, err)
 	}
 	return report, nil
 }
 
-func verifyFile(file string, keys map[string]ed25519.PublicKey) (Report, error) {
+func verifyFile(file string, keys Keyring) (Report, error) {
 	var files evidence
 	defer files.close()
 	f, err := os.Open(file)
@@ -147,7 +152,7 @@ func (e *evidence) close() {
 	}
 }
 
-func (e *evidence) verify(keys map[string]ed25519.PublicKey) (Report, error) {
+func (e *evidence) verify(keys Keyring) (Report, error) {
 	check := &partCheck{}
 	if e.plain != nil {
 		check.plain = e.plain
@@ -260,7 +265,7 @@ const maxIndexLine = 64 << 10
 // walkIndex reads an index, checks all that can be checked without the recording, and calls part
 // for each part in order. It stops at the first error; what it returns then is good up to there.
 // An incomplete line at the end of an index without end is left out: it was being written.
-func walkIndex(src io.Reader, keys map[string]ed25519.PublicKey, part func(partRecord) error) (walked, error) {
+func walkIndex(src io.Reader, keys Keyring, part func(partRecord) error) (walked, error) {
 	var w walked
 	lines := bufio.NewReaderSize(src, maxIndexLine)
 	for {
@@ -284,7 +289,7 @@ func walkIndex(src io.Reader, keys map[string]ed25519.PublicKey, part func(partR
 	}
 }
 
-func (w *walked) line(line []byte, keys map[string]ed25519.PublicKey, part func(partRecord) error) error {
+func (w *walked) line(line []byte, keys Keyring, part func(partRecord) error) error {
 	if w.size == 0 {
 		head, chain, err := parseHead(line)
 		if err != nil {
