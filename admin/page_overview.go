@@ -109,11 +109,7 @@ func (s *Server) health(ctx context.Context, rules store.RuleSet) []healthLine {
 		}
 		lines = append(lines, line)
 	}
-	if waiting := s.cfg.Audit.Pending(); waiting > 0 {
-		lines = append(lines, healthLine{"Audit log", "warn", fmt.Sprintf("%d events wait for the database", waiting)})
-	} else {
-		lines = append(lines, healthLine{"Audit log", "ok", "all events are written"})
-	}
+	lines = append(lines, s.auditHealth(ctx))
 	if line, ok := s.outboxHealth(ctx); ok {
 		lines = append(lines, line)
 	}

@@ -186,6 +186,7 @@ func (s *Server) pageList() []page {
 		{"POST /lockouts/add", needAdmin, s.addLockoutForm},
 
 		{"GET /audit", needAuditor, s.auditPage},
+		{"GET /audit/verify", needAuditor, s.auditVerifyPage},
 
 		{"GET /administrators", needAuditor, s.adminsPage},
 		{"POST /administrators", needAdmin, s.setRoleForm},

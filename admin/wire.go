@@ -417,8 +417,10 @@ func VerificationOf(id string, r recorder.Report, err error) Verification {
 
 // RecordingKey is a node's public key, by which recordings are verified offline.
 type RecordingKey struct {
-	ID  string `json:"id" doc:"short name of the key, as recordings and reports give it"`
-	PEM string `json:"pem" doc:"the key as session verify --keys reads it"`
+	ID              string     `json:"id" doc:"short name of the key, as recordings and reports give it"`
+	PEM             string     `json:"pem" doc:"the key as session verify --keys reads it"`
+	Node            string     `json:"node" doc:"whose key it is"`
+	CompromisedFrom *time.Time `json:"compromised_from" doc:"what it signed from this time on proves nothing; null: never"`
 }
 
 // AuditEvent is one line of the audit log.

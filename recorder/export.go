@@ -3,7 +3,6 @@ package recorder
 import (
 	"bufio"
 	"bytes"
-	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -165,7 +164,7 @@ func (u *uncomment) Read(p []byte) (int, error) {
 }
 
 // verifyExport checks an exported asciicast whose proof begins at the given offset.
-func verifyExport(f *os.File, index io.Reader, at int64, keys map[string]ed25519.PublicKey) (Report, error) {
+func verifyExport(f *os.File, index io.Reader, at int64, keys Keyring) (Report, error) {
 	check := &partCheck{plain: io.NewSectionReader(f, 0, at)}
 	w, err := walkIndex(index, keys, check.part)
 	report := w.report

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // The index of a recording is a file of JSON lines: a head, one line for each part, and an end.
@@ -159,7 +160,7 @@ func parseHead(line []byte) (indexHead, digest, error) {
 }
 
 // parseEntry reads a line after the head and checks its place in the chain and its signature.
-func parseEntry(line []byte, chain digest, keys map[string]ed25519.PublicKey) (indexEntry, error) {
+func parseEntry(line []byte, chain digest, keys Keyring) (indexEntry, error) {
 	var e indexEntry
 	if err := json.Unmarshal(line, &e); err != nil {
 		return e, fmt.Errorf("%w: a line of its index is not JSON", ErrDamaged)
@@ -178,34 +179,24 @@ func parseEntry(line []byte, chain digest, keys map[string]ed25519.PublicKey) (i
 	if next != *e.Chain {
 		return e, fmt.Errorf("%w: the chain of its index is broken", ErrDamaged)
 	}
-	return e, checkSignature(next, e.Key, e.Sig, keys)
+	return e, keys.Check(e.Key, e.time(), signedText(next), e.Sig)
 }
 
-func checkSignature(chain digest, id string, sig []byte, keys map[string]ed25519.PublicKey) error {
-	key, ok := keys[id]
-	if !ok {
-		return fmt.Errorf("%w: key %q", ErrUnknownKey, id)
+// time is when the entry was signed, as it says; of a pending record not before that.
+func (e indexEntry) time() time.Time {
+	switch {
+	case e.Part != nil:
+		return time.UnixMilli(e.Part.Time)
+	case e.Pending != nil:
+		return time.UnixMilli(e.Pending.End.Time)
 	}
-	if !ed25519.Verify(key, signedText(chain), sig) {
-		return fmt.Errorf("%w: a signature of key %s is false", ErrDamaged, id)
-	}
-	return nil
+	return time.UnixMilli(e.End.Time)
 }
 
 // KeyID is the short name of a key in indexes and reports: 16 hexadecimal digits.
 func KeyID(key ed25519.PublicKey) string {
 	sum := sha256.Sum256(key)
 	return hex.EncodeToString(sum[:8])
-}
-
-func keySet(keys []ed25519.PublicKey) map[string]ed25519.PublicKey {
-	set := make(map[string]ed25519.PublicKey, len(keys))
-	for _, k := range keys {
-		if len(k) == ed25519.PublicKeySize {
-			set[KeyID(k)] = k
-		}
-	}
-	return set
 }
 
 const pemType = "PUBLIC KEY"
@@ -221,25 +212,13 @@ func MarshalKey(key ed25519.PublicKey) ([]byte, error) {
 
 // ParseKeys reads the Ed25519 public keys of a PEM file. Text between the blocks is ignored.
 func ParseKeys(file []byte) ([]ed25519.PublicKey, error) {
-	var keys []ed25519.PublicKey
-	for {
-		block, rest := pem.Decode(file)
-		if block == nil {
-			break
-		}
-		file = rest
-		any, err := x509.ParsePKIXPublicKey(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("reading public key %d: %w", len(keys)+1, err)
-		}
-		key, ok := any.(ed25519.PublicKey)
-		if !ok || block.Type != pemType {
-			return nil, fmt.Errorf("reading public key %d: not an Ed25519 public key", len(keys)+1)
-		}
-		keys = append(keys, key)
+	found, err := ParseKeyFile(file)
+	if err != nil {
+		return nil, err
 	}
-	if len(keys) == 0 {
-		return nil, errors.New("reading public keys: no PEM block of a public key")
+	keys := make([]ed25519.PublicKey, len(found))
+	for i, k := range found {
+		keys[i] = k.Public
 	}
 	return keys, nil
 }

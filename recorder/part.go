@@ -102,7 +102,7 @@ func (p *packer) lines(e indexEntry) ([]byte, digest, error) {
 			return nil, digest{}, err
 		}
 	}
-	line, chain, err := signedLine(e, chain, p.r.cfg.SigningKey)
+	line, chain, err := signedLine(e, chain, p.r.signer.Load().private)
 	return append(head, line...), chain, err
 }
 

@@ -48,7 +48,7 @@ func (r *Recorder) sealPending(ctx context.Context, where place) (PendingSeal, e
 	var plain bytes.Buffer // of one part, and what the part before left of a line
 	t := newTally()
 	at := int64(0)
-	w, err := walkIndex(bytes.NewReader(index), r.trusted, func(p partRecord) error {
+	w, err := walkIndex(bytes.NewReader(index), r.signer.Load().ring, func(p partRecord) error {
 		packed, err := r.remotePart(ctx, where, p)
 		if err != nil {
 			return err
@@ -85,7 +85,7 @@ func (r *Recorder) sealPending(ctx context.Context, where place) (PendingSeal, e
 		Duration: sum.Duration.Microseconds(), Kept: sum.Kept, Counted: sum.Counted, Lost: sum.Lost, Input: sum.Input, SHA256: sum.SHA256,
 		Truncated: sum.Truncated, Recovered: true, Pending: true,
 	}
-	line, chain, err := signedLine(indexEntry{End: &end}, w.chain, r.cfg.SigningKey)
+	line, chain, err := signedLine(indexEntry{End: &end}, w.chain, r.signer.Load().private)
 	if err != nil {
 		return PendingSeal{}, err
 	}
@@ -151,7 +151,7 @@ func (r *Recorder) fetchMissing(ctx context.Context, where place, pending pendin
 		} else if !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		here, _ = walkIndex(bytes.NewReader(index), r.trusted, check.part) // as far as it is right
+		here, _ = walkIndex(bytes.NewReader(index), r.signer.Load().ring, check.part) // as far as it is right
 	}
 	if len(here.parts) >= pending.End.Parts {
 		return nil
@@ -166,7 +166,7 @@ func (r *Recorder) fetchMissing(ctx context.Context, where place, pending pendin
 // restore writes the parts of an index in the store that are not here behind those that are.
 func (r *Recorder) restore(ctx context.Context, where place, text []byte, here walked) error {
 	var frames []byte
-	there, err := walkIndex(bytes.NewReader(text), r.trusted, func(p partRecord) error {
+	there, err := walkIndex(bytes.NewReader(text), r.signer.Load().ring, func(p partRecord) error {
 		if p.Part <= len(here.parts) {
 			return nil
 		}

@@ -35,6 +35,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -47,6 +48,7 @@ import (
 // Errors a caller tells apart with errors.Is.
 var (
 	ErrReserve    = errors.New("less space is free than the reserve for recordings")
+	ErrQuota      = errors.New("more recordings are kept than the quota allows")
 	ErrExists     = errors.New("the recording exists already")
 	ErrPath       = errors.New("not the path of a recording")
 	ErrClosed     = errors.New("the recording is closed")
@@ -68,6 +70,7 @@ type Config struct {
 	Dir         string              // folder of all recordings, on one file system; made (0700) if it is missing
 	SigningKey  ed25519.PrivateKey  // this node's key; required
 	TrustedKeys []ed25519.PublicKey // further keys that Verify accepts: older ones, other nodes'
+	Keys        []Key               // more of them, of which more is known
 	Node        string              // this node's name, written into every recording
 	Sync        time.Duration       // from a write to the disk; 0 = 100 ms
 	PartSize    int64               // bytes of asciicast after which a part is closed; 0 = 256 KiB, at most 4 MiB
@@ -96,8 +99,7 @@ type Config struct {
 // Recorder keeps the recordings of one node. Its methods may be called from several goroutines.
 type Recorder struct {
 	cfg     Config
-	public  ed25519.PublicKey
-	trusted map[string]ed25519.PublicKey // by KeyID
+	signer  atomic.Pointer[signer]
 	root    *os.Root
 	rootDir *os.File // the folder itself, for statfs and syncfs
 	encoder *zstd.Encoder
@@ -106,6 +108,7 @@ type Recorder struct {
 	parts sync.Pool // *partBuffers
 
 	shipper *shipper // nil: there is no store
+	refusal atomic.Pointer[error]
 
 	syncWake chan struct{}
 	packWake chan struct{}
@@ -128,8 +131,9 @@ type Recorder struct {
 
 // New opens the folder of recordings and starts the two goroutines that sync and pack.
 func New(cfg Config) (*Recorder, error) {
-	if len(cfg.SigningKey) != ed25519.PrivateKeySize {
-		return nil, fmt.Errorf("opening recordings: the signing key has %d bytes, not %d", len(cfg.SigningKey), ed25519.PrivateKeySize)
+	keys, err := newSigner(cfg.SigningKey, cfg.Node, append(plainKeys(cfg.TrustedKeys), cfg.Keys...))
+	if err != nil {
+		return nil, fmt.Errorf("opening recordings: %w", err)
 	}
 	if cfg.PartSize < 0 || cfg.PartSize > maxPartSize {
 		return nil, fmt.Errorf("opening recordings: part size %d is not between 0 and %d bytes", cfg.PartSize, maxPartSize)
@@ -165,7 +169,6 @@ func New(cfg Config) (*Recorder, error) {
 
 	r := &Recorder{
 		cfg:      cfg,
-		public:   cfg.SigningKey.Public().(ed25519.PublicKey),
 		root:     root,
 		rootDir:  rootDir,
 		encoder:  encoder,
@@ -175,7 +178,7 @@ func New(cfg Config) (*Recorder, error) {
 		active:   map[string]*Recording{},
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
-	r.trusted = keySet(append([]ed25519.PublicKey{r.public}, cfg.TrustedKeys...))
+	r.signer.Store(keys)
 	r.lines.New = func() any { b := make([]byte, 0, 4096); return &b }
 	r.parts.New = func() any { return new(partBuffers) }
 	r.loops.Add(2)
@@ -221,7 +224,7 @@ func (r *Recorder) Close() error {
 }
 
 // PublicKey is the key that this node's signatures are checked with.
-func (r *Recorder) PublicKey() ed25519.PublicKey { return r.public }
+func (r *Recorder) PublicKey() ed25519.PublicKey { return r.signer.Load().list[0].Public }
 
 // Free tells how many bytes an unprivileged process could still write to the folder.
 func (r *Recorder) Free() (int64, error) {
@@ -232,8 +235,11 @@ func (r *Recorder) Free() (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
-// checkReserve returns ErrReserve if a new recording must not be begun.
+// checkReserve returns ErrReserve, or what Refuse was given, if a new recording must not be begun.
 func (r *Recorder) checkReserve() error {
+	if err := r.refusal.Load(); err != nil {
+		return *err
+	}
 	if r.cfg.Reserve <= 0 {
 		return nil
 	}

@@ -168,8 +168,8 @@ func (m *remains) load() error {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	m.packed, err = walkIndex(index, m.r.trusted, check.part)
-	if errors.Is(err, ErrDamaged) || errors.Is(err, ErrUnknownKey) {
+	m.packed, err = walkIndex(index, m.r.signer.Load().ring, check.part)
+	if errors.Is(err, ErrDamaged) || errors.Is(err, ErrUnknownKey) || errors.Is(err, ErrCompromised) {
 		m.damage = fmt.Errorf("what is packed is right up to part %d only: %w", len(m.packed.parts), err)
 	} else if err != nil {
 		return err
@@ -451,7 +451,7 @@ func (m *remains) witness(p *packer) error {
 	if m.pending == nil || m.packed.report.Witnessed == m.pending.End.Parts { // an earlier try wrote it
 		return nil
 	}
-	if err := m.packed.witness(*m.pending, m.r.trusted); err != nil {
+	if err := m.packed.witness(*m.pending, m.r.signer.Load().ring); err != nil {
 		m.damage = errors.Join(m.damage, fmt.Errorf("what another node sealed: %w", err))
 		return nil
 	}

@@ -129,7 +129,7 @@ func (r *Recorder) verifyRemote(ctx context.Context, where place) (walked, error
 	if err != nil {
 		return walked{}, err
 	}
-	w, err := walkIndex(bytes.NewReader(index), r.trusted, func(p partRecord) error {
+	w, err := walkIndex(bytes.NewReader(index), r.signer.Load().ring, func(p partRecord) error {
 		packed, err := r.remotePart(ctx, where, p)
 		if err != nil {
 			return err
@@ -162,3 +162,80 @@ func (r *Recorder) Here(path string) bool {
 
 // remoteBase is the prefix of all objects of a recording.
 func (p place) remoteBase() string { return strings.TrimSuffix(p.base, "/") + "/" }
+
+// ErrLocked is the error of deleting what the store has locked. Nothing was deleted then.
+var ErrLocked = blob.ErrLocked
+
+// Ships tells whether a recording waits to be brought to the store.
+func (r *Recorder) Ships(path string) bool {
+	where, err := parsePath(path)
+	if err != nil || r.shipper == nil {
+		return false
+	}
+	r.shipper.mu.Lock()
+	defer r.shipper.mu.Unlock()
+	return r.shipper.waiting[where.base] != nil
+}
+
+// Delete deletes a recording, here and in the store. The index in the store goes first: it was locked
+// last, so that if it may go all the rest may, too. A recording that is being written is not deleted.
+func (r *Recorder) Delete(ctx context.Context, path string) error {
+	where, err := parsePath(path)
+	if err != nil {
+		return err
+	}
+	if err := r.delete(ctx, where); err != nil {
+		return fmt.Errorf("deleting %s: %w", where.cast(), err)
+	}
+	return nil
+}
+
+func (r *Recorder) delete(ctx context.Context, where place) error {
+	r.mu.Lock()
+	active := r.active[where.base] != nil
+	r.mu.Unlock()
+	if active {
+		return errors.New("it is being written")
+	}
+	if r.cfg.Store != nil {
+		if err := r.deleteRemote(ctx, where); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{
+		where.index(), where.packed(), where.cast(), where.base + newSuffix, where.index() + damagedSuffix, where.cast() + damagedSuffix,
+	} {
+		if err := r.remove(name); err != nil {
+			return err
+		}
+	}
+	_ = r.root.Remove(where.dir()) // if it was the last of its session
+	return nil
+}
+
+func (r *Recorder) deleteRemote(ctx context.Context, where place) error {
+	for _, key := range []string{where.remoteIndex(), where.remotePending()} {
+		if err := r.cfg.Store.Delete(ctx, key); err != nil {
+			return err
+		}
+	}
+	objects, err := r.cfg.Store.List(ctx, where.remoteBase())
+	if err != nil {
+		return err
+	}
+	for _, o := range objects {
+		if err := r.cfg.Store.Delete(ctx, o.Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Refuse has Create refuse with err from now on; nil ends it.
+func (r *Recorder) Refuse(err error) {
+	if err == nil {
+		r.refusal.Store(nil)
+		return
+	}
+	r.refusal.Store(&err)
+}

@@ -86,7 +86,7 @@ func (r *Recorder) verify(where place) (Report, error) {
 	} else if st.Size() == 0 && files.plain != nil {
 		return noIndex(files.plain, where)
 	}
-	report, err := files.verify(r.trusted)
+	report, err := files.verify(r.signer.Load().ring)
 	if err == nil && (report.Session != where.session || report.Channel != where.channel) {
 		err = fmt.Errorf("%w: it is channel %d of session %q", ErrDamaged, report.Channel, report.Session)
 	}
@@ -109,14 +109,19 @@ func noIndex(plain *os.File, where place) (Report, error) {
 // recording (.cast.zst), or one left behind (.cast), with its index beside it. Errors are as those
 // of Verify. Compare the Report's session with the one you mean: a file can be renamed.
 func VerifyFile(file string, keys []ed25519.PublicKey) (Report, error) {
-	report, err := verifyFile(file, keySet(keys))
+	return VerifyFileWith(file, NewKeyring(plainKeys(keys)...))
+}
+
+// VerifyFileWith is VerifyFile with keys of which more is known.
+func VerifyFileWith(file string, keys Keyring) (Report, error) {
+	report, err := verifyFile(file, keys)
 	if err != nil {
 		return report, fmt.Errorf("verifying %s: %w", file, err)
 	}
 	return report, nil
 }
 
-func verifyFile(file string, keys map[string]ed25519.PublicKey) (Report, error) {
+func verifyFile(file string, keys Keyring) (Report, error) {
 	var files evidence
 	defer files.close()
 	f, err := os.Open(file)
@@ -157,7 +162,7 @@ func (e *evidence) close() {
 	}
 }
 
-func (e *evidence) verify(keys map[string]ed25519.PublicKey) (Report, error) {
+func (e *evidence) verify(keys Keyring) (Report, error) {
 	check := &partCheck{}
 	if e.plain != nil {
 		check.plain = e.plain
@@ -271,7 +276,7 @@ const maxIndexLine = 64 << 10
 // walkIndex reads an index, checks all that can be checked without the recording, and calls part
 // for each part in order. It stops at the first error; what it returns then is good up to there.
 // An incomplete line at the end of an index without end is left out: it was being written.
-func walkIndex(src io.Reader, keys map[string]ed25519.PublicKey, part func(partRecord) error) (walked, error) {
+func walkIndex(src io.Reader, keys Keyring, part func(partRecord) error) (walked, error) {
 	var w walked
 	lines := bufio.NewReaderSize(src, maxIndexLine)
 	for {
@@ -295,7 +300,7 @@ func walkIndex(src io.Reader, keys map[string]ed25519.PublicKey, part func(partR
 	}
 }
 
-func (w *walked) line(line []byte, keys map[string]ed25519.PublicKey, part func(partRecord) error) error {
+func (w *walked) line(line []byte, keys Keyring, part func(partRecord) error) error {
 	if w.size == 0 {
 		head, chain, err := parseHead(line)
 		if err != nil {
@@ -351,7 +356,7 @@ func (w *walked) part(p partRecord, check func(partRecord) error) error {
 
 // witness checks an end that another node signed while the tail was missing: it must be the one for
 // exactly these parts.
-func (w *walked) witness(p pendingRecord, keys map[string]ed25519.PublicKey) error {
+func (w *walked) witness(p pendingRecord, keys Keyring) error {
 	n := p.End.Parts
 	if !p.End.Pending || n < 1 || n > len(w.parts) {
 		return fmt.Errorf("%w: the earlier seal in its index speaks of other parts", ErrDamaged)
@@ -367,7 +372,7 @@ func (w *walked) witness(p pendingRecord, keys map[string]ed25519.PublicKey) err
 	if chain != p.Chain {
 		return fmt.Errorf("%w: the earlier seal in its index is that of another recording", ErrDamaged)
 	}
-	if err := checkSignature(chain, p.Key, p.Sig, keys); err != nil {
+	if err := keys.Check(p.Key, time.UnixMilli(p.End.Time), signedText(chain), p.Sig); err != nil {
 		return fmt.Errorf("the earlier seal in its index: %w", err)
 	}
 	w.report.Witnessed = max(w.report.Witnessed, n)

@@ -99,9 +99,10 @@ type Session struct {
 	forwards map[int]*forward
 	notices  []string // for the next channel on which something runs
 	greeted  bool
-	taken    int // channels that count against the limit
-	open     int // channels that are not done, attached or not
-	next     int // id of the next channel
+	taken    int  // channels that count against the limit
+	open     int  // channels that are not done, attached or not
+	next     int  // id of the next channel
+	root     Root // of the recordings that have ended
 	ended    bool
 	closed   bool // Close was called
 	reason   string
@@ -223,7 +224,7 @@ func (s *Session) Close(reason string) {
 }
 
 func (s *Session) noteEnd(reason string) {
-	s.m.over(s.event(audit.SessionEnded, audit.OK, reason), func(ctx context.Context, e audit.Event) error {
+	s.m.over(s.withRoot(s.event(audit.SessionEnded, audit.OK, reason)), func(ctx context.Context, e audit.Event) error {
 		return s.m.cfg.Store.Sessions.End(ctx, s.row.ID, reason, e)
 	})
 }

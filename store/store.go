@@ -75,6 +75,7 @@ type Store struct {
 	CAKeys      CAKeys
 	Settings    Settings
 	Keys        Keys
+	SigningKeys SigningKeys
 	Outbox      Outbox
 	SentCodes   SentCodes
 	Bus         *Bus
@@ -107,7 +108,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Recordings: Recordings{d},
 		Audit: Audit{d}, Admins: Admins{d},
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
-		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, Bus: bus, db: d,
+		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, SigningKeys: SigningKeys{d}, Bus: bus, db: d,
 	}, nil
 }
 

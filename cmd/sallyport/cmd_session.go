@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/ed25519"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -186,7 +185,7 @@ type verifier struct {
 	c       *cobra.Command
 	keyFile string
 	api     *client
-	keys    []ed25519.PublicKey
+	keys    recorder.Keyring
 }
 
 func (v *verifier) verify(arg string) ([]admin.Verification, error) {
@@ -203,7 +202,7 @@ func (v *verifier) verify(arg string) ([]admin.Verification, error) {
 	if _, err := os.Stat(arg); err != nil {
 		return nil, usage("Give a file that can be read, or the id of a session.", "%s", audit.Escape(err.Error()))
 	}
-	report, err := recorder.VerifyFile(arg, v.keys)
+	report, err := recorder.VerifyFileWith(arg, v.keys)
 	return []admin.Verification{admin.VerificationOf(arg, report, err)}, nil
 }
 
@@ -248,7 +247,7 @@ func (v *verifier) loadKeys() error {
 			text = append(text, k.PEM...)
 		}
 	}
-	keys, err := recorder.ParseKeys(text)
+	keys, err := keyringOf(text)
 	if err != nil {
 		return usage("Give what this prints on the server: sallyport session keys", "reading the keys: %w", err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -59,11 +58,11 @@ type node struct {
 	HostCA    *bastion.HostCA
 	Directory *identity.LDAP // nil: local users only
 
-	messages  messages
-	otherKeys []ed25519.PublicKey // signing keys of other nodes
-	bastion   *bastion.Server
-	admin     *admin.Server
-	portal    *portal.Server
+	messages messages
+	chain    *auditlog.Chainer
+	bastion  *bastion.Server
+	admin    *admin.Server
+	portal   *portal.Server
 
 	ssh, web, socket net.Listener // opened by Listen; web is nil if there is none
 }
@@ -103,6 +102,7 @@ func newNode(ctx context.Context, cfg *config.Config, opts nodeOptions) (n *node
 		return n, err
 	}
 	n.Audit = auditlog.New(auditlog.Config{Sink: sink, Logger: opts.AuditLog, Node: string(cfg.Node)})
+	n.chain = auditlog.NewChainer(auditlog.ChainConfig{Keeper: n.Store.Audit, Sign: n.Recorder.Sign, Node: string(cfg.Node), Logger: n.log})
 	if n.Directory, err = newDirectory(cfg.Directory); err != nil {
 		return n, err
 	}
@@ -171,12 +171,12 @@ func (n *node) openRecorder(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.otherKeys, err = publishSigningKey(ctx, n.Store, string(n.cfg.Node), publicKey(key))
+	keys, err := publishSigningKey(ctx, n.Store, string(n.cfg.Node), publicKey(key))
 	if err != nil {
 		return err
 	}
 	n.Recorder, err = recorder.New(recorder.Config{
-		Dir: string(n.cfg.Recordings.Local), SigningKey: key, TrustedKeys: n.otherKeys, Node: string(n.cfg.Node), Reserve: int64(n.cfg.Recordings.Reserve),
+		Dir: string(n.cfg.Recordings.Local), SigningKey: key, Keys: keys, Node: string(n.cfg.Node), Reserve: int64(n.cfg.Recordings.Reserve),
 		OnError: func(path string, err error) { n.log.Error("recording", "path", path, "error", err) },
 	})
 	return err
@@ -307,7 +307,7 @@ func (n *node) openDoors() (err error) {
 	}
 	n.admin, err = admin.New(admin.Config{
 		Store: n.Store, Engine: n.Engine, Sessions: n.Sessions, Dialer: n.Dialer, Recorder: n.Recorder, Audit: n.Audit,
-		HostCA: n.HostCA.PublicKey(), Keys: n.otherKeys, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
+		HostCA: n.HostCA.PublicKey(), Chain: n.chain, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
 		Proxies: config.Prefixes(n.cfg.Web.Proxies), Demo: n.opts.Demo, Numbers: n.messages.sent.Numbers,
 		Messages: n.messages.mail != nil || n.messages.sms != nil, Version: version, Node: string(n.cfg.Node), Log: n.log,
 		Mail: n.messages.mail != nil, Name: n.cfg.OTP.Issuer, URL: linkURL(n.cfg), WithoutToken: n.cfg.OTP.WithoutToken.Logins,

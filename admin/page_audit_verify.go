@@ -1,0 +1,57 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/internal/web"
+)
+
+// auditProofData is the dot of the page that proves the audit log.
+type auditProofData struct {
+	AuditVerification
+	Events int64
+	Keys   []RecordingKey
+	Now    time.Time
+}
+
+func (s *Server) auditVerifyPage(v *visit) error {
+	found, err := s.proveAudit(v.ctx(), time.Time{})
+	if err != nil {
+		return err
+	}
+	d := auditProofData{AuditVerification: found, Events: max(found.Last-found.First+1, 0), Now: v.now()}
+	if d.Keys, err = s.keys(); err != nil {
+		return err
+	}
+	v.show("audit_verify", web.Page{Title: "Proof of the audit log", Section: "audit", Data: d})
+	return nil
+}
+
+// chainLate is after how long an event without a place in the chain is a bad sign.
+const chainLate = 15 * time.Second
+
+// auditHealth tells how the audit log stands.
+func (s *Server) auditHealth(ctx context.Context) healthLine {
+	line := healthLine{"Audit log", "ok", "all events are written"}
+	if waiting := s.cfg.Audit.Pending(); waiting > 0 {
+		return healthLine{line.Name, "warn", fmt.Sprintf("%d events wait for the database", waiting)}
+	}
+	if s.cfg.Chain == nil {
+		return line
+	}
+	state, err := s.cfg.Store.Audit.ChainState(ctx)
+	switch problem := s.cfg.Chain.Problem(); {
+	case problem != "":
+		return healthLine{line.Name, "bad", audit.Escape(problem)}
+	case err != nil:
+		return healthLine{line.Name, "bad", "its chain cannot be read"}
+	case state.Unchained > 0 && s.cfg.Now().Sub(state.Oldest) > chainLate:
+		return healthLine{line.Name, "warn", fmt.Sprintf("%d events are not chained, the oldest for %s", state.Unchained, s.cfg.Now().Sub(state.Oldest).Round(time.Second))}
+	case state.Last.Position > 0:
+		line.Detail = fmt.Sprintf("all events are written; %d are chained, last signed by %s", state.Last.Position, audit.Escape(state.Last.Node))
+	}
+	return line
+}
