@@ -37,7 +37,8 @@ type Decision struct {
 	TokenOnly    bool
 	PasswordCode bool
 	Recording    Mode
-	RecordLimit  int64 // bytes, never zero when allowed
+	RecordLimit  int64         // bytes, never zero when allowed
+	Retention    time.Duration // of recordings; zero: as the server is set, or Forever
 	Relay        bool
 	Limits       Limits
 	Lockout      Limit
@@ -167,6 +168,7 @@ func (m *matcher) grant() Decision {
 		PasswordCode: m.rule.PasswordCode,
 		Recording:    m.rule.Recording,
 		RecordLimit:  m.rule.RecordLimit,
+		Retention:    m.rule.Retention,
 		Relay:        m.rule.Relay,
 		Limits:       m.rule.Limits,
 		Lockout:      m.rule.Lockout,
@@ -193,6 +195,7 @@ func (d *Decision) tighten(other Decision) {
 	d.Code.Fresh = fresh
 	d.Recording = min(d.Recording, other.Recording)
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
+	d.Retention = max(d.Retention, other.Retention)
 	d.Relay = d.Relay && other.Relay
 	d.Lockout = d.Lockout.stricter(other.Lockout)
 	d.Limits = d.Limits.smallest(other.Limits)

@@ -35,12 +35,13 @@ type Upstream interface {
 // Grant is what the rules allow for one channel.
 type Grant struct {
 	Allowed     bool
-	Refusal     string // one line for the person when not allowed
-	Denied      bool   // a rule says no; false: merely no rule says yes
-	Record      bool   // keep a recording
-	Required    bool   // and end the session when that fails
-	RecordLimit int64  // bytes kept of a channel without a terminal
-	To          string // of a forward: where it goes instead of the name that was asked for; "": there
+	Refusal     string        // one line for the person when not allowed
+	Denied      bool          // a rule says no; false: merely no rule says yes
+	Record      bool          // keep a recording
+	Required    bool          // and end the session when that fails
+	RecordLimit int64         // bytes kept of a channel without a terminal
+	Retention   time.Duration // of the recording; 0: for ever
+	To          string        // of a forward: where it goes instead of the name that was asked for; "": there
 }
 
 // Only is what a session is held to by who the person, or robot, is. The zero value holds to nothing.

@@ -26,8 +26,14 @@ import (
 // asProgram makes the test binary be sallyport: tests that kill the server need a process of its own.
 const asProgram = "SALLYPORT_TEST_AS_PROGRAM"
 
+// lostSoon is after how long of silence that program takes another node for lost.
+const lostSoon = "SALLYPORT_TEST_LOST_AFTER"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
+		if d, err := time.ParseDuration(os.Getenv(lostSoon)); err == nil {
+			lostAfter, aliveEvery = d, d/8
+		}
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
