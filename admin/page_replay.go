@@ -37,6 +37,7 @@ const (
 type replay struct {
 	sessionView
 	Rows    []channelRow
+	Keep    keepView
 	Channel *channelRow // the one whose recording is shown; nil: none has any
 	View    string
 	Tabs    []tab
@@ -81,6 +82,9 @@ func (s *Server) sessionPage(v *visit) error {
 	d := replay{sessionView: s.viewSession(x), View: viewReplay, Speeds: speeds, Idles: idles}
 	if v.query("view") == viewTranscript {
 		d.View = viewTranscript
+	}
+	if d.Keep, err = s.viewKeep(v, x); err != nil {
+		return err
 	}
 	d.choose(v)
 	if d.Channel != nil {

@@ -135,8 +135,17 @@ func (r Recordings) Seal(ctx context.Context, sessionID string, channel int, s S
 		_, err := exec(ctx, q, `UPDATE recordings SET path = ?, state = ?, at_node = TRUE, root = ?, bytes = ?, packed = ?, parts = ?,
 			delete_after = CASE WHEN retention > 0 THEN ? + retention ELSE 0 END, removed = 0 WHERE session_id = ? AND channel = ?`,
 			s.Path, RecordingSealed, s.Root, s.Bytes, s.Packed, s.Parts, now, sessionID, channel)
-		return err
+		if err != nil {
+			return err
+		}
+		return renamed(ctx, q, sessionID, channel, s.Path)
 	})
+}
+
+// renamed gives the channel of a recording its path: that of a sealed one is another.
+func renamed(ctx context.Context, q querier, sessionID string, channel int, path string) error {
+	_, err := exec(ctx, q, "UPDATE session_channels SET recording = ? WHERE session_id = ? AND id = ?", path, sessionID, channel)
+	return err
 }
 
 // AtNode lists the sealed recordings that are on the disk of a node as far as is known here, at most
@@ -179,17 +188,24 @@ func (r Recordings) ClaimPending(ctx context.Context, node string) (list []Recor
 const nothingPending = "-"
 
 // SetPending keeps the end that a node has signed for what had reached the store; an empty line if
-// there was nothing. It does nothing if the recording's own node has sealed it meanwhile.
+// there was nothing. The error is ErrConflict, and nothing is kept, if the recording's own node or
+// another one was faster.
 func (r Recordings) SetPending(ctx context.Context, x Recording, line []byte, s SealedRecording, events ...audit.Event) error {
 	text := string(line)
 	if text == "" {
 		text, events = nothingPending, nil
 	}
 	return Sessions{r.db}.together(ctx, "noting what was sealed of a recording of session "+x.SessionID, false, events, func(ctx context.Context, q querier) error {
-		_, err := exec(ctx, q, `UPDATE recordings SET pending = ?, root = ?, bytes = ?, packed = ?, parts = ?, claimed = 0
+		n, err := exec(ctx, q, `UPDATE recordings SET pending = ?, root = ?, bytes = ?, packed = ?, parts = ?, claimed = 0
 			WHERE session_id = ? AND channel = ? AND state = 'tail-pending' AND pending = ''`,
 			text, s.Root, s.Bytes, s.Packed, s.Parts, x.SessionID, x.Channel)
-		return err
+		if err == nil && n == 0 {
+			err = ErrConflict
+		}
+		if err != nil || s.Path == "" {
+			return err
+		}
+		return renamed(ctx, q, x.SessionID, x.Channel, s.Path)
 	})
 }
 

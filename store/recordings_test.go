@@ -140,7 +140,7 @@ func TestLostNodes(t *testing.T) {
 		// What was sealed is there for the node that comes back, which seals the rest.
 		r := recordingOf(t, s, ids[0])
 		check(t, s.Recordings.SetPending(ctx, r, []byte(`{"end":1}`), *sealed(r.SessionID)))
-		check(t, s.Recordings.SetPending(ctx, r, []byte(`{"end":2}`), *sealed(r.SessionID)))
+		wantError(t, "sealing it again", s.Recordings.SetPending(ctx, r, []byte(`{"end":2}`), *sealed(r.SessionID)), store.ErrConflict)
 		if line, err := s.Recordings.Pending(ctx, r.SessionID, 1); err != nil || string(line) != `{"end":1}` {
 			t.Errorf("pending: %q, %v", line, err)
 		}

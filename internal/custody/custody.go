@@ -125,7 +125,7 @@ func (k *Keeper) lookForLost(ctx context.Context) error {
 	}
 	pending, err := k.cfg.Store.Recordings.ClaimPending(ctx, k.cfg.Node)
 	for _, r := range pending {
-		if failed := k.sealPending(ctx, r); failed != nil {
+		if failed := k.sealPending(ctx, r); failed != nil && !errors.Is(failed, store.ErrConflict) {
 			err = errors.Join(err, failed)
 		}
 	}
