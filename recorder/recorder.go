@@ -38,6 +38,7 @@ import (
 	"syscall"
 	"time"
 
+	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 )
@@ -73,6 +74,7 @@ type Config struct {
 	PartAge     time.Duration       // time after which a part is closed; 0 = 30 s
 	Reserve     int64               // bytes that must be free for Create; 0 = no check
 	Now         func() time.Time    // nil = time.Now
+	Recipients  []age.Recipient     // new recordings are encrypted to them: this node cannot read them back; empty = not encrypted
 
 	// OnError is told of errors that no caller sees at once: those of the background sync, and of
 	// packing (then nothing is lost, the part is packed later). It may be called from several

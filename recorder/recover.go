@@ -90,6 +90,9 @@ func (r *Recorder) recoverOne(where place) (sum Summary, torn int64, err error) 
 	if err := m.load(); err != nil {
 		return Summary{}, 0, err
 	}
+	if isVault(m.cast) {
+		return m.finishEncrypted()
+	}
 	if m.packed.end != nil {
 		return m.finishSealed()
 	}
