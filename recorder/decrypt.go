@@ -219,3 +219,12 @@ func Convert(w io.Writer, src io.ReadCloser, f Format) error {
 	}
 	return nil
 }
+
+// IsEncrypted tells whether a recording is there that only its recipients can read.
+func (r *Recorder) IsEncrypted(path string) bool {
+	src, err := r.Open(path)
+	if err == nil {
+		src.Close()
+	}
+	return errors.Is(err, ErrEncrypted)
+}

@@ -175,8 +175,12 @@ func (n *node) openRecorder(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	recipients, err := config.AgeRecipients(n.cfg.Recordings.Recipients)
+	if err != nil {
+		return err
+	}
 	n.Recorder, err = recorder.New(recorder.Config{
-		Dir: string(n.cfg.Recordings.Local), SigningKey: key, Keys: keys, Node: string(n.cfg.Node), Reserve: int64(n.cfg.Recordings.Reserve),
+		Dir: string(n.cfg.Recordings.Local), SigningKey: key, Keys: keys, Recipients: recipients, Node: string(n.cfg.Node), Reserve: int64(n.cfg.Recordings.Reserve),
 		OnError: func(path string, err error) { n.log.Error("recording", "path", path, "error", err) },
 	})
 	return err

@@ -354,6 +354,10 @@ type Recordings struct {
 	Local Path `yaml:"local"`
 	// Space that must stay free. Below it no session that must be recorded begins.
 	Reserve Size `yaml:"reserve"`
+	// Recipients of age (age1...) to whom new recordings are encrypted. Nodes then cannot read what they
+	// have recorded: no replay, transcript or search on the server, and whoever has the key of a
+	// recipient replays by sallyport session play --identity FILE. Empty: recordings are not encrypted.
+	Recipients []Recipient `yaml:"recipients"`
 	// Kept for object storage, which this version does not have.
 	S3 *S3 `yaml:"s3"`
 }
