@@ -212,6 +212,7 @@ func TestPagesInChromium(t *testing.T) {
 		{"explain-no", "/explain?user=alice&target=vault&from=203.0.113.7"},
 		{"lockouts", "/lockouts"},
 		{"audit", "/audit"},
+		{"audit-verify", "/audit/verify"},
 		{"administrators", "/administrators"},
 		{"nothing", "/nothing-here"},
 	}

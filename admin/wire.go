@@ -389,6 +389,7 @@ type Verification struct {
 	Parts       int      `json:"parts"`
 	Keys        []string `json:"keys" nullable:"false" doc:"ids of the keys that signed"`
 	Node        string   `json:"node"`
+	Encrypted   bool     `json:"encrypted" doc:"only its recipients can read it"`
 	Recovered   bool     `json:"recovered" doc:"completed after the process that recorded had died"`
 	Root        string   `json:"root" doc:"signed head of the chain"`
 	Problem     string   `json:"problem" doc:"what is wrong; empty when proved"`
@@ -399,7 +400,7 @@ type Verification struct {
 func VerificationOf(id string, r recorder.Report, err error) Verification {
 	v := Verification{
 		ID: id, Proved: err == nil && r.Complete(), Bytes: r.Bytes, ProvedBytes: r.Proved, Parts: r.Parts,
-		Keys: []string{}, Node: r.Node, Recovered: r.Recovered, Root: r.Root,
+		Keys: []string{}, Node: r.Node, Encrypted: r.Encrypted, Recovered: r.Recovered, Root: r.Root,
 	}
 	for _, k := range r.Keys {
 		v.Keys = append(v.Keys, k.ID)

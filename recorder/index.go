@@ -38,6 +38,8 @@ type indexHead struct {
 	Session string `json:"session"`
 	Channel int    `json:"channel"`
 	Node    string `json:"node"`
+
+	Encrypted bool `json:"encrypted,omitempty"` // the parts can be read by recipients only
 }
 
 const indexVersion = 1
@@ -53,6 +55,8 @@ type partRecord struct {
 	PackedOffset int64  `json:"packed_offset"`
 	PackedLength int64  `json:"packed_length"`
 	PackedSHA256 digest `json:"packed_sha256"`
+
+	Sealed string `json:"sealed,omitempty"` // how the frame is encrypted; then SHA256 is zero: it would tell what is guessed right
 }
 
 // endRecord closes a recording.
@@ -221,4 +225,13 @@ func ParseKeys(file []byte) ([]ed25519.PublicKey, error) {
 		keys[i] = k.Public
 	}
 	return keys, nil
+}
+
+// partOf reads a line of an index that speaks of a part, without checking anything.
+func partOf(line []byte) (partRecord, bool) {
+	var e indexEntry
+	if json.Unmarshal(line, &e) != nil || e.Part == nil {
+		return partRecord{}, false
+	}
+	return *e.Part, true
 }

@@ -54,6 +54,10 @@ func (r *Recorder) sealPending(ctx context.Context, where place) (PendingSeal, e
 			return err
 		}
 		text, err := unpackPart(p, packed)
+		if errors.Is(err, ErrEncrypted) { // it is proved, and what is in it only its recipients know
+			at = p.At
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -80,6 +84,9 @@ func (r *Recorder) sealPending(ctx context.Context, where place) (PendingSeal, e
 		return PendingSeal{}, ErrNothingStored
 	}
 	sum := t.summary(at)
+	if w.report.Encrypted {
+		sum = Summary{Duration: sum.Duration}
+	}
 	end := endRecord{
 		Parts: len(w.parts), Time: r.cfg.Now().UnixMilli(), Bytes: w.report.Proved, Packed: w.packed,
 		Duration: sum.Duration.Microseconds(), Kept: sum.Kept, Counted: sum.Counted, Lost: sum.Lost, Input: sum.Input, SHA256: sum.SHA256,
@@ -174,7 +181,7 @@ func (r *Recorder) restore(ctx context.Context, where place, text []byte, here w
 		if err != nil {
 			return err
 		}
-		if _, err := unpackPart(p, packed); err != nil {
+		if err := checkPacked(p, packed); err != nil {
 			return err
 		}
 		frames = append(frames, packed...)

@@ -39,6 +39,7 @@ import (
 	"syscall"
 	"time"
 
+	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
@@ -78,6 +79,7 @@ type Config struct {
 	Reserve     int64               // bytes that must be free for Create; 0 = no check
 	Now         func() time.Time    // nil = time.Now
 	Store       blob.Store          // where sealed parts go, and are read from once they are not here; nil = they stay here
+	Recipients  []age.Recipient     // new recordings are encrypted to them: this node cannot read them back; empty = not encrypted
 
 	// OnError is told of errors that no caller sees at once: those of the background sync, and of
 	// packing (then nothing is lost, the part is packed later). It may be called from several

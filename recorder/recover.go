@@ -96,6 +96,9 @@ func (r *Recorder) recoverOne(ctx context.Context, where place) (sum Summary, to
 	if err := m.load(); err != nil {
 		return Summary{}, 0, err
 	}
+	if isVault(m.cast) {
+		return m.finishEncrypted()
+	}
 	if m.packed.end != nil {
 		return m.finishSealed()
 	}
@@ -120,7 +123,7 @@ type remains struct {
 	packed   walked   // the parts that are right
 	damage   error    // what is not
 	pending  *pendingRecord
-	sameHead bool     // the asciicast begins with the bytes of the parts
+	sameHead bool // the asciicast begins with the bytes of the parts
 
 	// Found by scan.
 	whole  int64 // bytes up to the end of the last whole event

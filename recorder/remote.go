@@ -92,6 +92,9 @@ func (r *Recorder) openRemote(where place) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(parts) > 0 && parts[0].record.Sealed != "" {
+		return nil, ErrEncrypted
+	}
 	return &remoteReader{r: r, where: where, parts: parts}, nil
 }
 
@@ -134,8 +137,7 @@ func (r *Recorder) verifyRemote(ctx context.Context, where place) (walked, error
 		if err != nil {
 			return err
 		}
-		_, err = unpackPart(p, packed)
-		return err
+		return checkPacked(p, packed)
 	})
 	if err == nil && (w.report.Session != where.session || w.report.Channel != where.channel) {
 		err = fmt.Errorf("%w: it is channel %d of session %q", ErrDamaged, w.report.Channel, w.report.Session)
@@ -238,4 +240,63 @@ func (r *Recorder) Refuse(err error) {
 		return
 	}
 	r.refusal.Store(&err)
+}
+
+// openStored gives the files of a recording in the store.
+func (r *Recorder) openStored(where place, e *evidence) error {
+	index, err := r.remoteIndex(r.ctx, where)
+	if err != nil {
+		return err
+	}
+	parts, err := readParts(bytes.NewReader(index))
+	if err != nil {
+		return err
+	}
+	var size int64
+	if n := len(parts); n > 0 {
+		size = parts[n-1].record.PackedOffset + parts[n-1].Packed
+	}
+	e.plain = nil
+	e.packed = io.NewSectionReader(&remotePacked{r: r, where: where, parts: parts}, 0, size)
+	e.index = io.NewSectionReader(bytes.NewReader(index), 0, int64(len(index)))
+	return nil
+}
+
+// remotePacked is the packed file of a recording in the store. It serves one goroutine.
+type remotePacked struct {
+	r     *Recorder
+	where place
+	parts []Part
+
+	have  int // number of the part in frame
+	frame []byte
+}
+
+// ReadAt implements io.ReaderAt.
+func (s *remotePacked) ReadAt(p []byte, offset int64) (int, error) {
+	done := 0
+	for _, part := range s.parts {
+		if done == len(p) {
+			break
+		}
+		begin := offset + int64(done) - part.record.PackedOffset
+		if begin < 0 || begin >= part.Packed {
+			continue
+		}
+		if s.have != part.Number {
+			frame, err := s.r.remotePart(s.r.ctx, s.where, part.record)
+			if err == nil {
+				err = checkFrame(part.record, frame)
+			}
+			if err != nil {
+				return done, err
+			}
+			s.have, s.frame = part.Number, frame
+		}
+		done += copy(p[done:], s.frame[begin:])
+	}
+	if done < len(p) {
+		return done, io.EOF
+	}
+	return done, nil
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -129,15 +131,41 @@ func sessionEndCommand(g *globals) *cobra.Command {
 }
 
 func sessionExportCommand(g *globals) *cobra.Command {
-	var channel int
+	var source castSource
 	var format string
-	c := action(g, "export ID", "Print the recording of one channel", cobra.ExactArgs(1), func(c *cobra.Command, api *client, args []string) error {
-		q := url.Values{"format": {format}, "channel": {itoa(channel)}, "for": {"export"}}
-		return api.stream(c.Context(), route("sessions", args[0], "recording"), q, g.Out)
-	})
-	c.Flags().IntVar(&channel, "channel", 0, "number of the channel (default: the first that was recorded)")
-	c.Flags().StringVar(&format, "format", string(recorder.Asciicast3), "asciicast3, asciicast2, text or json")
+	c := &cobra.Command{
+		Use: "export ID|FILE", Short: "Print the recording of one channel", Args: usageArgs(cobra.ExactArgs(1)),
+		Long: "Print the recording of one channel. An encrypted one leaves the server only as it is (--format encrypted: a tar archive,\n" +
+			"which session verify proves); with --identity it is decrypted here.",
+		RunE: func(c *cobra.Command, args []string) error {
+			if source.identity != "" {
+				return g.exportDecrypted(c.Context(), source, args[0], recorder.Format(format))
+			}
+			api, err := g.client()
+			if err != nil {
+				return err
+			}
+			q := url.Values{"format": {format}, "channel": {itoa(source.channel)}, "for": {"export"}}
+			return api.stream(c.Context(), route("sessions", args[0], "recording"), q, g.Out)
+		},
+	}
+	source.register(c)
+	c.Flags().StringVar(&format, "format", string(recorder.Asciicast3), "asciicast3, asciicast2, text, json or encrypted")
 	return c
+}
+
+// exportDecrypted prints what only the holder of a key can read.
+func (g *globals) exportDecrypted(ctx context.Context, source castSource, arg string, format recorder.Format) error {
+	cast, err := source.open(ctx, g, arg, "export")
+	if err != nil {
+		return err
+	}
+	defer cast.Close()
+	if format != recorder.Asciicast3 {
+		return recorder.Convert(g.Out, cast, format)
+	}
+	_, err = io.Copy(g.Out, cast)
+	return err
 }
 
 func sessionKeysCommand(g *globals) *cobra.Command {

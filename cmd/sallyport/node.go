@@ -179,12 +179,16 @@ func (n *node) openRecorder(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	recipients, err := config.AgeRecipients(n.cfg.Recordings.Recipients)
+	if err != nil {
+		return err
+	}
 	bucket, err := newBucket(n.cfg.Recordings.S3)
 	if err != nil {
 		return err
 	}
 	cfg := recorder.Config{
-		Dir: string(n.cfg.Recordings.Local), SigningKey: key, Keys: keys, Node: string(n.cfg.Node), Reserve: int64(n.cfg.Recordings.Reserve),
+		Dir: string(n.cfg.Recordings.Local), SigningKey: key, Keys: keys, Recipients: recipients, Node: string(n.cfg.Node), Reserve: int64(n.cfg.Recordings.Reserve),
 		OnError: func(path string, err error) { n.log.Error("recording", "path", path, "error", err) },
 		OnStored: func(string) {
 			if k := n.keeper.Load(); k != nil {

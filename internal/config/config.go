@@ -358,6 +358,10 @@ type Recordings struct {
 	Retention Keep `yaml:"retention"`
 	// Recordings kept on all nodes together from which on no session that must be recorded begins. 0: no bound.
 	Quota Size `yaml:"quota"`
+	// Recipients of age (age1...) to whom new recordings are encrypted. Nodes then cannot read what they
+	// have recorded: no replay, transcript or search on the server, and whoever has the key of a
+	// recipient replays by sallyport session play --identity FILE. Empty: recordings are not encrypted.
+	Recipients []Recipient `yaml:"recipients"`
 	// Bucket that sealed recordings go to while sessions run; then all nodes read them, and a lost disk takes only what had not got there. Leave it out to keep them in local alone.
 	S3 *S3 `yaml:"s3"`
 }
