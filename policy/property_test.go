@@ -82,6 +82,9 @@ func drawRule(t *rapid.T, name string, networks map[string][]netip.Prefix) Rule 
 	}
 	r.Recording = rapid.SampledFrom([]Mode{RecordRequired, RecordBestEffort, RecordOff}).Draw(t, "recording")
 	r.RecordLimit = rapid.Int64Range(0, 1<<30).Draw(t, "limit")
+	if r.Recording != RecordOff {
+		r.Retention = rapid.SampledFrom([]time.Duration{0, time.Hour, 90 * 24 * time.Hour, Forever}).Draw(t, "retention")
+	}
 	r.Relay = rapid.Bool().Draw(t, "relay")
 	if rapid.Bool().Draw(t, "limits") {
 		r.Limits = Limits{Idle: duration("idle"), Max: duration("max"), Sessions: rapid.IntRange(0, 5).Draw(t, "sessions"),
@@ -132,7 +135,7 @@ func TestDecideProperties(t *testing.T) {
 			if one.Allow != listed && !takesDestinations(kind) {
 				t.Fatalf("kind %d %s: alone %v, in the connection %v", i, kind, one.Allow, listed)
 			}
-			if one.Allow && (one.Code.stricter(got.Code) || one.Recording < got.Recording || one.RecordLimit > got.RecordLimit || got.Relay && !one.Relay) {
+			if one.Allow && (one.Code.stricter(got.Code) || one.Recording < got.Recording || one.RecordLimit > got.RecordLimit || one.Retention > got.Retention || got.Relay && !one.Relay) {
 				t.Fatalf("%s asks for more than the connection: %+v, %+v", kind, one, got)
 			}
 			if one.Allow && one.Trust == nil && got.Trust != nil {
