@@ -12,6 +12,7 @@ import (
 
 	"sallyport/admin"
 	"sallyport/internal/testenv"
+	"sallyport/recorder"
 )
 
 // withBucket configures a bucket of a running server.
@@ -20,7 +21,7 @@ func (s *installed) withBucket(server *testenv.S3) {
 	for name, text := range map[string]string{"access": server.AccessKey, "secret": server.SecretKey} {
 		noError(s.t, os.WriteFile(filepath.Join(s.dir, "s3-"+name), []byte(text+"\n"), 0o600))
 	}
-	s.configure("reserve: 1MiB}", fmt.Sprintf("reserve: 1MiB, s3: {endpoint: %q, bucket: %s, prefix: sallyport, region: us-east-1, path-style: true, access-key-file: %s/s3-access, secret-key-file: %s/s3-secret}}",
+	s.configure("reserve: 1MiB}", fmt.Sprintf("reserve: 1MiB, retention: 90d, s3: {endpoint: %q, bucket: %s, prefix: sallyport, region: us-east-1, path-style: true, access-key-file: %s/s3-access, secret-key-file: %s/s3-secret}}",
 		server.URL, server.Bucket, s.dir, s.dir))
 }
 
@@ -125,6 +126,9 @@ func TestLostNodeWithBucket(t *testing.T) {
 		}
 	}
 	testenv.WaitFor(t, "nothing to be left on the node", func() bool { return len(files(t, filepath.Join(s.dir, "recordings"))) == 0 })
+	testenv.WaitFor(t, "the row to say where it is", func() bool {
+		return strings.Contains(other.ok("session", "show", id), "sealed, in the bucket, kept until ")
+	})
 	file := filepath.Join(t.TempDir(), "export.cast")
 	noError(t, os.WriteFile(file, []byte(other.ok("session", "export", id)), 0o600))
 	keys := filepath.Join(t.TempDir(), "keys.pem")
@@ -172,4 +176,66 @@ func TestLostNodeWithoutBucket(t *testing.T) {
 	if text := s.ok("session", "export", x.ID, "--format", "text"); !strings.Contains(text, "seen") {
 		t.Errorf("the recording: %q", text)
 	}
+}
+
+func TestOperatorHolds(t *testing.T) {
+	t.Parallel()
+	o := startOperated(t)
+	id := o.record(func(w *recorder.Recording) { noError(t, w.Output([]byte("hello\r\n"))) })
+	o.fails(2, "session", "hold", id)
+	o.ok("session", "hold", id, "--reason", "case 4711")
+	if show := o.ok("session", "show", id); !strings.Contains(show, "case 4711") || !strings.Contains(show, "recording of channel 1") {
+		t.Errorf("show:\n%s", show)
+	}
+	if st := object[map[string]any](o, "session", "storage"); st["kept"] != float64(1) || st["held_sessions"] != float64(1) || st["store"] != false {
+		t.Errorf("storage: %v", st)
+	}
+	o.ok("session", "release", id)
+	o.fails(1, "session", "release", id)
+	if st := object[map[string]any](o, "session", "storage"); st["held_sessions"] != float64(0) {
+		t.Errorf("storage: %v", st)
+	}
+}
+
+// check tries the bucket, and says what to do if it cannot be used; the server starts all the same.
+func TestCheckOfBucket(t *testing.T) {
+	t.Parallel()
+	server := testenv.S3Server(t)
+	secrets := t.TempDir()
+	for name, text := range map[string]string{"access": server.AccessKey, "secret": server.SecretKey, "wrong": "x"} {
+		noError(t, os.WriteFile(filepath.Join(secrets, name), []byte(text), 0o600))
+	}
+	more := func(url, bucket, secret, extra string) string {
+		return fmt.Sprintf("ssh: {listen: \"127.0.0.1:0\"}\nweb: {listen: \"127.0.0.1:0\"}\nrecordings:\n  reserve: 1MiB\n  s3: {endpoint: %q, bucket: %s, region: us-east-1, path-style: true, access-key-file: %s/access, secret-key-file: %s/%s%s}\n",
+			url, bucket, secrets, secrets, secret, extra)
+	}
+	for _, tt := range []struct {
+		name, more, fix string
+	}{
+		{"right", more(server.URL, server.Bucket, "secret", ""), ""},
+		{"locks", more(server.URL, server.Locked, "secret", ", object-lock: {mode: governance, days: 1}"), ""},
+		{"cannot lock", more(server.URL, server.Bucket, "secret", ", object-lock: {mode: governance, days: 1}"), "object lock"},
+		{"no such bucket", more(server.URL, "nothing", "secret", ""), "recordings.s3.bucket"},
+		{"wrong key", more(server.URL, server.Bucket, "wrong", ""), "access-key-file"},
+		{"nobody there", more("http://127.0.0.1:1", server.Bucket, "secret", ""), "recordings.s3.endpoint"},
+		{"no key file", more(server.URL, server.Bucket, "none", ""), "recordings.s3"},
+	} {
+		findings, status := checked(t, installation(t, tt.more))
+		f, ok := findings["storage/s3"]
+		if !ok || f.OK != (tt.fix == "") || !strings.Contains(f.Fix, tt.fix) || status == 0 != f.OK && tt.name != "no key file" {
+			t.Errorf("%s: %+v, status %d", tt.name, f, status)
+		}
+		if strings.Contains(fmt.Sprint(findings), server.SecretKey) {
+			t.Errorf("%s: the secret is shown", tt.name)
+		}
+	}
+	o := startOperatedWith(t, "192.0.2.10", "recordings:\n  reserve: 1KiB\n  s3: {endpoint: \"http://127.0.0.1:1\", bucket: b, access-key-file: "+secrets+"/access, secret-key-file: "+secrets+"/secret}\n")
+	id := o.record(func(w *recorder.Recording) { noError(t, w.Output([]byte("hello\r\n"))) })
+	if text := o.ok("session", "export", id, "--format", "text"); !strings.Contains(text, "hello") {
+		t.Errorf("while the bucket is away: %q", text)
+	}
+	testenv.WaitFor(t, "the problem to be told", func() bool {
+		st := object[map[string]any](o, "session", "storage")
+		return st["problem"] != "" && st["waiting"] == float64(1)
+	})
 }
