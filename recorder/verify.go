@@ -450,7 +450,7 @@ func (w *walked) ending(e endRecord) error {
 	w.end = &e
 	w.report.Sealed, w.report.Recovered, w.report.Pending = true, e.Recovered, e.Pending
 	w.report.Summary = Summary{
-		Kept: e.Kept, Counted: e.Counted, Lost: e.Lost, Input: e.Input, SHA256: e.SHA256, Truncated: e.Truncated,
+		Kept: e.Kept, Counted: e.Counted, Lost: e.Lost, Input: e.Input, SHA256: e.SHA256, BLAKE3: e.BLAKE3, Truncated: e.Truncated,
 		Duration: time.Duration(e.Duration) * time.Microsecond, Bytes: e.Bytes, Packed: e.Packed, Parts: e.Parts,
 	}
 	return nil
