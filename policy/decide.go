@@ -38,6 +38,8 @@ type Decision struct {
 	PasswordCode bool
 	Recording    Mode
 	RecordLimit  int64 // bytes, never zero when allowed
+	RecordInput  bool
+	BreakGlass   bool
 	Relay        bool
 	Limits       Limits
 	Lockout      Limit
@@ -167,6 +169,8 @@ func (m *matcher) grant() Decision {
 		PasswordCode: m.rule.PasswordCode,
 		Recording:    m.rule.Recording,
 		RecordLimit:  m.rule.RecordLimit,
+		RecordInput:  m.rule.RecordInput,
+		BreakGlass:   m.rule.BreakGlass,
 		Relay:        m.rule.Relay,
 		Limits:       m.rule.Limits,
 		Lockout:      m.rule.Lockout,
@@ -193,6 +197,8 @@ func (d *Decision) tighten(other Decision) {
 	d.Code.Fresh = fresh
 	d.Recording = min(d.Recording, other.Recording)
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
+	d.RecordInput = d.RecordInput || other.RecordInput
+	d.BreakGlass = d.BreakGlass && other.BreakGlass
 	d.Relay = d.Relay && other.Relay
 	d.Lockout = d.Lockout.stricter(other.Lockout)
 	d.Limits = d.Limits.smallest(other.Limits)

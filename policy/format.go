@@ -66,6 +66,12 @@ func (r *Rule) format(b *strings.Builder) {
 	if r.RecordLimit != 0 {
 		line("record-limit", formatSize(r.RecordLimit))
 	}
+	if r.RecordInput {
+		line("record-input", "true")
+	}
+	if r.BreakGlass {
+		line("break-glass", "true")
+	}
 	if r.Relay {
 		line("relay", "true")
 	}

@@ -130,6 +130,8 @@ type Rule struct {
 	Trust        *Trust // nil: a code is never remembered
 	Recording    Mode
 	RecordLimit  int64 // bytes; zero means DefaultRecordLimit
+	RecordInput  bool  // what is typed and shown is recorded as input too
+	BreakGlass   bool  // where a recording is required and not possible, the session goes on without, and operators are told
 	Relay        bool  // the target's own prompts may be answered by the person
 	Limits       Limits
 	Lockout      Limit // of one person from one source, where stricter than the general one; zero fields say nothing
