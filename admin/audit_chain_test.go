@@ -13,6 +13,8 @@ import (
 	"sallyport/audit"
 	"sallyport/internal/auditlog"
 	"sallyport/recorder"
+	"sallyport/session"
+	"sallyport/store"
 )
 
 // The page that proves the audit log, and what the overview says of it.
@@ -72,5 +74,18 @@ func TestEncryptedRecordingPage(t *testing.T) {
 	status, body, header := b.get("/sessions/" + x.ID + "/recordings/1.tar?download=1")
 	if status != 200 || header.Get("Content-Type") != "application/x-tar" || strings.Contains(body, "a secret screen") || !strings.Contains(body, "age-encryption.org/v1") {
 		t.Errorf("as archive: %d, %v", status, header)
+	}
+}
+
+// A session under a break-glass rule is marked in the list and on its page.
+func TestBreakGlassIsShown(t *testing.T) {
+	t.Parallel()
+	w := newPageWorld(t)
+	w.person("ines", "auditor")
+	x, err := w.Store.Sessions.Open(t.Context(), store.Session{User: "alice", Target: "web1", Node: "bastion-1", Rule: "emergency", Recording: session.BreakGlass})
+	must(t, err)
+	b := w.signedIn("ines")
+	for _, path := range []string{"/sessions", "/sessions/" + x.ID, "/"} {
+		b.shows(path, `<span class="badge bad">`, "break-glass</span>")
 	}
 }

@@ -328,6 +328,8 @@ type Explanation struct {
 	Code         string    `json:"code" doc:"always, fresh, younger-than or none"`
 	CodeMaxAge   int64     `json:"code_max_age" doc:"seconds; 0 unless code is younger-than"`
 	TokenOnly    bool      `json:"token_only" doc:"a code that was sent by mail or SMS does not do"`
+	RecordInput  bool      `json:"record_input" doc:"what is typed and shown is recorded as input"`
+	BreakGlass   bool      `json:"break_glass" doc:"where no recording is possible it goes on without, and operators are told"`
 	PasswordCode bool      `json:"password_code" doc:"clients without prompts may send password,code as the password"`
 	SentBy       string    `json:"sent_by" doc:"mail or sms: this person has no token, and is sent a code once the password was verified; empty: not"`
 	Enrols       bool      `json:"enrols" doc:"this person has no token, and enrols one once the password was verified"`
@@ -366,7 +368,7 @@ type Session struct {
 	Client         string     `json:"client"`
 	Node           string     `json:"node"`
 	Rule           string     `json:"rule"`
-	RecordingMode  string     `json:"recording_mode" doc:"required, best-effort or off"`
+	RecordingMode  string     `json:"recording_mode" doc:"required, best-effort, off, or break-glass: required, but a session goes on where that is not possible"`
 	KeyFingerprint string     `json:"key_fingerprint"`
 	State          string     `json:"state" enum:"live,ended,lost"`
 	Started        *time.Time `json:"started"`

@@ -58,6 +58,7 @@ const (
 	MenuOpened     = "menu.opened"     // a person was shown what they may reach
 	RecordLimit    = "recording.limit" // from here on bytes are counted and hashed, not kept
 	RecordFailed   = "recording.failed"
+	BreakGlassUsed = "breakglass.used"   // a session goes on without the recording that its rule requires, because the rule says break-glass
 	RecordSealed   = "recording.sealed"  // what a dead node left behind was completed
 	RecordDeleted  = "recording.deleted" // its time was over
 	HostKeyTrusted = "hostkey.trusted"   // first use

@@ -39,6 +39,8 @@ type Decision struct {
 	Recording    Mode
 	RecordLimit  int64         // bytes, never zero when allowed
 	Retention    time.Duration // of recordings; zero: as the server is set, or Forever
+	RecordInput  bool
+	BreakGlass   bool
 	Relay        bool
 	Limits       Limits
 	Lockout      Limit
@@ -169,6 +171,8 @@ func (m *matcher) grant() Decision {
 		Recording:    m.rule.Recording,
 		RecordLimit:  m.rule.RecordLimit,
 		Retention:    m.rule.Retention,
+		RecordInput:  m.rule.RecordInput,
+		BreakGlass:   m.rule.BreakGlass,
 		Relay:        m.rule.Relay,
 		Limits:       m.rule.Limits,
 		Lockout:      m.rule.Lockout,
@@ -196,6 +200,8 @@ func (d *Decision) tighten(other Decision) {
 	d.Recording = min(d.Recording, other.Recording)
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
 	d.Retention = max(d.Retention, other.Retention)
+	d.RecordInput = d.RecordInput || other.RecordInput
+	d.BreakGlass = d.BreakGlass && other.BreakGlass
 	d.Relay = d.Relay && other.Relay
 	d.Lockout = d.Lockout.stricter(other.Lockout)
 	d.Limits = d.Limits.smallest(other.Limits)

@@ -70,6 +70,12 @@ func (r *Rule) format(b *strings.Builder) {
 	if r.Retention != 0 {
 		line("retention", formatRetention(r.Retention))
 	}
+	if r.RecordInput {
+		line("record-input", "true")
+	}
+	if r.BreakGlass {
+		line("break-glass", "true")
+	}
 	if r.Relay {
 		line("relay", "true")
 	}

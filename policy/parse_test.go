@@ -56,6 +56,7 @@ rules:
   - {name: shorter, users: ["*"], targets: ["*"], code: always, trust: {max: 2h}, recording: required}
   - {name: grows, users: ["*"], targets: ["*"], trust: {idle: 1h, max: 1d, targets: 10, grow: {after: 10, max: 7d}}}
   - {name: fresh, users: ["*"], targets: ["*"], code: fresh}
+  - {name: glass, users: ["*"], targets: ["*"], record-input: true, break-glass: true, code: fresh}
   - {name: strong, users: ["*"], targets: ["*"], token-only: true, password-code: true, code: {younger-than: 5m}}
 ...
 `))
@@ -91,6 +92,7 @@ rules:
 			Trust: &Trust{Idle: time.Hour, Max: 24 * time.Hour, Targets: 10, Grow: &Grow{After: 10, Max: 7 * 24 * time.Hour}},
 		},
 		{Name: "fresh", Effect: Allow, Users: []string{"*"}, Targets: []string{"*"}, Code: Code{Fresh: true}},
+		{Name: "glass", Effect: Allow, Users: []string{"*"}, Targets: []string{"*"}, RecordInput: true, BreakGlass: true, Code: Code{Fresh: true}},
 		{Name: "strong", Effect: Allow, Users: []string{"*"}, Targets: []string{"*"}, TokenOnly: true, PasswordCode: true, Code: Code{Kind: CodeYoungerThan, YoungerThan: 5 * time.Minute}},
 	}
 	if !reflect.DeepEqual(d.Rules, want) {

@@ -138,6 +138,8 @@ type Rule struct {
 	Recording    Mode
 	RecordLimit  int64         // bytes; zero means DefaultRecordLimit
 	Retention    time.Duration // of recordings; zero: as the server is set, or Forever
+	RecordInput  bool          // what is typed and shown is recorded as input too
+	BreakGlass   bool          // where a recording is required and not possible, the session goes on without, and operators are told
 	Relay        bool          // the target's own prompts may be answered by the person
 	Limits       Limits
 	Lockout      Limit // of one person from one source, where stricter than the general one; zero fields say nothing

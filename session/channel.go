@@ -42,8 +42,11 @@ type channel struct {
 	fromUp   sync.WaitGroup // stdout and stderr of the target
 	over     chan struct{}  // closed when the channel is done
 
-	gap atomic.Bool // the recording cannot be written just now
-	eof sync.Once   // see endOutput
+	gap         atomic.Bool // the recording cannot be written just now
+	glass       sync.Mutex  // guards glassBroken
+	glassBroken bool        // … and the session goes on all the same, as its rule says
+	input       *echoes     // what was typed and is not yet seen to be shown; nil: input is not recorded
+	eof         sync.Once   // see endOutput
 
 	mu     sync.Mutex    // guards the fields below
 	row    store.Channel // ID is set before the channel is shared
@@ -195,6 +198,7 @@ func (c *channel) toTarget() {
 			if c.term != nil {
 				c.s.typed.Store(c.s.active.Load())
 			}
+			c.input.typed(b.bytes(n))
 			if _, werr := c.up.Write(b.bytes(n)); werr != nil {
 				return
 			}
@@ -224,6 +228,9 @@ func (c *channel) toClient(dst io.Writer, src io.Reader, which stream) {
 			c.s.touch()
 			if !c.record(which, b.bytes(n)) {
 				return
+			}
+			if which == recordOutput {
+				c.input.shown(b.bytes(n))
 			}
 			if _, werr := dst.Write(b.bytes(n)); werr != nil {
 				// The person is gone or has closed the channel. Go on taking what the target
@@ -272,7 +279,7 @@ func (c *channel) recordingFailed(err error, lost int) bool {
 	if first {
 		_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.Error, err.Error(), nil))
 	}
-	if !c.grant.Required {
+	if !c.grant.Required || c.breakGlass(err) == nil {
 		return true
 	}
 	if first {
@@ -458,6 +465,7 @@ func (c *channel) close() {
 		if err != nil {
 			_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.Error, err.Error(), nil))
 		}
+		c.endGap(sum)
 		row.Recording, row.SHA256, row.Truncated = sum.Path, sum.SHA256, sum.Truncated
 		if err == nil {
 			row.Sealed = sealedRow(sum)

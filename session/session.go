@@ -40,8 +40,10 @@ type Grant struct {
 	Record      bool          // keep a recording
 	Required    bool          // and end the session when that fails
 	RecordLimit int64         // bytes kept of a channel without a terminal
-	Retention   time.Duration // of the recording; 0: for ever
+	Input       bool          // record what is typed, as far as the terminal shows it
+	BreakGlass  bool          // go on without a recording where Required cannot be had, and tell operators
 	To          string        // of a forward: where it goes instead of the name that was asked for; "": there
+	Retention   time.Duration // of the recording; 0: for ever
 }
 
 // Only is what a session is held to by who the person, or robot, is. The zero value holds to nothing.

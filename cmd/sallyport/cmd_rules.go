@@ -198,7 +198,7 @@ func (g *globals) showExplanation(e admin.Explanation, from string) error {
 	switch {
 	case e.Allow:
 		_, err := fmt.Fprintf(g.Out, "\nallowed: %s, by rule %s\nchannels: %s\ncode: %s\nrecording: %s\nlimits: %s\nenvironment: %s\n",
-			audit.Escape(what), audit.Escape(e.Rule), joined(e.Channels), codeWords(e), e.Recording, orNone(e.Limits), e.Env)
+			audit.Escape(what), audit.Escape(e.Rule), joined(e.Channels), codeWords(e), recordingWords(e), orNone(e.Limits), e.Env)
 		return err
 	case e.Rule == "":
 		_, err := fmt.Fprintf(g.Out, "\nrefused: %s, because no rule allows it\n", audit.Escape(what))
@@ -206,6 +206,17 @@ func (g *globals) showExplanation(e admin.Explanation, from string) error {
 	}
 	_, err := fmt.Fprintf(g.Out, "\nrefused: %s, by rule %s\n%s\n", audit.Escape(what), audit.Escape(e.Rule), audit.Escape(e.Message))
 	return err
+}
+
+func recordingWords(e admin.Explanation) string {
+	words := e.Recording
+	if e.RecordInput {
+		words += ", with what is typed and shown"
+	}
+	if e.BreakGlass {
+		words += "; goes on without one in an emergency (break-glass)"
+	}
+	return words
 }
 
 func codeWords(e admin.Explanation) string {
