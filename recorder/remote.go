@@ -200,6 +200,7 @@ func (r *Recorder) delete(ctx context.Context, where place) error {
 		return errors.New("it is being written")
 	}
 	if r.cfg.Store != nil {
+		defer r.shipper.forgo(where)()
 		if err := r.deleteRemote(ctx, where); err != nil {
 			return err
 		}

@@ -39,11 +39,12 @@ type Shipping struct {
 type shipper struct {
 	r *Recorder
 
-	mu       sync.Mutex // guards the fields below
-	changed  *sync.Cond // on mu
-	waiting  map[string]*cargo
-	pause    time.Time // the store failed: nobody asks it before
-	failing  int       // requests that failed in a row
+	mu       sync.Mutex        // guards the fields below
+	changed  *sync.Cond        // on mu
+	waiting  map[string]*cargo // by the path without suffix
+	deleting map[string]bool   // being deleted: nothing of these is brought away
+	pause    time.Time         // the store failed: nobody asks it before
+	failing  int               // requests that failed in a row
 	failures int64
 	stored   int64
 	err      error
@@ -64,7 +65,7 @@ type cargo struct {
 }
 
 func newShipper(r *Recorder) *shipper {
-	s := &shipper{r: r, waiting: map[string]*cargo{}}
+	s := &shipper{r: r, waiting: map[string]*cargo{}, deleting: map[string]bool{}}
 	s.changed = sync.NewCond(&s.mu)
 	r.loops.Add(shipWorkers + 1)
 	go s.begin()
@@ -113,6 +114,9 @@ func (r *Recorder) Shipping() (Shipping, bool) {
 func (s *shipper) mark(where place) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.deleting[where.base] {
+		return
+	}
 	c := s.waiting[where.base]
 	if c == nil {
 		s.waiting[where.base] = &cargo{where: where, since: time.Now()}
@@ -206,9 +210,27 @@ func (s *shipper) take() *cargo {
 	}
 }
 
+// forgo has nothing of a recording brought away until the function it returns is called. It waits for
+// what is under way.
+func (s *shipper) forgo(where place) (done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deleting[where.base] = true
+	for c := s.waiting[where.base]; c != nil && c.busy; c = s.waiting[where.base] {
+		s.changed.Wait()
+	}
+	delete(s.waiting, where.base)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.deleting, where.base)
+	}
+}
+
 func (s *shipper) done(c *cargo, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer s.changed.Broadcast()
 	c.busy = false
 	if err == nil {
 		s.failing, s.err, c.tries = 0, nil, 0

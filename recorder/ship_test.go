@@ -536,3 +536,30 @@ func TestStoreEncrypted(t *testing.T) {
 		}
 	}
 }
+
+// TestDeleteWhileStored deletes recordings while they are on their way to the bucket: nothing of them is
+// left there.
+func TestDeleteWhileStored(t *testing.T) {
+	t.Parallel()
+	server := testenv.S3Server(t)
+	r := newRecorder(t, func(c *Config) { c.Store, c.PartSize = bucket(t, server, "", server.Bucket), 300 })
+	for i := range 10 {
+		w := create(t, r, Header{Session: fmt.Sprintf("s-%d", i)})
+		fillParts(t, w, "gone")
+		if err := r.Delete(t.Context(), w.Path()); err == nil {
+			t.Error("what is being written was deleted")
+		}
+		sum := closed(t, w)
+		must(t, r.Delete(t.Context(), sum.Path))
+		if _, err := r.Open(sum.Path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("it can be opened: %v", err)
+		}
+	}
+	eventually(t, "nothing to wait", func() bool { s, _ := r.Shipping(); return s.Recordings == 0 })
+	if left, err := r.cfg.Store.List(t.Context(), ""); err != nil || len(left) > 0 {
+		t.Errorf("left in the bucket: %v, %v", left, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(r.cfg.Dir, "*/*/*/*")); err != nil || len(left) > 0 {
+		t.Errorf("left on the node: %v, %v", left, err)
+	}
+}
