@@ -31,7 +31,7 @@ type Config struct {
 // How often a Keeper looks.
 const (
 	lostEvery   = 5 * time.Second
-	storedEvery = 30 * time.Second
+	storedEvery = 5 * time.Second
 	oldEvery    = time.Minute
 	quotaEvery  = 10 * time.Second
 
