@@ -3,12 +3,14 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"sallyport/audit"
+	"sallyport/recorder"
 	"sallyport/session"
 	"sallyport/store"
 )
@@ -44,9 +46,20 @@ func AuditVerificationOf(id string, p audit.Proof, err error) AuditVerification 
 	return v
 }
 
+// AuditCheck is how an [audit.Chain] has signatures checked.
+func AuditCheck(check func(id string, at time.Time, text, sig []byte) error) func(string, time.Time, []byte, []byte) error {
+	return func(id string, at time.Time, text, sig []byte) error {
+		err := check(id, at, text, sig)
+		if errors.Is(err, recorder.ErrCompromised) {
+			return fmt.Errorf("%w: %w", audit.ErrDoubtful, err)
+		}
+		return err
+	}
+}
+
 // proveAudit proves the audit log from a time on, or all of it.
 func (s *Server) proveAudit(ctx context.Context, since time.Time) (AuditVerification, error) {
-	chain := audit.Chain{Check: s.cfg.Recorder.Check}
+	chain := audit.Chain{Check: AuditCheck(s.cfg.Recorder.Check)}
 	var broken error
 	err := s.cfg.Store.Audit.Lines(ctx, since, func(l audit.Line) error {
 		if broken = chain.Add(l); broken != nil {
@@ -109,7 +122,7 @@ func (s *Server) witness(ctx context.Context, id string) (witness, error) {
 }
 
 func (s *Server) proveStretch(lines []audit.Line) error {
-	chain := audit.Chain{Check: s.cfg.Recorder.Check}
+	chain := audit.Chain{Check: AuditCheck(s.cfg.Recorder.Check)}
 	for _, l := range lines {
 		if err := chain.Add(l); err != nil {
 			return err

@@ -120,6 +120,7 @@ func (b *Broken) Error() string {
 // Chain proves a log line by line, in the order of an export. The zero value refuses every signature.
 type Chain struct {
 	// Check tells whether sig is the signature over text by the key of that id, which was made at the given time.
+	// Its error wraps ErrDoubtful if it is, and somebody else had the key by then.
 	Check func(key string, at time.Time, text, sig []byte) error
 
 	// Heads are values that the chain must have had at some position, as an earlier proof told them.
@@ -129,7 +130,10 @@ type Chain struct {
 	position  int64
 	head      Hash
 	begun     bool
-	proved    int64
+	proved    int64 // position of the last checkpoint that proves something
+	point     int64 // … of the last one
+	doubtFrom int64 // first event that a doubtful checkpoint was the first to sign; 0: none
+	doubtTo   int64
 	last      Checkpoint
 	unchained int
 	heads     int
@@ -197,29 +201,43 @@ func (c *Chain) checkpoint(p Checkpoint) error {
 	if err == nil && c.Check == nil {
 		err = errors.New("there are no keys to check signatures with")
 	}
+	doubtful := false
 	if err == nil {
 		err = c.Check(p.Key, p.Time, text, p.Sig)
+		doubtful = errors.Is(err, ErrDoubtful)
 	}
-	if err != nil {
+	if err != nil && !(doubtful && c.begun) {
 		return &Broken{Position: p.Position, What: "the checkpoint proves nothing: " + err.Error()}
 	}
 	if !c.begun && p.Position > 0 { // the log begins later than the chain
 		c.begun, c.first, c.position, c.head = true, p.Position, p.Position, p.Head
-		c.proved, c.last = p.Position, p
+		c.proved, c.point, c.last = p.Position, p.Position, p
 		return c.expected()
 	}
 	c.begin()
 	switch {
 	case p.Position != c.position:
 		return &Broken{Position: min(p.Position, c.position+1), What: fmt.Sprintf("a checkpoint of position %d stands behind event %d: events or checkpoints are missing or out of order", p.Position, c.position)}
-	case p.After != c.proved || p.Position == c.proved:
-		return &Broken{Position: c.proved + 1, What: "a checkpoint is missing or repeated"}
+	case p.After != c.point || p.Position == c.point:
+		return &Broken{Position: c.point + 1, What: "a checkpoint is missing or repeated"}
 	case p.Head != c.head:
-		return &Broken{Position: c.proved + 1, What: fmt.Sprintf("one of the events up to position %d was altered, removed or inserted, and the links made anew: the signed value is another", p.Position)}
+		return &Broken{Position: c.point + 1, What: fmt.Sprintf("one of the events up to position %d was altered, removed or inserted, and the links made anew: the signed value is another", p.Position)}
 	}
-	c.proved, c.last = p.Position, p
+	if doubtful {
+		if c.doubtFrom == 0 {
+			c.doubtFrom = c.point + 1
+		}
+		c.doubtTo = p.Position
+		c.point = p.Position
+		return nil
+	}
+	c.proved, c.point, c.last = p.Position, p.Position, p
 	return nil
 }
+
+// ErrDoubtful is the cause when a signature is right and was made with a key that somebody else had by then. What
+// follows is looked at all the same: a later signature covers all that stands before it.
+var ErrDoubtful = errors.New("the key was compromised by then")
 
 // Proof is what was proved of a log.
 type Proof struct {
@@ -234,8 +252,11 @@ type Proof struct {
 func (c *Chain) End() (Proof, error) {
 	c.begin()
 	p := Proof{First: c.first + 1, Last: c.proved, Head: c.last.Head, At: c.last.Time, Node: c.last.Node, Key: c.last.Key, Unchained: c.unchained}
-	if c.position > c.proved {
-		return p, &Broken{Position: c.proved + 1, What: "no signature follows: the end of the log was cut off"}
+	if c.position > c.point {
+		return p, &Broken{Position: c.point + 1, What: "no signature follows: the end of the log was cut off"}
+	}
+	if c.doubtFrom > 0 {
+		return p, &Broken{Position: c.doubtFrom, What: fmt.Sprintf("events up to position %d were first signed with a key that was compromised by then, so that nothing proves what they said at that time; nothing else is wrong", c.doubtTo)}
 	}
 	if c.heads < len(c.Heads) {
 		return p, &Broken{Position: c.position, What: "the log ends here, or begins later, and had more before: it does not reach a position that was proved earlier"}

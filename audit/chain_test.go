@@ -176,6 +176,46 @@ func TestChainRemembersItsHead(t *testing.T) {
 	}
 }
 
+// TestChainDoubtful: what a key signed after it was compromised is told, and hides nothing else that is wrong.
+func TestChainDoubtful(t *testing.T) {
+	t.Parallel()
+	file := exported(t, 20, 5, 0, "alice")
+	from := time.Date(2026, 11, 23, 10, 0, 8, 0, time.UTC) // the second checkpoint is of 10:00:10
+	until := from.Add(5 * time.Second)
+	prove := func(lines [][]byte) error {
+		c := Chain{Check: func(id string, at time.Time, text, sig []byte) error {
+			if err := checkOne(id, at, text, sig); err != nil || at.Before(from) || !at.Before(until) {
+				return err
+			}
+			return fmt.Errorf("%w: key one", ErrDoubtful)
+		}}
+		for _, line := range lines {
+			l, err := ParseLine(bytes.TrimSuffix(line, []byte("\n")))
+			if err == nil {
+				err = c.Add(l)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		_, err := c.End()
+		return err
+	}
+	all := lines(file)
+	if err := prove(all); err == nil || !strings.HasPrefix(err.Error(), "position 6: events up to position 10 were first signed with a key that was compromised") {
+		t.Errorf("whole: %v", err)
+	}
+	if err := prove(slices.Delete(slices.Clone(all), 20, 21)); err == nil || !strings.HasPrefix(err.Error(), "position 18: the event is missing") {
+		t.Errorf("something else is wrong: %v", err)
+	}
+	if err := prove(all[17:]); err != nil {
+		t.Errorf("from a good checkpoint on: %v", err)
+	}
+	if err := prove(all[11:]); err == nil {
+		t.Error("a doubtful checkpoint anchors a log")
+	}
+}
+
 // TestChainMutations changes an exported log in 10 000 random ways: every one is found. (That the end is
 // not cut off together with its checkpoint is known from a head that was told earlier.)
 func TestChainMutations(t *testing.T) {

@@ -40,6 +40,7 @@ func checkRule(r *Rule) *ruleError {
 		{"record-input", r.RecordInput},
 		{"break-glass", r.BreakGlass},
 		{"relay", r.Relay},
+		{"approval", r.Approval != nil},
 		{"limits", r.Limits != Limits{}},
 		{"lockout", r.Lockout != Limit{}},
 		{"env", r.Env != nil},
@@ -93,6 +94,9 @@ func checkAllow(r *Rule) *ruleError {
 	}
 	if r.Trust != nil && r.Code.Fresh {
 		return wrong("trust", errors.New("has no meaning with code: fresh"))
+	}
+	if err := checkApproval(r.Approval); err != nil {
+		return err
 	}
 	if err := checkLockout(r.Lockout); err != nil {
 		return wrong("lockout", err)

@@ -42,6 +42,7 @@ type Decision struct {
 	RecordInput  bool
 	BreakGlass   bool
 	Relay        bool
+	Approval     *Approval // nil: nobody else has to agree
 	Limits       Limits
 	Lockout      Limit
 	Env          Env // names that all of the rules let pass
@@ -181,6 +182,10 @@ func (m *matcher) grant() Decision {
 	if d.RecordLimit == 0 {
 		d.RecordLimit = DefaultRecordLimit
 	}
+	if m.approval != nil {
+		approval := *m.approval
+		d.Approval = &approval
+	}
 	if m.trust != nil {
 		trust := *m.trust
 		d.Trust = &trust
@@ -203,6 +208,7 @@ func (d *Decision) tighten(other Decision) {
 	d.RecordInput = d.RecordInput || other.RecordInput
 	d.BreakGlass = d.BreakGlass && other.BreakGlass
 	d.Relay = d.Relay && other.Relay
+	d.Approval = d.Approval.tighten(other.Approval)
 	d.Lockout = d.Lockout.stricter(other.Lockout)
 	d.Limits = d.Limits.smallest(other.Limits)
 	d.Env = d.Env.tighten(other.Env)

@@ -68,6 +68,8 @@
 //   - recording: required (default), best-effort or off; record-limit (16MiB): how much of a channel
 //     without a terminal is kept; retention: how long recordings are kept (`90d`, or `forever`).
 //   - relay: `true` lets the person answer prompts of the target's own, where the target is set up so.
+//   - approval: others must agree before a session starts: `{by: [group:dba, carol], count: 1, within: 15m}`; with
+//     `reason: required` the person must say what for. Nobody approves their own session.
 //   - lockout: after how many failures one person is locked at one source who names a target of this rule,
 //     where that is stricter than the general setting: `{failures: 3, window: 10m, lock: 1h}`.
 //   - limits: idle, keyboard-idle and max time of a session; sessions open at once, of one person under
@@ -141,6 +143,7 @@ type Rule struct {
 	RecordInput  bool          // what is typed and shown is recorded as input too
 	BreakGlass   bool          // where a recording is required and not possible, the session goes on without, and operators are told
 	Relay        bool          // the target's own prompts may be answered by the person
+	Approval     *Approval     // nil: nobody else has to agree
 	Limits       Limits
 	Lockout      Limit // of one person from one source, where stricter than the general one; zero fields say nothing
 }

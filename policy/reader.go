@@ -77,6 +77,7 @@ var ruleFields = []field[Rule]{
 	put("record-input", (*reader).boolean, func(r *Rule, v bool) { r.RecordInput = v }),
 	put("break-glass", (*reader).boolean, func(r *Rule, v bool) { r.BreakGlass = v }),
 	put("relay", (*reader).boolean, func(r *Rule, v bool) { r.Relay = v }),
+	put("approval", (*reader).approval, func(r *Rule, v *Approval) { r.Approval = v }),
 	put("limits", (*reader).limits, func(r *Rule, v Limits) { r.Limits = v }),
 	put("lockout", (*reader).lockout, func(r *Rule, v Limit) { r.Lockout = v }),
 }

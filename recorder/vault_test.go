@@ -375,3 +375,55 @@ func TestEncryptedMemory(t *testing.T) {
 	})
 	closed(t, w)
 }
+
+// TestEncryptedWithoutUs: the program in docs/recordings.md reads what a process that died has left, and the part
+// that another one has made of it.
+func TestEncryptedWithoutUs(t *testing.T) {
+	t.Parallel()
+	id, to := auditor(t)
+	dir := t.TempDir()
+	page := readFile(t, "../docs/recordings.md")
+	_, script, ok := strings.Cut(string(page), "```python\nimport struct")
+	script, _, closed := strings.Cut(script, "```")
+	if !ok || !closed {
+		t.Fatal("no program in the page")
+	}
+	program, identity := filepath.Join(dir, "tail.py"), filepath.Join(dir, "key")
+	must(t, errors.Join(os.WriteFile(program, []byte("import struct"+script), 0o600), os.WriteFile(identity, []byte(id.String()+"\n"), 0o600)))
+	run := func(frame []byte, offset int64) []byte {
+		file := filepath.Join(dir, "frame")
+		must(t, os.WriteFile(file, frame, 0o600))
+		cmd := exec.Command("/usr/bin/python3", program, file, identity, fmt.Sprint(offset))
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		must(t, err)
+		return out
+	}
+	first := newRecorder(t, to)
+	w := create(t, first, Header{})
+	must(t, w.Output(bytes.Repeat([]byte("packed "), 600)))
+	eventually(t, "a part to be packed", func() bool { report, _ := first.Verify(w.Path()); return report.Parts > 0 })
+	must(t, w.Output([]byte("the tail")))
+	whole := run(readFile(t, fileOf(first, w.Path())), 0)
+	if !strings.HasSuffix(string(dataIn(t, whole)), "packed the tail") {
+		t.Errorf("the open file is %d bytes", len(whole))
+	}
+	must(t, first.Close())
+	second := newRecorder(t, func(c *Config) { c.Dir = first.cfg.Dir })
+	recovered, err := second.Recover(t.Context(), nil)
+	if err != nil || len(recovered) != 1 || recovered[0].Err != nil {
+		t.Fatalf("%+v, %v", recovered, err)
+	}
+	tails := 0
+	for line := range bytes.Lines(readFile(t, fileOf(second, w.place.index()))) {
+		if p, ok := partOf(line); ok && p.Sealed == sealedTail {
+			tails++
+			if got := run(readFile(t, fileOf(second, w.place.packed()))[p.PackedOffset:][:p.PackedLength], p.Offset); !bytes.HasSuffix(whole, got) || len(got) == 0 {
+				t.Errorf("the tail is %q", got)
+			}
+		}
+	}
+	if tails != 1 {
+		t.Errorf("%d tails", tails)
+	}
+}

@@ -27,6 +27,9 @@ type Config struct {
 	AliveEvery time.Duration // how often this node says that it lives; 0: 5 s
 }
 
+// Node is the name of this node.
+func (m *Manager) Node() string { return m.cfg.Node }
+
 // topicEnd is the bus topic on which nodes ask each other to end a session.
 const topicEnd = "session.end"
 

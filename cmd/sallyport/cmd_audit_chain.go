@@ -140,7 +140,7 @@ func (p *auditProver) server(since string) (admin.AuditVerification, error) {
 
 // prove reads a log to its end or to the first thing that is wrong.
 func (p *auditProver) prove(src io.Reader) (proof audit.Proof, broken, err error) {
-	chain := audit.Chain{Check: p.keys.Check, Heads: p.heads}
+	chain := audit.Chain{Check: admin.AuditCheck(p.keys.Check), Heads: p.heads}
 	in := bufio.NewReaderSize(src, 1<<20)
 	for number := 1; ; number++ {
 		text, err := in.ReadSlice('\n')
