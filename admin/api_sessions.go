@@ -70,6 +70,7 @@ func (s *Server) sessionRoutes(api huma.API) {
 		})
 	s.recordingRoute(api)
 	s.recordingRoutes(api)
+	s.fileRoutes(api)
 }
 
 // Media types of exports.

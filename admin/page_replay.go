@@ -38,6 +38,7 @@ type replay struct {
 	sessionView
 	Rows    []channelRow
 	Keep    keepView
+	Files   filesData
 	Channel *channelRow // the one whose recording is shown; nil: none has any
 	View    string
 	Tabs    []tab
@@ -97,6 +98,9 @@ func (s *Server) sessionPage(v *visit) error {
 		return err
 	}
 	d.choose(v)
+	if d.Files, err = v.sessionFiles(x.ID, "", filesShown); err != nil {
+		return err
+	}
 	if d.Channel != nil {
 		if err := s.fillRecording(v, x, &d); err != nil {
 			return err

@@ -39,6 +39,7 @@ func checkRule(r *Rule) *ruleError {
 		{"retention", r.Retention != 0},
 		{"record-input", r.RecordInput},
 		{"break-glass", r.BreakGlass},
+		{"sftp", r.SFTP != nil},
 		{"relay", r.Relay},
 		{"approval", r.Approval != nil},
 		{"limits", r.Limits != Limits{}},
@@ -100,6 +101,9 @@ func checkAllow(r *Rule) *ruleError {
 	}
 	if err := checkLockout(r.Lockout); err != nil {
 		return wrong("lockout", err)
+	}
+	if err := checkFiles(r); err != nil {
+		return err
 	}
 	return checkLimits(r.Limits)
 }

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/audit"
+	"sallyport/ledger"
 	"sallyport/store"
 )
 
@@ -45,6 +46,7 @@ type Grant struct {
 	BreakGlass  bool          // go on without a recording where Required cannot be had, and tell operators
 	To          string        // of a forward: where it goes instead of the name that was asked for; "": there
 	Retention   time.Duration // of the recording; 0: for ever
+	Files       *Files        // paths that file transfers are held to; nil: none
 }
 
 // Only is what a session is held to by who the person, or robot, is. The zero value holds to nothing.
@@ -104,6 +106,7 @@ type Session struct {
 	forwards map[int]*forward
 	notices  []string // for the next channel on which something runs
 	greeted  bool
+	files    ledger.Summary
 	taken    int  // channels that count against the limit
 	open     int  // channels that are not done, attached or not
 	next     int  // id of the next channel
@@ -238,7 +241,16 @@ func (s *Session) Close(reason string) {
 }
 
 func (s *Session) noteEnd(reason string) {
-	s.m.over(s.withRoot(s.event(audit.SessionEnded, audit.OK, reason)), func(ctx context.Context, e audit.Event) error {
+	e := s.withRoot(s.event(audit.SessionEnded, audit.OK, reason))
+	s.mu.Lock()
+	if s.files != (ledger.Summary{}) {
+		if e.Detail == nil {
+			e.Detail = map[string]string{}
+		}
+		filesDetail(s.files, e.Detail)
+	}
+	s.mu.Unlock()
+	s.m.over(e, func(ctx context.Context, e audit.Event) error {
 		return s.m.cfg.Store.Sessions.End(ctx, s.row.ID, reason, e)
 	})
 }
