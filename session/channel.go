@@ -51,8 +51,11 @@ type channel struct {
 	telling sync.Mutex // guards told; held while the person is told
 	told    []string   // who watches, as the person was told last
 
-	gap atomic.Bool // the recording cannot be written just now
-	eof sync.Once   // see endOutput
+	gap         atomic.Bool // the recording cannot be written just now
+	glass       sync.Mutex  // guards glassBroken
+	glassBroken bool        // … and the session goes on all the same, as its rule says
+	input       *echoes     // what was typed and is not yet seen to be shown; nil: input is not recorded
+	eof         sync.Once   // see endOutput
 
 	mu     sync.Mutex    // guards the fields below
 	row    store.Channel // ID is set before the channel is shared
@@ -212,6 +215,7 @@ func (c *channel) toTarget() {
 			if c.term != nil {
 				c.s.typed.Store(c.s.active.Load())
 			}
+			c.input.typed(b.bytes(n))
 			p, ok := c.files.fromClient(b.bytes(n))
 			if !ok {
 				return
@@ -245,6 +249,9 @@ func (c *channel) toClient(dst io.Writer, src io.Reader, which stream) {
 			c.s.touch()
 			if !c.admit(which, b.bytes(n)) {
 				return
+			}
+			if which == recordOutput {
+				c.input.shown(b.bytes(n))
 			}
 			if werr := c.show(dst, b.bytes(n), which); werr != nil {
 				// The person is gone or has closed the channel. Go on taking what the target
@@ -309,7 +316,7 @@ func (c *channel) recordingFailed(err error, lost int) bool {
 	if first {
 		_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.Error, err.Error(), nil))
 	}
-	if !c.grant.Required {
+	if !c.grant.Required || c.breakGlass(err) == nil {
 		return true
 	}
 	if first {
@@ -506,8 +513,13 @@ func (c *channel) close() {
 		if err != nil {
 			_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.Error, err.Error(), nil))
 		}
+		c.endGap(sum)
 		row.Recording, row.SHA256, row.Truncated = sum.Path, sum.SHA256, sum.Truncated
+		if err == nil {
+			row.Sealed = sealedRow(sum)
+		}
 		detail["recording"], detail["root"], detail["sha256"] = sum.Path, sum.Root, sum.SHA256
+		c.s.sealed(row.ID, sum.Root)
 		if sum.BLAKE3 != "" {
 			detail["blake3"] = sum.BLAKE3
 		}
@@ -515,6 +527,11 @@ func (c *channel) close() {
 	c.s.m.over(c.event(audit.ChannelEnded, audit.OK, "", detail), func(ctx context.Context, e audit.Event) error {
 		return c.s.m.cfg.Store.Sessions.CloseChannel(ctx, c.s.row.ID, row, e)
 	})
+}
+
+// sealedRow is a sealed recording as its row tells of it.
+func sealedRow(sum recorder.Summary) *store.SealedRecording {
+	return &store.SealedRecording{Path: sum.Path, Root: sum.Root, Bytes: sum.Bytes, Packed: sum.Packed, Parts: sum.Parts}
 }
 
 // snapshot is the channel's row with the counters as of now.
