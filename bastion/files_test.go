@@ -446,14 +446,19 @@ func TestFilesHidden(t *testing.T) {
 	handle := "\x00\x00\x00\x00" // the first that OpenSSH's server gives
 	var all []byte
 	for _, p := range [][]byte{
-		sftpPacket(1, 3), sftpPacket(99, 1, "x"), sftpPacket(1, 3), sftpPacket(6, 2, strings.Repeat("h", 300), int64(0), "abc"),
+		sftpPacket(1, 3), sftpPacket(6, 2, strings.Repeat("h", 300), int64(0), "abc"),
 		sftpPacket(3, 3, dir+"/src", 1, 0), sftpPacket(5, 4, handle, int64(0), 100), sftpPacket(5, 5, handle, int64(6), 100), sftpPacket(4, 6, handle, "behind"),
 		sftpPacket(3, 7, dir+"/dst", 2|8|16, 0), sftpPacket(6, 8, handle, int64(0), "abc", "behind"), sftpPacket(4, 9, handle),
 		sftpPacket(13, 10, dir+"/src"),
 	} {
 		all = append(all, p...)
 	}
-	_, err := ch.Write(all)
+	// The server waits for more after what it does not know.
+	_, err := ch.Write(append(sftpPacket(1, 3), sftpPacket(99, 1, "x")...))
+	check(t, err)
+	_, err = ch.Read(make([]byte, 4096))
+	check(t, err)
+	_, err = ch.Write(all)
 	check(t, err)
 	var got []byte
 	for last := []byte{101, 0, 0, 0, 10}; !bytes.Contains(got, last); { // sftp-server answers nothing after the end of its input
@@ -471,7 +476,7 @@ func TestFilesHidden(t *testing.T) {
 	}
 
 	client, ch = open()
-	ask(ch, "exec", "scp -t "+dir)
+	ask(ch, "exec", "scp -t "+dir+"/")
 	long := strings.Repeat("n", 300)
 	_, err = ch.Write([]byte("C0644 5 " + long + "\nC0644 3 real\nabc\x00C0644 5 " + strings.Repeat("n", 2047-8) + "C0644 3 more\ndef\x00"))
 	check(t, err)

@@ -287,7 +287,11 @@ func (s *SCP) where(name string) (path, note string) {
 // answer takes some of what the receiving side says.
 func (s *SCP) answer(now time.Time, p []byte) []byte {
 	if s.inReply {
-		n, over := lineEnd(p, maxLine-len(s.reply))
+		most := maxLine // as the target's scp reads it
+		if s.fromClient {
+			most = maxAhead // as it writes it: names may be long
+		}
+		n, over := lineEnd(p, most-len(s.reply))
 		if s.reply = append(s.reply, p[:n]...); over {
 			s.inReply = false
 			text := cut(strings.TrimSuffix(string(s.reply), "\n"), maxDetail)
