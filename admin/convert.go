@@ -184,6 +184,9 @@ func wireDecision(user string, d auth.Decision) Explanation {
 	}
 	if d.Allow {
 		e.Limits, e.Env, e.SFTP = d.Limits.String(), d.Env.String(), d.Files.String()
+		if d.Approval != nil {
+			e.Approval = d.Approval.String()
+		}
 	} else {
 		e.Message = d.Refusal
 	}
