@@ -40,8 +40,10 @@ func (s *Server) api(mux *http.ServeMux, callerOf func(*http.Request) (Caller, e
 	s.targetRoutes(api)
 	s.ruleRoutes(api)
 	s.sessionRoutes(api)
+	s.liveRoutes(api, callerOf)
 	s.approvalRoutes(api)
 	s.auditRoutes(api)
+	s.auditChainRoutes(api)
 	s.messageRoutes(api)
 	s.transferRoutes(api)
 	for _, unused := range []string{"ErrorModel", "ErrorDetail"} { // huma's own errors; ours is Problem
