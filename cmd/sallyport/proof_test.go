@@ -103,7 +103,7 @@ func TestProof(t *testing.T) {
 			}
 		}
 		change("UPDATE audit_events SET user_name = 'mallory' WHERE type = 'channel.ended'")
-		if text := o.fails(exitFailed, "audit", "verify"); !strings.Contains(text, "not as it was written") {
+		if text := o.fails(exitFailed, "audit", "verify"); !strings.Contains(text, "the audit log is not proved") {
 			t.Errorf("altered: %q", text)
 		}
 		bad := object2[[]admin.Verification](o, "session", "verify", x.ID)
