@@ -129,6 +129,8 @@ func TestErrors(t *testing.T) {
 		{"web off loopback", "web: {listen: \":8080\"}\n", 1, 15, "name a certificate and key, or list in web.proxies"},
 		{"certificate alone", "web: {certificate: /c.pem}\n", 1, 20, "certificate and key go together"},
 		{"key alone", "web: {key: /c.pem}\n", 1, 12, "certificate and key go together"},
+		{"recipient", "recordings:\n  recipients: [age1x]\n", 2, 16, "want a recipient as age-keygen prints it"},
+		{"identity as recipient", "recordings:\n  recipients: [AGE-SECRET-KEY-1]\n", 2, 16, "want a recipient"},
 		{"s3", "recordings: {s3: {}}\n", 1, 18, "recordings.local only"},
 		{"zero limit", "guard: {total: 0}\n", 1, 16, "leave the key out for the default"},
 		{"window", "otp: {window: 50}\n", 1, 15, "want 1 to 10 time steps"},
