@@ -346,6 +346,7 @@ func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Req
 		Allowed: d.Allow, Refusal: d.Refusal, Denied: !d.Allow && d.Rule != "",
 		Record: d.Recording != policy.RecordOff, Required: d.Recording == policy.RecordRequired, RecordLimit: d.RecordLimit,
 		Input: d.RecordInput, BreakGlass: d.BreakGlass,
+		Files: files(d.Files),
 	}, nil
 }
 

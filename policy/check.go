@@ -38,6 +38,7 @@ func checkRule(r *Rule) *ruleError {
 		{"record-limit", r.RecordLimit != 0},
 		{"record-input", r.RecordInput},
 		{"break-glass", r.BreakGlass},
+		{"sftp", r.SFTP != nil},
 		{"relay", r.Relay},
 		{"approval", r.Approval != nil},
 		{"limits", r.Limits != Limits{}},
@@ -91,6 +92,9 @@ func checkAllow(r *Rule) *ruleError {
 	}
 	if err := checkLockout(r.Lockout); err != nil {
 		return wrong("lockout", err)
+	}
+	if err := checkFiles(r); err != nil {
+		return err
 	}
 	return checkLimits(r.Limits)
 }

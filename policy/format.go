@@ -72,6 +72,7 @@ func (r *Rule) format(b *strings.Builder) {
 	if r.BreakGlass {
 		line("break-glass", "true")
 	}
+	line("sftp", r.SFTP.format())
 	if r.Relay {
 		line("relay", "true")
 	}
