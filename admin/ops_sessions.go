@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"sallyport/audit"
+	"sallyport/recorder"
 	"sallyport/session"
 	"sallyport/store"
 )
@@ -115,7 +116,7 @@ func (s *Server) recording(ctx context.Context, id string, channel int) (store.S
 	}
 	for _, c := range x.Channels {
 		if c.Recording != "" && (channel == 0 || c.ID == channel) {
-			return x, c, nil
+			return x, c, s.readable(ctx, x, c)
 		}
 	}
 	if channel != 0 {
@@ -149,7 +150,11 @@ func (s *Server) verify(ctx context.Context, id string) ([]Verification, error) 
 		if c.Recording == "" {
 			continue
 		}
-		report, err := s.cfg.Recorder.Verify(c.Recording)
+		var report recorder.Report
+		err := s.readable(ctx, x, c)
+		if err == nil {
+			report, err = s.cfg.Recorder.Verify(c.Recording)
+		}
 		v := VerificationOf(fmt.Sprintf("%s/%d", x.ID, c.ID), report, err)
 		log.check(&v, c.Recording)
 		found = append(found, v)

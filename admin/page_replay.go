@@ -37,6 +37,7 @@ const (
 type replay struct {
 	sessionView
 	Rows    []channelRow
+	Keep    keepView
 	Files   filesData
 	Channel *channelRow // the one whose recording is shown; nil: none has any
 	View    string
@@ -92,6 +93,9 @@ func (s *Server) sessionPage(v *visit) error {
 	}
 	if v.query("view") == viewTranscript {
 		d.View = viewTranscript
+	}
+	if d.Keep, err = s.viewKeep(v, x); err != nil {
+		return err
 	}
 	d.choose(v)
 	if d.Files, err = v.sessionFiles(x.ID, "", filesShown); err != nil {

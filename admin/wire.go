@@ -418,6 +418,8 @@ func VerificationOf(id string, r recorder.Report, err error) Verification {
 		v.Problem = audit.Escape(err.Error())
 	case !r.Sealed:
 		v.Problem = "the recording is still being written; what is proved so far is unchanged"
+	case r.Pending:
+		v.Problem = "tail pending: what had reached the bucket when node " + audit.Escape(r.Node) + " was lost is proved, the rest is on its disk"
 	case !v.Proved:
 		v.Problem = fmt.Sprintf("only %d of %d bytes are proved", r.Proved, r.Bytes)
 	}

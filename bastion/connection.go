@@ -345,9 +345,21 @@ func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Req
 	return session.Grant{
 		Allowed: d.Allow, Refusal: d.Refusal, Denied: !d.Allow && d.Rule != "",
 		Record: d.Recording != policy.RecordOff, Required: d.Recording == policy.RecordRequired, RecordLimit: d.RecordLimit,
-		Input: d.RecordInput, BreakGlass: d.BreakGlass,
+		Retention: c.s.retention(d.Retention),
+		Input:     d.RecordInput, BreakGlass: d.BreakGlass,
 		Files: files(d.Files),
 	}, nil
+}
+
+// retention is how long a recording is kept whose rule says d; 0: for ever.
+func (s *Server) retention(d time.Duration) time.Duration {
+	switch d {
+	case 0:
+		return s.cfg.Retention
+	case policy.Forever:
+		return 0
+	}
+	return d
 }
 
 // maxRefusedEvents bounds the audit events that one connection can cause by opening what it may not.

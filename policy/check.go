@@ -36,6 +36,7 @@ func checkRule(r *Rule) *ruleError {
 		{"trust", r.Trust != nil},
 		{"recording", r.Recording != RecordRequired},
 		{"record-limit", r.RecordLimit != 0},
+		{"retention", r.Retention != 0},
 		{"record-input", r.RecordInput},
 		{"break-glass", r.BreakGlass},
 		{"sftp", r.SFTP != nil},
@@ -76,6 +77,14 @@ func checkAllow(r *Rule) *ruleError {
 	if r.RecordLimit != 0 {
 		if err := checkSize(r.RecordLimit); err != nil {
 			return wrong("record-limit", err)
+		}
+	}
+	if r.Retention != 0 && r.Retention != Forever {
+		if err := checkDuration(r.Retention); err != nil {
+			return wrong("retention", err)
+		}
+		if r.Recording == RecordOff {
+			return wrong("retention", errors.New("has no meaning where nothing is recorded (recording: off)"))
 		}
 	}
 	if err := checkCode(r.Code); err != nil {

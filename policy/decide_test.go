@@ -229,6 +229,7 @@ func TestConnectionTakesTheStrictest(t *testing.T) {
     trust: {idle: 1h, max: 20h, sources: [office]}
     recording: best-effort
     record-limit: 64MiB
+    retention: forever
     limits: {idle: 15m, max: 1h, keyboard-idle: 9m, rule-sessions: 50}
   - name: three
     users: [alice]
@@ -250,8 +251,8 @@ func TestConnectionTakesTheStrictest(t *testing.T) {
 	if want := (Code{Kind: CodeYoungerThan, YoungerThan: 30 * time.Minute}); got.Code != want {
 		t.Errorf("code: got %v, want %v", got.Code, want)
 	}
-	if got.Recording != RecordBestEffort || got.RecordLimit != 64<<20 {
-		t.Errorf("recording: got %v up to %d", got.Recording, got.RecordLimit)
+	if got.Recording != RecordBestEffort || got.RecordLimit != 64<<20 || got.Retention != Forever {
+		t.Errorf("recording: got %v up to %d for %v", got.Recording, got.RecordLimit, got.Retention)
 	}
 	if want := (Limits{Idle: 5 * time.Minute, KeyboardIdle: 9 * time.Minute, Max: time.Hour, Sessions: 7, RuleSessions: 40, Channels: 3}); got.Limits != want {
 		t.Errorf("limits: got %v, want %v", got.Limits, want)

@@ -26,6 +26,11 @@ func (r *Recorder) exportArchive(out io.Writer, where place) error {
 			return err
 		}
 	}
+	if files.index == nil && r.cfg.Store != nil && !r.isHere(where) {
+		if err := r.openStored(where, &files); err != nil {
+			return err
+		}
+	}
 	if files.plain == nil && files.packed == nil {
 		return os.ErrNotExist
 	}

@@ -75,15 +75,37 @@ type endRecord struct {
 	Truncated bool   `json:"truncated"`
 	Recovered bool   `json:"recovered"`
 	Torn      int64  `json:"torn"`
+	Pending   bool   `json:"pending,omitempty"` // signed by another node for what had reached the store: more may follow
 }
 
-// indexEntry is a line after the head. Exactly one of Part and End is set.
+// pendingRecord is an end that another node signed when the node that recorded was lost. It follows
+// the line of the part that it counts last, and stands in the finished index as a witness: what was
+// sealed then is in the recording.
+type pendingRecord struct {
+	End   endRecord `json:"end"`
+	Chain digest    `json:"chain"`
+	Key   string    `json:"key"`
+	Sig   []byte    `json:"sig"`
+}
+
+// indexEntry is a line after the head. Exactly one of Part, Pending and End is set.
 type indexEntry struct {
-	Part  *partRecord `json:"part,omitempty"`
-	End   *endRecord  `json:"end,omitempty"`
-	Chain *digest     `json:"chain,omitempty"`
-	Key   string      `json:"key,omitempty"`
-	Sig   []byte      `json:"sig,omitempty"`
+	Part    *partRecord    `json:"part,omitempty"`
+	Pending *pendingRecord `json:"pending,omitempty"`
+	End     *endRecord     `json:"end,omitempty"`
+	Chain   *digest        `json:"chain,omitempty"`
+	Key     string         `json:"key,omitempty"`
+	Sig     []byte         `json:"sig,omitempty"`
+}
+
+// kinds is how many of Part, Pending and End are set.
+func (e indexEntry) kinds() (n int) {
+	for _, set := range []bool{e.Part != nil, e.Pending != nil, e.End != nil} {
+		if set {
+			n++
+		}
+	}
+	return n
 }
 
 // headLine is the first line of an index and the beginning of the chain.
@@ -113,7 +135,7 @@ func signedLine(e indexEntry, chain digest, key ed25519.PrivateKey) ([]byte, dig
 
 // chained is the chain head after e.
 func (e indexEntry) chained(before digest) (digest, error) {
-	record, err := json.Marshal(indexEntry{Part: e.Part, End: e.End})
+	record, err := json.Marshal(indexEntry{Part: e.Part, Pending: e.Pending, End: e.End})
 	if err != nil {
 		return digest{}, fmt.Errorf("encoding a record of an index: %w", err)
 	}
@@ -152,7 +174,7 @@ func parseEntry(line []byte, chain digest, keys Keyring) (indexEntry, error) {
 	if err != nil {
 		return e, fmt.Errorf("%w: a line of its index was altered", ErrDamaged)
 	}
-	if !bytes.Equal(line, again) || (e.Part == nil) == (e.End == nil) || e.Chain == nil {
+	if !bytes.Equal(line, again) || e.kinds() != 1 || e.Chain == nil {
 		return e, fmt.Errorf("%w: a line of its index was altered", ErrDamaged)
 	}
 	next, err := e.chained(chain)
@@ -165,10 +187,13 @@ func parseEntry(line []byte, chain digest, keys Keyring) (indexEntry, error) {
 	return e, keys.Check(e.Key, e.time(), signedText(next), e.Sig)
 }
 
-// time is when the entry was signed, as it says.
+// time is when the entry was signed, as it says; of a pending record not before that.
 func (e indexEntry) time() time.Time {
-	if e.Part != nil {
+	switch {
+	case e.Part != nil:
 		return time.UnixMilli(e.Part.Time)
+	case e.Pending != nil:
+		return time.UnixMilli(e.Pending.End.Time)
 	}
 	return time.UnixMilli(e.End.Time)
 }

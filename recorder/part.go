@@ -116,6 +116,7 @@ func (p *packer) write(dir *os.Root, part partRecord, frame []byte, c cut) error
 	p.packed += int64(len(frame))
 	p.index += int64(len(lines))
 	p.chain = chain
+	p.r.ship(p.place)
 	return nil
 }
 
@@ -154,7 +155,30 @@ func (p *packer) seal(e endRecord) error {
 	if err := p.r.syncSealed(p.place); err != nil {
 		return err
 	}
-	return p.r.remove(p.place.cast())
+	if err := p.r.remove(p.place.cast()); err != nil {
+		return err
+	}
+	p.r.ship(p.place)
+	return nil
+}
+
+// append adds an entry to the index.
+func (p *packer) append(e indexEntry) error {
+	lines, chain, err := p.lines(e)
+	if err != nil {
+		return err
+	}
+	dir, err := p.r.root.OpenRoot(p.place.dir())
+	if err != nil {
+		return fmt.Errorf("opening folder %s: %w", p.place.dir(), err)
+	}
+	defer dir.Close()
+	if err := p.r.writeAt(dir, p.place.index(), p.index, lines); err != nil {
+		return err
+	}
+	p.index += int64(len(lines))
+	p.chain = chain
+	return nil
 }
 
 // writeAt puts data at the offset of a file in a recording's folder and cuts off what follows: it

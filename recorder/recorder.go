@@ -25,6 +25,7 @@
 package recorder
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -41,11 +42,14 @@ import (
 	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+
+	"sallyport/recorder/blob"
 )
 
 // Errors a caller tells apart with errors.Is.
 var (
 	ErrReserve    = errors.New("less space is free than the reserve for recordings")
+	ErrQuota      = errors.New("more recordings are kept than the quota allows")
 	ErrExists     = errors.New("the recording exists already")
 	ErrPath       = errors.New("not the path of a recording")
 	ErrClosed     = errors.New("the recording is closed")
@@ -74,12 +78,21 @@ type Config struct {
 	PartAge     time.Duration       // time after which a part is closed; 0 = 30 s
 	Reserve     int64               // bytes that must be free for Create; 0 = no check
 	Now         func() time.Time    // nil = time.Now
+	Store       blob.Store          // where sealed parts go, and are read from once they are not here; nil = they stay here
 	Recipients  []age.Recipient     // new recordings are encrypted to them: this node cannot read them back; empty = not encrypted
 
 	// OnError is told of errors that no caller sees at once: those of the background sync, and of
 	// packing (then nothing is lost, the part is packed later). It may be called from several
 	// goroutines and must not call back into the recording. May be nil.
 	OnError func(path string, err error)
+
+	// OnStored is told, in a goroutine of the Recorder, that a sealed recording is in the store, was
+	// proved there, and is not on this node any more. May be nil.
+	OnStored func(path string)
+
+	// Pending returns the end that another node signed for a recording while this node was away (the
+	// Line of [Recorder.SealPending]), nil if none did. Recover asks. May be nil.
+	Pending func(ctx context.Context, session string, channel int) ([]byte, error)
 
 	// testingFault, if not nil, may fail an operation on a file before it is done.
 	testingFault func(op, path string) error
@@ -96,9 +109,14 @@ type Recorder struct {
 	lines sync.Pool // *[]byte: lines being written
 	parts sync.Pool // *partBuffers
 
+	shipper *shipper // nil: there is no store
+	refusal atomic.Pointer[error]
+
 	syncWake chan struct{}
 	packWake chan struct{}
 	stop     chan struct{}
+	ctx      context.Context // of reading from the store; done when the Recorder is closed
+	cancel   context.CancelFunc
 	loops    sync.WaitGroup
 
 	sealMu sync.Mutex // held while ended recordings are brought to the disk
@@ -161,12 +179,16 @@ func New(cfg Config) (*Recorder, error) {
 		stop:     make(chan struct{}),
 		active:   map[string]*Recording{},
 	}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.signer.Store(keys)
 	r.lines.New = func() any { b := make([]byte, 0, 4096); return &b }
 	r.parts.New = func() any { return new(partBuffers) }
 	r.loops.Add(2)
 	go r.syncLoop()
 	go r.packLoop()
+	if cfg.Store != nil {
+		r.shipper = newShipper(r)
+	}
 	return r, nil
 }
 
@@ -195,6 +217,7 @@ func (r *Recorder) Close() error {
 		w.abandon()
 	}
 	close(r.stop)
+	r.cancel()
 	r.loops.Wait()
 	for _, w := range left {
 		w.f.Close()
@@ -214,8 +237,11 @@ func (r *Recorder) Free() (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
-// checkReserve returns ErrReserve if a new recording must not be begun.
+// checkReserve returns ErrReserve, or what Refuse was given, if a new recording must not be begun.
 func (r *Recorder) checkReserve() error {
+	if err := r.refusal.Load(); err != nil {
+		return *err
+	}
 	if r.cfg.Reserve <= 0 {
 		return nil
 	}

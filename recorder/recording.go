@@ -31,6 +31,9 @@ type Summary struct {
 	Truncated bool          // the limit was reached
 	Duration  time.Duration // from Create to Close; of a recovered recording to its last event
 	Root      string        // hex, the signed head of the chain
+	Bytes     int64         // of asciicast, sealed
+	Packed    int64         // bytes of the packed parts
+	Parts     int
 }
 
 // clean stands for "nothing waits for the disk" where a time in microseconds is kept.
@@ -560,7 +563,7 @@ func (w *Recording) seal() error {
 	if err != nil {
 		return errors.Join(err, w.syncFile())
 	}
-	w.sum.Root = w.packer.chain.String()
+	w.sum.Root, w.sum.Bytes, w.sum.Packed, w.sum.Parts = w.packer.chain.String(), w.packer.end.offset, w.packer.packed, w.packer.parts
 	return nil
 }
 

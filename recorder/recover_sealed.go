@@ -45,9 +45,12 @@ func (m *remains) finishEncrypted() (Summary, int64, error) {
 	}
 	sum := Summary{Path: m.where.packed(), Duration: time.Duration(p.end.at) * time.Microsecond}
 	torn := m.castSize - whole
+	if err := m.witness(&p); err != nil {
+		return sum, torn, errors.Join(m.damage, err)
+	}
 	err = p.seal(endRecord{Duration: p.end.at, Recovered: true, Torn: torn})
 	if err == nil {
-		sum.Root = p.chain.String()
+		sum.Root, sum.Bytes, sum.Packed, sum.Parts = p.chain.String(), p.end.offset, p.packed, p.parts
 	}
 	return sum, torn, errors.Join(m.damage, err)
 }
@@ -104,6 +107,9 @@ func (m *remains) finishSealedTail(plain int64) (Summary, int64, error) {
 	err := m.r.syncSealed(m.where)
 	if err == nil {
 		err = m.r.remove(m.where.cast())
+	}
+	if err == nil {
+		m.r.ship(m.where)
 	}
 	return sum, m.packed.end.Torn, errors.Join(m.damage, err)
 }

@@ -24,6 +24,8 @@ type Report struct {
 	Sealed    bool     // the recording has its end
 	Encrypted bool     // only its recipients can read it
 	Recovered bool     // the end was made by Recover, not by the process that recorded
+	Pending   bool     // the end was made by another node for what had reached the store: the tail is still missing
+	Witnessed int      // parts that another node had sealed before the recording was finished
 	Bytes     int64    // bytes of asciicast
 	Proved    int64    // bytes of asciicast proved by signatures
 	Parts     int      // parts proved
@@ -39,7 +41,7 @@ type KeyUse struct {
 }
 
 // Complete tells whether the recording has ended and every byte of it is proved.
-func (r Report) Complete() bool { return r.Sealed && r.Proved == r.Bytes }
+func (r Report) Complete() bool { return r.Sealed && !r.Pending && r.Proved == r.Bytes }
 
 // Verify proves a recording with this node's key and the trusted ones. The error is ErrDamaged or
 // ErrUnknownKey if something is wrong; the Report then tells what was proved before. A recording
@@ -57,6 +59,10 @@ func (r *Recorder) Verify(path string) (Report, error) {
 }
 
 func (r *Recorder) verify(where place) (Report, error) {
+	if r.cfg.Store != nil && !r.isHere(where) {
+		w, err := r.verifyRemote(r.ctx, where)
+		return w.report, err
+	}
 	var files evidence
 	defer files.close()
 	// In this order: what is sealed meanwhile is found in the files that come later.
@@ -69,6 +75,10 @@ func (r *Recorder) verify(where place) (Report, error) {
 		}
 	}
 	// The index of a recording that is being written exists a moment before its first line does.
+	if files.index == nil && r.cfg.Store != nil && !r.isHere(where) { // it went to the store a moment ago
+		w, err := r.verifyRemote(r.ctx, where)
+		return w.report, err
+	}
 	if files.index == nil || files.index.Size() == 0 && files.plain != nil {
 		return noIndex(files.plain, where)
 	}
@@ -312,6 +322,7 @@ func readPart(src io.ReaderAt, offset, length int64, buf []byte) ([]byte, error)
 type walked struct {
 	report Report
 	parts  []partRecord
+	heads  []digest // the chain after each part
 	end    *endRecord
 	packed int64 // bytes of the packed file that the parts cover
 	size   int64 // bytes of the index
@@ -366,12 +377,20 @@ func (w *walked) line(line []byte, keys Keyring, part func(partRecord) error) er
 	if w.end != nil {
 		return fmt.Errorf("%w: its index goes on behind the end", ErrDamaged)
 	}
-	if e.Part != nil {
+	switch {
+	case e.Part != nil:
 		if err := w.part(*e.Part, part); err != nil {
 			return err
 		}
-	} else if err := w.ending(*e.End); err != nil {
-		return err
+		w.heads = append(w.heads, *e.Chain)
+	case e.Pending != nil:
+		if err := w.witness(*e.Pending, keys); err != nil {
+			return err
+		}
+	default:
+		if err := w.ending(*e.End); err != nil {
+			return err
+		}
 	}
 	w.chain = *e.Chain
 	w.report.Root = w.chain.String()
@@ -398,15 +417,41 @@ func (w *walked) part(p partRecord, check func(partRecord) error) error {
 	return nil
 }
 
+// witness checks an end that another node signed while the tail was missing: it must be the one for
+// exactly these parts.
+func (w *walked) witness(p pendingRecord, keys Keyring) error {
+	n := p.End.Parts
+	if !p.End.Pending || n < 1 || n > len(w.parts) {
+		return fmt.Errorf("%w: the earlier seal in its index speaks of other parts", ErrDamaged)
+	}
+	last := w.parts[n-1]
+	if p.End.Bytes != last.Offset+last.Length || p.End.Packed != last.PackedOffset+last.PackedLength {
+		return fmt.Errorf("%w: the earlier seal in its index speaks of other parts", ErrDamaged)
+	}
+	chain, err := indexEntry{End: &p.End}.chained(w.heads[n-1])
+	if err != nil {
+		return err
+	}
+	if chain != p.Chain {
+		return fmt.Errorf("%w: the earlier seal in its index is that of another recording", ErrDamaged)
+	}
+	if err := keys.Check(p.Key, time.UnixMilli(p.End.Time), signedText(chain), p.Sig); err != nil {
+		return fmt.Errorf("the earlier seal in its index: %w", err)
+	}
+	w.report.Witnessed = max(w.report.Witnessed, n)
+	w.report.signedBy(p.Key)
+	return nil
+}
+
 func (w *walked) ending(e endRecord) error {
 	if e.Parts != len(w.parts) || e.Bytes != w.report.Proved || e.Packed != w.packed {
 		return fmt.Errorf("%w: the end of its index speaks of other parts", ErrDamaged)
 	}
 	w.end = &e
-	w.report.Sealed, w.report.Recovered = true, e.Recovered
+	w.report.Sealed, w.report.Recovered, w.report.Pending = true, e.Recovered, e.Pending
 	w.report.Summary = Summary{
 		Kept: e.Kept, Counted: e.Counted, Lost: e.Lost, Input: e.Input, SHA256: e.SHA256, BLAKE3: e.BLAKE3, Truncated: e.Truncated,
-		Duration: time.Duration(e.Duration) * time.Microsecond,
+		Duration: time.Duration(e.Duration) * time.Microsecond, Bytes: e.Bytes, Packed: e.Packed, Parts: e.Parts,
 	}
 	return nil
 }

@@ -497,6 +497,9 @@ func (c *channel) close() {
 		}
 		c.endGap(sum)
 		row.Recording, row.SHA256, row.Truncated = sum.Path, sum.SHA256, sum.Truncated
+		if err == nil {
+			row.Sealed = sealedRow(sum)
+		}
 		detail["recording"], detail["root"], detail["sha256"] = sum.Path, sum.Root, sum.SHA256
 		c.s.sealed(row.ID, sum.Root)
 		if sum.BLAKE3 != "" {
@@ -506,6 +509,11 @@ func (c *channel) close() {
 	c.s.m.over(c.event(audit.ChannelEnded, audit.OK, "", detail), func(ctx context.Context, e audit.Event) error {
 		return c.s.m.cfg.Store.Sessions.CloseChannel(ctx, c.s.row.ID, row, e)
 	})
+}
+
+// sealedRow is a sealed recording as its row tells of it.
+func sealedRow(sum recorder.Summary) *store.SealedRecording {
+	return &store.SealedRecording{Path: sum.Path, Root: sum.Root, Bytes: sum.Bytes, Packed: sum.Packed, Parts: sum.Parts}
 }
 
 // snapshot is the channel's row with the counters as of now.

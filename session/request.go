@@ -274,7 +274,7 @@ func (c *channel) beginRecording(kind, command string) error {
 	c.rec = rec
 	c.listenInput()
 	c.mu.Lock()
-	c.row.Recording = rec.Path()
+	c.row.Recording, c.row.Retention = rec.Path(), c.grant.Retention
 	c.mu.Unlock()
 	// An error of the background sync while nothing is being written.
 	rec.OnFail(func() {

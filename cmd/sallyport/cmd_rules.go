@@ -219,6 +219,7 @@ func recordingWords(e admin.Explanation) string {
 	return words
 }
 
+// filesLine tells what file transfers are held to.
 func filesLine(e admin.Explanation) string {
 	if e.SFTP == "" {
 		return ""

@@ -20,7 +20,7 @@ import (
 
 func sessionCommand(g *globals) *cobra.Command {
 	return group("session", "Connections through the bastion, and their recordings",
-		sessionListCommand(g), sessionShowCommand(g), sessionEndCommand(g),
+		sessionListCommand(g), sessionShowCommand(g), sessionEndCommand(g), sessionHoldCommand(g), sessionReleaseCommand(g), sessionStorageCommand(g),
 		sessionFilesCommand(g), sessionPlayCommand(g), sessionExportCommand(g), sessionVerifyCommand(g), sessionKeysCommand(g))
 }
 
@@ -102,7 +102,15 @@ func sessionShowCommand(g *globals) *cobra.Command {
 			return err
 		}
 		fmt.Fprintln(g.Out)
-		return printList(g, s.Channels, "No channels were opened.", []string{"CHANNEL", "KIND", "COMMAND", "EXIT", "IN", "OUT", "RECORDING"}, channelRow)
+		err = printList(g, s.Channels, "No channels were opened.", []string{"CHANNEL", "KIND", "COMMAND", "EXIT", "IN", "OUT", "RECORDING"}, channelRow)
+		if err != nil {
+			return err
+		}
+		found, err := recordingsOf(c, api, args[0])
+		if err != nil {
+			return err
+		}
+		return g.printRecordings(found)
 	})
 }
 

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -19,6 +21,7 @@ import (
 	"sallyport/identity"
 	"sallyport/internal/auditlog"
 	"sallyport/internal/config"
+	"sallyport/internal/custody"
 	"sallyport/internal/seal"
 	"sallyport/otp"
 	"sallyport/policy"
@@ -57,6 +60,7 @@ type node struct {
 	HostKey   ssh.Signer
 	HostCA    *bastion.HostCA
 	Directory *identity.LDAP // nil: local users only
+	keeper    atomic.Pointer[custody.Keeper]
 
 	messages messages
 	chain    *auditlog.Chainer
@@ -179,10 +183,24 @@ func (n *node) openRecorder(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.Recorder, err = recorder.New(recorder.Config{
+	bucket, err := newBucket(n.cfg.Recordings.S3)
+	if err != nil {
+		return err
+	}
+	cfg := recorder.Config{
 		Dir: string(n.cfg.Recordings.Local), SigningKey: key, Keys: keys, Recipients: recipients, Node: string(n.cfg.Node), Reserve: int64(n.cfg.Recordings.Reserve),
 		OnError: func(path string, err error) { n.log.Error("recording", "path", path, "error", err) },
-	})
+		OnStored: func(string) {
+			if k := n.keeper.Load(); k != nil {
+				k.Left()
+			}
+		},
+		Pending: n.Store.Recordings.Pending,
+	}
+	if bucket != nil { // a nil *blob.S3 in the interface would not be nil
+		cfg.Store = bucket
+	}
+	n.Recorder, err = recorder.New(cfg)
 	return err
 }
 
@@ -237,7 +255,8 @@ func (n *node) openEngines(ctx context.Context) error {
 	if n.Engine, err = auth.New(cfg); err != nil {
 		return err
 	}
-	n.Sessions = session.NewManager(session.Config{Store: n.Store, Recorder: n.Recorder, Audit: n.Audit, Node: string(n.cfg.Node), Log: n.log})
+	n.Sessions = session.NewManager(session.Config{Store: n.Store, Recorder: n.Recorder, Audit: n.Audit, Node: string(n.cfg.Node), Log: n.log, AliveEvery: aliveEvery})
+	n.keeper.Store(n.newKeeper())
 	if n.HostKey, err = sharedSigner(ctx, n.Store, hostKeyName); err != nil {
 		return err
 	}
@@ -304,7 +323,7 @@ func (n *node) openDoors() (err error) {
 			PerSource: g.PerSource, Total: g.Total, Handshake: g.Handshake.Std(), Prompt: g.Prompt.Std(), Enrolment: g.Enrolment.Std(),
 			Bytes: int64(g.Bytes), Exempt: config.Prefixes(g.Exempt),
 		},
-		Suffixes: suffixes, ProxyProtocolFrom: config.Prefixes(n.cfg.SSH.ProxyProtocolFrom), Log: n.log,
+		Suffixes: suffixes, Retention: time.Duration(n.cfg.Recordings.Retention), ProxyProtocolFrom: config.Prefixes(n.cfg.SSH.ProxyProtocolFrom), Log: n.log,
 	})
 	if err != nil {
 		return err

@@ -143,6 +143,7 @@ func (n *node) Run(ctx context.Context, ready func()) error {
 	work("sessions", func() error { return n.Sessions.Run(background) })
 	work("rights", func() error { return n.bastion.Watch(background) })
 	work("housekeeping", func() error { n.housekeeping(background); return nil })
+	work("recordings", func() error { n.keeper.Load().Run(background); return nil })
 	work("outbox", func() error {
 		notify.NewWorker(notify.WorkerConfig{Store: n.Store, Mail: n.messages.mail, SMS: n.messages.sms, Emit: n.Audit.Emit, Log: n.log}).Run(background)
 		return nil

@@ -263,6 +263,16 @@ func (u *URL) set(text string) error {
 
 func (u URL) String() string { return string(u) }
 
+// plain tells whether what is sent there goes over a network in the clear.
+func (u URL) plain() bool {
+	v, err := url.Parse(string(u))
+	if err != nil {
+		return true
+	}
+	a, err := netip.ParseAddr(v.Hostname())
+	return v.Scheme != "https" && v.Hostname() != "localhost" && (err != nil || !a.IsLoopback())
+}
+
 // Recipient is a public key of age.
 type Recipient string
 
