@@ -550,6 +550,11 @@ func TestDeleteWhileStored(t *testing.T) {
 			t.Error("what is being written was deleted")
 		}
 		sum := closed(t, w)
+		if _, err := os.Stat(filepath.Dir(fileOf(r, sum.Path))); err == nil {
+			for _, beside := range []string{".damaged", ".made-of-it"} {
+				overwrite(t, fileOf(r, w.place.cast()+beside), []byte("x"))
+			}
+		}
 		must(t, r.Delete(t.Context(), sum.Path))
 		if _, err := r.Open(sum.Path); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("it can be opened: %v", err)
