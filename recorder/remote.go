@@ -47,6 +47,9 @@ func (r *Recorder) remoteIndex(ctx context.Context, where place) ([]byte, error)
 	if errors.Is(notPending, os.ErrNotExist) {
 		return index, err
 	}
+	if notPending == nil && bytes.Count(index, []byte("\n")) >= bytes.Count(pending, []byte("\n")) {
+		return index, nil // the node was not lost, and has gone on
+	}
 	return pending, notPending
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"sallyport/admin"
 	"sallyport/internal/testenv"
@@ -151,7 +152,9 @@ func TestLostNodeWithoutBucket(t *testing.T) {
 	s.target()
 	s.enrol("alice", "true")
 	key := s.userKey("alice")
-	s.trustLoopback()
+	rules := filepath.Join(s.dir, "kept.yaml")
+	noError(t, os.WriteFile(rules, []byte("version: 1\nrules:\n  - {name: ops, users: ['group:ops'], targets: ['*'], from: [127.0.0.1], code: none, retention: 30d}\n"), 0o600))
+	s.ok("apply", "-f", rules)
 	other := s.peer("n2")
 	other.start()
 	term := testenv.StartTerminal(t, (&testenv.OpenSSH{Addr: s.ssh, Login: "alice@web1", KeyFile: key}).Interactive("echo seen; sleep 60"), 80, 24)
@@ -175,6 +178,10 @@ func TestLostNodeWithoutBucket(t *testing.T) {
 	})
 	if text := s.ok("session", "export", x.ID, "--format", "text"); !strings.Contains(text, "seen") {
 		t.Errorf("the recording: %q", text)
+	}
+	until := time.Now().UTC().AddDate(0, 0, 30).Format(time.DateOnly)
+	if show := s.ok("session", "show", x.ID); !strings.Contains(show, "sealed, on node n1, kept until "+until) {
+		t.Errorf("the rule says 30d; show:\n%s", show)
 	}
 }
 
