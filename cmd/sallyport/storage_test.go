@@ -88,11 +88,16 @@ func TestLostNodeWithBucket(t *testing.T) {
 		return parts >= 2 && strings.Contains(received.String(), "late line")
 	})
 	s.kill()
+	died := time.Now()
 	copied.Wait()
 
-	testenv.WaitFor(t, "the other node to take the session for lost", func() bool {
-		return decode[admin.Session](t, other.ok("session", "show", id, "-o", "json")).State == "lost"
-	})
+	for decode[admin.Session](t, other.ok("session", "show", id, "-o", "json")).State != "lost" {
+		if time.Since(died) > time.Minute {
+			t.Fatal("the other node does not take the session for lost within a minute")
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	t.Logf("seen after %v", time.Since(died).Round(time.Millisecond))
 	testenv.WaitFor(t, "the seal of the other node", func() bool {
 		return strings.Contains(other.ok("audit", "list", "--type", "recording.sealed", "-o", "json"), `"pending"`)
 	})
