@@ -76,6 +76,7 @@ type Store struct {
 	Keys        Keys
 	Outbox      Outbox
 	SentCodes   SentCodes
+	Search      Search
 	Bus         *Bus
 
 	db *db
@@ -106,7 +107,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d},
 		Audit: Audit{d}, Admins: Admins{d},
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
-		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, Bus: bus, db: d,
+		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, Search: Search{d}, Bus: bus, db: d,
 	}, nil
 }
 
