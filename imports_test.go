@@ -39,6 +39,7 @@ internal/notify:       audit store
 
 auth:                  audit identity internal/auditlog internal/notify otp policy store
 session:               audit internal/auditlog internal/readahead recorder store
+search:                recorder screen store
 upstream:              audit internal/auditlog internal/readahead internal/tcpend store
 
 bastion:               audit auth identity internal/auditlog internal/readahead internal/tcpend policy session store upstream

@@ -274,6 +274,7 @@ func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Req
 	return session.Grant{
 		Allowed: d.Allow, Refusal: d.Refusal, Denied: !d.Allow && d.Rule != "",
 		Record: d.Recording != policy.RecordOff, Required: d.Recording == policy.RecordRequired, RecordLimit: d.RecordLimit,
+		Unsearched: d.Unsearched,
 	}, nil
 }
 

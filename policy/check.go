@@ -36,6 +36,7 @@ func checkRule(r *Rule) *ruleError {
 		{"trust", r.Trust != nil},
 		{"recording", r.Recording != RecordRequired},
 		{"record-limit", r.RecordLimit != 0},
+		{"search", r.Unsearched},
 		{"relay", r.Relay},
 		{"limits", r.Limits != Limits{}},
 		{"lockout", r.Lockout != Limit{}},

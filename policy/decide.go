@@ -38,6 +38,7 @@ type Decision struct {
 	PasswordCode bool
 	Recording    Mode
 	RecordLimit  int64 // bytes, never zero when allowed
+	Unsearched   bool  // recordings are kept out of the search
 	Relay        bool
 	Limits       Limits
 	Lockout      Limit
@@ -167,6 +168,7 @@ func (m *matcher) grant() Decision {
 		PasswordCode: m.rule.PasswordCode,
 		Recording:    m.rule.Recording,
 		RecordLimit:  m.rule.RecordLimit,
+		Unsearched:   m.rule.Unsearched,
 		Relay:        m.rule.Relay,
 		Limits:       m.rule.Limits,
 		Lockout:      m.rule.Lockout,
@@ -193,6 +195,7 @@ func (d *Decision) tighten(other Decision) {
 	d.Code.Fresh = fresh
 	d.Recording = min(d.Recording, other.Recording)
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
+	d.Unsearched = d.Unsearched || other.Unsearched
 	d.Relay = d.Relay && other.Relay
 	d.Lockout = d.Lockout.stricter(other.Lockout)
 	d.Limits = d.Limits.smallest(other.Limits)

@@ -67,6 +67,7 @@
 //     7d after ten uses.
 //   - recording: required (default), best-effort or off; record-limit (16MiB): how much of a channel
 //     without a terminal is kept.
+//   - search: `off` keeps what was on the screen out of the search.
 //   - relay: `true` lets the person answer prompts of the target's own, where the target is set up so.
 //   - lockout: after how many failures one person is locked at one source who names a target of this rule,
 //     where that is stricter than the general setting: `{failures: 3, window: 10m, lock: 1h}`.
@@ -130,6 +131,7 @@ type Rule struct {
 	Trust        *Trust // nil: a code is never remembered
 	Recording    Mode
 	RecordLimit  int64 // bytes; zero means DefaultRecordLimit
+	Unsearched   bool  // recordings are kept out of the search
 	Relay        bool  // the target's own prompts may be answered by the person
 	Limits       Limits
 	Lockout      Limit // of one person from one source, where stricter than the general one; zero fields say nothing

@@ -83,6 +83,7 @@ func drawRule(t *rapid.T, name string, networks map[string][]netip.Prefix) Rule 
 	r.Recording = rapid.SampledFrom([]Mode{RecordRequired, RecordBestEffort, RecordOff}).Draw(t, "recording")
 	r.RecordLimit = rapid.Int64Range(0, 1<<30).Draw(t, "limit")
 	r.Relay = rapid.Bool().Draw(t, "relay")
+	r.Unsearched = rapid.Bool().Draw(t, "unsearched")
 	if rapid.Bool().Draw(t, "limits") {
 		r.Limits = Limits{Idle: duration("idle"), Max: duration("max"), Sessions: rapid.IntRange(0, 5).Draw(t, "sessions"),
 			KeyboardIdle: duration("keyboard"), RuleSessions: rapid.IntRange(0, 5).Draw(t, "rule sessions"), Channels: rapid.IntRange(0, 64).Draw(t, "open")}

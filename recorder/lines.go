@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// TagUnsearched in Header.Tags says that what was on the screen is kept out of any index.
+const TagUnsearched = "search-off"
+
 // EachLine reads the recording to its end and calls f with each line of output and of stderr as it was complete:
 // text without escape sequences, line breaks or anything else that moves a cursor or reorders text. A line of more
 // than 4 KiB comes in pieces. What is not text, and what is missing, is passed over. It is meant for what was not

@@ -167,7 +167,7 @@ func (x *Indexer) render(ctx context.Context, c store.SearchClaim) (result store
 	if err := x.cfg.Store.Search.Clear(ctx, c, lease); err != nil {
 		return result, &outsideError{err}
 	}
-	if slices.Contains(r.Header().Tags, TagOff) {
+	if slices.Contains(r.Header().Tags, recorder.TagUnsearched) {
 		return store.SearchResult{State: store.SearchOff, Note: "its rule says search: off"}, nil
 	}
 	b := &batch{ctx: ctx, x: x, claim: c, begun: r.Header().Started}

@@ -19,9 +19,6 @@ import (
 	"sallyport/store"
 )
 
-// TagOff among the tags of a recording keeps it out of the index: its rule says search: off.
-const TagOff = "search-off"
-
 // Bounds of what one recording puts into the index and takes of the machine.
 const (
 	maxLine     = 4 << 10 // bytes of a line; of a longer one the rest is left out

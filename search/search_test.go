@@ -535,7 +535,7 @@ func TestIndexer(t *testing.T) {
 			k.print(fmt.Sprintf("removed '/srv/old/file %d'\r\n", i))
 		}
 	})
-	off := l.session(recorder.Header{Kind: "exec", Tags: []string{TagOff}}, func(k take) { k.print("rm -rf secretly\n") })
+	off := l.session(recorder.Header{Kind: "exec", Tags: []string{recorder.TagUnsearched}}, func(k take) { k.print("rm -rf secretly\n") })
 	x := l.indexer()
 	noError(t, x.Once(t.Context()))
 	hits := l.find("rm -rf")

@@ -40,6 +40,7 @@ type Grant struct {
 	Record      bool   // keep a recording
 	Required    bool   // and end the session when that fails
 	RecordLimit int64  // bytes kept of a channel without a terminal
+	Unsearched  bool   // the recording is kept out of the search
 	To          string // of a forward: where it goes instead of the name that was asked for; "": there
 }
 

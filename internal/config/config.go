@@ -354,6 +354,8 @@ type Recordings struct {
 	Local Path `yaml:"local"`
 	// Space that must stay free. Below it no session that must be recorded begins.
 	Reserve Size `yaml:"reserve"`
+	// Whether what was on the screens can be searched. Off: nothing is indexed, and no search is answered.
+	Search OnOff `yaml:"search"`
 	// Kept for object storage, which this version does not have.
 	S3 *S3 `yaml:"s3"`
 }
