@@ -38,6 +38,7 @@ type webDoor struct {
 var sections = []web.NavItem{
 	{Key: "overview", Title: "Overview", Path: "/", Icon: "overview"},
 	{Key: "sessions", Title: "Sessions", Path: "/sessions", Icon: "sessions"},
+	{Key: "search", Title: "Search", Path: "/search", Icon: "search"},
 	{Key: "users", Title: "Users", Path: "/users", Icon: "users"},
 	{Key: "robots", Title: "Robots", Path: "/robots", Icon: "robots"},
 	{Key: "targets", Title: "Targets", Path: "/targets", Icon: "targets"},
@@ -116,6 +117,8 @@ func (s *Server) pageList() []page {
 		{"GET /sessions/{id}/recordings/{file}", needAuditor, s.recordingFile},
 		{"GET /sessions/{id}/end", needAdmin, s.confirmEndPage},
 		{"POST /sessions/{id}/end", needAdmin, s.endSessionForm},
+
+		{"GET /search", needAuditor, s.searchPage},
 
 		{"GET /users", needAuditor, s.usersPage},
 		{"POST /users", needAdmin, s.addUserForm},
