@@ -49,6 +49,8 @@ type replay struct {
 	Idle   string // "", or seconds that a pause is cut to
 	Idles  []string
 
+	Approval *store.Approval // that it has used; nil: nobody had to agree
+
 	// transcript
 	Text string
 	More bool // the file has more than Text
@@ -83,6 +85,12 @@ func (s *Server) sessionPage(v *visit) error {
 		return err
 	}
 	d := replay{sessionView: s.viewSession(x), View: viewReplay, Speeds: speeds, Idles: idles}
+	switch a, err := s.cfg.Store.Approvals.OfSession(v.ctx(), x.ID); {
+	case err == nil:
+		d.Approval = &a
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
 	if v.query("view") == viewTranscript {
 		d.View = viewTranscript
 	}

@@ -39,6 +39,7 @@ var sections = []web.NavItem{
 	{Key: "overview", Title: "Overview", Path: "/", Icon: "overview"},
 	{Key: "sessions", Title: "Sessions", Path: "/sessions", Icon: "sessions"},
 	{Key: "search", Title: "Search", Path: "/search", Icon: "search"},
+	{Key: "approvals", Title: "Approvals", Path: "/approvals", Icon: "ok"},
 	{Key: "users", Title: "Users", Path: "/users", Icon: "users"},
 	{Key: "robots", Title: "Robots", Path: "/robots", Icon: "robots"},
 	{Key: "targets", Title: "Targets", Path: "/targets", Icon: "targets"},
@@ -119,6 +120,10 @@ func (s *Server) pageList() []page {
 		{"POST /sessions/{id}/end", needAdmin, s.endSessionForm},
 
 		{"GET /search", needAuditor, s.searchPage},
+
+		{"GET /approvals", needAuditor, s.approvalsPage},
+		{"GET /approvals/{id}/refuse", needAdmin, s.confirmRefusePage},
+		{"POST /approvals/{id}/refuse", needAdmin, s.refuseForm},
 
 		{"GET /users", needAuditor, s.usersPage},
 		{"POST /users", needAdmin, s.addUserForm},

@@ -40,6 +40,7 @@ type Decision struct {
 	RecordLimit  int64 // bytes, never zero when allowed
 	Unsearched   bool  // recordings are kept out of the search
 	Relay        bool
+	Approval     *Approval // nil: nobody else has to agree
 	Limits       Limits
 	Lockout      Limit
 	Env          Env // names that all of the rules let pass
@@ -177,6 +178,10 @@ func (m *matcher) grant() Decision {
 	if d.RecordLimit == 0 {
 		d.RecordLimit = DefaultRecordLimit
 	}
+	if m.approval != nil {
+		approval := *m.approval
+		d.Approval = &approval
+	}
 	if m.trust != nil {
 		trust := *m.trust
 		d.Trust = &trust
@@ -197,6 +202,7 @@ func (d *Decision) tighten(other Decision) {
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
 	d.Unsearched = d.Unsearched || other.Unsearched
 	d.Relay = d.Relay && other.Relay
+	d.Approval = d.Approval.tighten(other.Approval)
 	d.Lockout = d.Lockout.stricter(other.Lockout)
 	d.Limits = d.Limits.smallest(other.Limits)
 	d.Env = d.Env.tighten(other.Env)

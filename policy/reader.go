@@ -75,6 +75,7 @@ var ruleFields = []field[Rule]{
 	put("record-limit", (*reader).size, func(r *Rule, v int64) { r.RecordLimit = v }),
 	put("search", (*reader).onOff, func(r *Rule, v bool) { r.Unsearched = !v }),
 	put("relay", (*reader).boolean, func(r *Rule, v bool) { r.Relay = v }),
+	put("approval", (*reader).approval, func(r *Rule, v *Approval) { r.Approval = v }),
 	put("limits", (*reader).limits, func(r *Rule, v Limits) { r.Limits = v }),
 	put("lockout", (*reader).lockout, func(r *Rule, v Limit) { r.Lockout = v }),
 }

@@ -99,4 +99,3 @@ func sessionCommandsCommand(g *globals) *cobra.Command {
 		"latter is an aid: it was echoed behind what looks like a prompt (prompt), or between the shell's own marks (marks). The recording counts."
 	return c
 }
-
