@@ -24,7 +24,7 @@ const (
 	maxLine     = 4 << 10 // bytes of a line; of a longer one the rest is left out
 	maxLines    = 200_000
 	maxBytes    = 64 << 20 // of output that is drawn; an emulator does 2 MiB in a second
-	maxCommands = 20_000
+	maxCommands = 5000
 	maxTime     = 10 * time.Minute
 	maxCols     = 500
 	maxRows     = 200
@@ -81,6 +81,9 @@ func read(r *recorder.Reader, most limits, emit func(stream, store.SearchLine) e
 	}
 	if errors.Is(err, errFull) {
 		err = nil
+	}
+	if f.note == "" && len(f.commands) == most.commands && most.commands > 0 {
+		f.note = fmt.Sprintf("only the first %d commands are listed", most.commands)
 	}
 	return f, err
 }

@@ -294,6 +294,16 @@ func TestLimits(t *testing.T) {
 	if f := s.read(many.Path, few); len(f.lines) > 20 || !strings.Contains(f.note, "first 0 MiB") {
 		t.Errorf("%d lines, note %q", len(f.lines), f.note)
 	}
+	few = standard
+	few.commands = 3
+	typed := s.record(terminal80, func(k take) {
+		for range 10 {
+			k.print("$ ", "id\r\n")
+		}
+	})
+	if f := s.read(typed.Path, few); len(f.commands) != 3 || f.note != "only the first 3 commands are listed" {
+		t.Errorf("%d commands, note %q", len(f.commands), f.note)
+	}
 	long := s.record(recorder.Header{Kind: "exec"}, func(k take) { k.print(strings.Repeat("ä", 10_000) + "\n") })
 	for _, l := range s.read(long.Path, standard).lines {
 		if len(l.Text) > maxLine {

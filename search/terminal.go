@@ -18,7 +18,7 @@ const (
 	lookEveryAlt = 2 * time.Second        // on the alternate screen, of programs that draw all the time
 	quiet        = time.Second            // after which it is looked at in any case
 	stood        = time.Second            // what stood so long was seen
-	forcedLooks  = 32                      // before a clear, at most so many in lookEvery
+	forcedLooks  = 32                     // before a clear, at most so many in lookEvery
 	remembered   = 4096                   // lines that are not given again when they are overwritten again
 )
 

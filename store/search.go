@@ -46,6 +46,7 @@ const (
 	slots         = 1 << 12 // blocks of one second, before the next second's ids are used
 	slotSlack     = 5       // seconds that ids may be late by
 	clearBatch    = 200
+	finishTime    = 20 * time.Second // for all commands of a recording
 	searchPatient = 10 * time.Minute // how long a recording waits for the node that made it
 )
 
@@ -274,7 +275,7 @@ func secondID(t time.Time) int64 { return max(t.Unix(), 0) * slots }
 
 // Finish settles a claim.
 func (s Search) Finish(ctx context.Context, c SearchClaim, r SearchResult) error {
-	return s.db.changing(ctx, "settling the index of session "+c.Session, func(ctx context.Context, tx querier) error {
+	return s.db.changingWithin(ctx, finishTime, "settling the index of session "+c.Session, func(ctx context.Context, tx querier) error {
 		if err := s.held(ctx, tx, c, "note = ?, due = 0, state = ?", r.Note, r.State); err != nil {
 			return err
 		}
