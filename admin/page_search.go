@@ -102,7 +102,7 @@ func (s *Server) fillSearch(v *visit, f store.SearchFilter, d *searchData) error
 }
 
 func viewHit(h store.SearchHit) hitView {
-	view := hitView{Time: h.Time, User: h.User, Where: h.Target, Path: momentPath(h.Session, h.Channel, h.At), At: clockOf(h.At)}
+	view := hitView{Time: h.Time, User: h.User, Where: h.Target, Path: momentPath(h.Session, h.Channel, h.At), At: playTime(h.At)}
 	if h.Account != "" {
 		view.Where = h.Account + "@" + h.Target
 	}
@@ -121,8 +121,8 @@ func momentPath(session string, channel int, at time.Duration) string {
 	return address(within("sessions", session), "channel", strconv.Itoa(channel), "t", strconv.Itoa(second))
 }
 
-// clockOf is a time in a recording as players show it.
-func clockOf(at time.Duration) string {
+// playTime is a time in a recording as players show it.
+func playTime(at time.Duration) string {
 	s := int(at / time.Second)
 	two := func(n int) string { return strconv.Itoa(n/10) + strconv.Itoa(n%10) }
 	if s < 3600 {
@@ -159,7 +159,7 @@ func (s *Server) fillCommands(v *visit, x store.Session, d *replay) error {
 			continue
 		}
 		at := time.Duration(c.Second * float64(time.Second))
-		d.Commands = append(d.Commands, commandView{Command: c.Command, At: clockOf(at), Path: momentPath(x.ID, c.Channel, at)})
+		d.Commands = append(d.Commands, commandView{Command: c.Command, At: playTime(at), Path: momentPath(x.ID, c.Channel, at)})
 	}
 	if len(d.Commands) == 0 {
 		return nil
