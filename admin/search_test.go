@@ -218,6 +218,11 @@ func TestHitOpensThePlayer(t *testing.T) {
 	_, err = chromedp.Run(c.ctx, chromedp.Poll[bool](`document.querySelector(".ap-terminal, .ap-term").textContent.includes("needle")`, chromedp.WithPollingTimeout(20*time.Second)))
 	must(t, err)
 	c.quiet("player")
+	typed := w.typedSession("id", "exit")
+	w.index()
+	c.open("/sessions/" + typed.ID + "?view=transcript")
+	c.do(chromedp.WaitVisible("#commands"))
+	c.usable("commands")
 }
 
 // usable asserts that axe finds nothing serious on the page.
