@@ -330,3 +330,18 @@ func TestSearchForgets(t *testing.T) {
 		}
 	})
 }
+
+// A text of as many words as the API takes is no burden for either engine.
+func TestSearchForManyWords(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s := e.open()
+		var b strings.Builder
+		for i := range 166 {
+			fmt.Fprintf(&b, "%c%c ", 'a'+i%26, 'a'+i/26)
+		}
+		indexed(t, s, e, "alice", "web1", b.String(), "aa")
+		if got := found(t, s, store.SearchFilter{Text: b.String()}); len(got) != 1 {
+			t.Errorf("found %q", got)
+		}
+	})
+}
