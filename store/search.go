@@ -131,20 +131,29 @@ type SearchPage struct {
 	Upto time.Time // where the search gave up, if it did before the page was full; else zero
 }
 
-// Discover makes pending what was recorded by channels that ended since the given time and is not known yet. It
-// returns how many there were.
+// Discover makes pending what was recorded by channels that ended since the given time, or whose node died, and is
+// not known yet. It returns how many there were.
 func (s Search) Discover(ctx context.Context, since time.Time) (int64, error) {
-	var n int64
-	err := s.db.writing(ctx, "looking for new recordings", func(ctx context.Context, q querier) (err error) {
-		n, err = exec(ctx, q, `INSERT INTO search_recordings (session_id, channel, state, note, node, found, worker, due, tries, line_count)
-			SELECT c.session_id, c.id, ?, '', s.node, ?, '', 0, 0, 0 FROM session_channels c JOIN sessions s ON s.id = c.session_id
-			WHERE c.ended > 0 AND c.ended >= ? AND c.recording <> '' AND NOT EXISTS
-				(SELECT 1 FROM search_recordings r WHERE r.session_id = c.session_id AND r.channel = c.id)
-			ORDER BY c.ended DESC LIMIT 1000
-			ON CONFLICT (session_id, channel) DO NOTHING`, SearchPending, ms(s.db.now()), ms(since))
-		return err
+	var found int64
+	err := s.db.writing(ctx, "looking for new recordings", func(ctx context.Context, q querier) error {
+		for _, ended := range []string{
+			"c.ended > 0 AND c.ended >= ?",
+			"c.ended = 0 AND s.state = 'lost' AND s.ended >= ?", // nobody noted the end of their channels
+		} {
+			n, err := exec(ctx, q, `INSERT INTO search_recordings (session_id, channel, state, note, node, found, worker, due, tries, line_count)
+				SELECT c.session_id, c.id, ?, '', s.node, ?, '', 0, 0, 0 FROM session_channels c JOIN sessions s ON s.id = c.session_id
+				WHERE `+ended+` AND c.recording <> '' AND NOT EXISTS
+					(SELECT 1 FROM search_recordings r WHERE r.session_id = c.session_id AND r.channel = c.id)
+				ORDER BY c.ended DESC, c.session_id DESC LIMIT 1000
+				ON CONFLICT (session_id, channel) DO NOTHING`, SearchPending, ms(s.db.now()), ms(since))
+			if err != nil {
+				return err
+			}
+			found += n
+		}
+		return nil
 	})
-	return n, err
+	return found, err
 }
 
 // Claim takes a recording for a worker until the lease is over: one that this node made, else one whose own node

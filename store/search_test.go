@@ -267,6 +267,22 @@ func TestSearchClaimIsLost(t *testing.T) {
 	})
 }
 
+// What a node left behind when it died is not forgotten, although nobody noted the end of its channels.
+func TestSearchFindsWhatLostSessionsLeft(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s, ctx := e.open(), t.Context()
+		x := must[store.Session](t)(s.Sessions.Open(ctx, store.Session{User: "alice", Target: "web1", Node: "n1"}))
+		check(t, s.Sessions.OpenChannel(ctx, x.ID, store.Channel{ID: 1, Recording: "r"}))
+		if n := must[int64](t)(s.Search.Discover(ctx, start)); n != 0 {
+			t.Errorf("%d recordings of a live session", n)
+		}
+		must[[]store.Session](t)(s.Sessions.MarkLost(ctx, "n1"))
+		if n := must[int64](t)(s.Search.Discover(ctx, start)); n != 1 {
+			t.Errorf("%d recordings of a lost session", n)
+		}
+	})
+}
+
 // A recording waits for its own node; when that does not come, another one may have it.
 func TestSearchWaitsForItsNode(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
