@@ -37,6 +37,7 @@ const (
 type replay struct {
 	sessionView
 	Rows    []channelRow
+	Files   filesData
 	Channel *channelRow // the one whose recording is shown; nil: none has any
 	View    string
 	Tabs    []tab
@@ -95,6 +96,9 @@ func (s *Server) sessionPage(v *visit) error {
 		d.View = viewTranscript
 	}
 	d.choose(v)
+	if d.Files, err = v.sessionFiles(x.ID, "", filesShown); err != nil {
+		return err
+	}
 	if d.Channel != nil {
 		if err := s.fillRecording(v, x, &d); err != nil {
 			return err

@@ -37,6 +37,7 @@ func checkRule(r *Rule) *ruleError {
 		{"recording", r.Recording != RecordRequired},
 		{"record-limit", r.RecordLimit != 0},
 		{"search", r.Unsearched},
+		{"sftp", r.SFTP != nil},
 		{"relay", r.Relay},
 		{"approval", r.Approval != nil},
 		{"limits", r.Limits != Limits{}},
@@ -84,6 +85,9 @@ func checkAllow(r *Rule) *ruleError {
 	}
 	if err := checkLockout(r.Lockout); err != nil {
 		return wrong("lockout", err)
+	}
+	if err := checkFiles(r); err != nil {
+		return err
 	}
 	return checkLimits(r.Limits)
 }

@@ -69,6 +69,7 @@ func (r *Rule) format(b *strings.Builder) {
 	if r.Unsearched {
 		line("search", "off")
 	}
+	line("sftp", r.SFTP.format())
 	if r.Relay {
 		line("relay", "true")
 	}
