@@ -338,7 +338,7 @@ func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Req
 		Allowed: d.Allow, Refusal: d.Refusal, Denied: !d.Allow && d.Rule != "",
 		Record: d.Recording != policy.RecordOff, Required: d.Recording == policy.RecordRequired, RecordLimit: d.RecordLimit,
 		Unsearched: d.Unsearched,
-		Files: files(d.Files),
+		Files:      files(d.Files),
 	}, nil
 }
 

@@ -133,7 +133,7 @@ func (x *Indexer) index(ctx context.Context, c store.SearchClaim) (err error) {
 	var outside *outsideError
 	switch {
 	case err == nil:
-		return x.cfg.Store.Search.Finish(ctx, c, r)
+		return usually(func() error { return x.cfg.Store.Search.Finish(ctx, c, r) })
 	case errors.As(err, &outside) || ctx.Err() != nil:
 		return err // the claim ends by itself
 	case errors.Is(err, fs.ErrNotExist):
@@ -164,7 +164,7 @@ func (x *Indexer) render(ctx context.Context, c store.SearchClaim) (result store
 		return result, err
 	}
 	defer r.Close()
-	if err := x.cfg.Store.Search.Clear(ctx, c, lease); err != nil {
+	if err := usually(func() error { return x.cfg.Store.Search.Clear(ctx, c, lease) }); err != nil {
 		return result, &outsideError{err}
 	}
 	if slices.Contains(r.Header().Tags, recorder.TagUnsearched) {
@@ -182,6 +182,13 @@ func (x *Indexer) render(ctx context.Context, c store.SearchClaim) (result store
 		found.commands[i].Channel = c.Channel
 	}
 	return store.SearchResult{State: store.SearchDone, Note: found.note, Commands: found.commands}, nil
+}
+
+// usually does f at the usual priority: who holds a lock of the database must not be kept waiting by everybody else.
+func usually(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	return <-done
 }
 
 // batch collects lines into blocks, and blocks until it is worth a transaction.
@@ -229,7 +236,7 @@ func (b *batch) close(o *block) error {
 }
 
 func (b *batch) write() error {
-	err := b.x.cfg.Store.Search.Add(b.ctx, b.claim, lease, b.blocks...)
+	err := usually(func() error { return b.x.cfg.Store.Search.Add(b.ctx, b.claim, lease, b.blocks...) })
 	b.blocks, b.size = nil, 0
 	if err != nil {
 		return &outsideError{err}

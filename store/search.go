@@ -39,6 +39,7 @@ const (
 // Bounds of one search: it gives up after so many blocks or so long, and says where to go on.
 const (
 	searchBatch   = 64
+	searchWindow  = 256 // blocks that are looked at one by one
 	searchBlocks  = 4096
 	searchTime    = 1200 * time.Millisecond
 	searchLimit   = 50
@@ -226,19 +227,23 @@ func (s Search) clear(ctx context.Context, session string, channel int, first fu
 // Add adds blocks to a claimed recording and renews the claim. After [ErrConflict] another worker has it.
 func (s Search) Add(ctx context.Context, c SearchClaim, lease time.Duration, blocks ...SearchBlock) error {
 	subjects := []string{subject("s", c.Session), subject("t", c.Target), subject("u", c.User)}
-	return s.db.changing(ctx, "indexing session "+c.Session, func(ctx context.Context, tx querier) error {
-		lines := 0
-		for _, b := range blocks {
-			lines += len(b.Lines)
+	// What takes time is done before the transaction: SQLite has one writer, and logins wait for it.
+	lines := 0
+	packed := make([]packedBlock, 0, len(blocks))
+	for _, b := range blocks {
+		if lines += len(b.Lines); len(b.Lines) > 0 {
+			packed = append(packed, packedBlock{
+				id: firstBlockID(b.Begun.Add(b.Lines[0].At), c.Session, c.Channel), begun: b.Begun,
+				body: packLines(b.Lines), words: strings.Join(blockWords(b.Lines, subjects), " "),
+			})
 		}
+	}
+	return s.db.changing(ctx, "indexing session "+c.Session, func(ctx context.Context, tx querier) error {
 		if err := s.held(ctx, tx, c, "due = ?, line_count = line_count + ?", ms(s.db.now().Add(lease)), lines); err != nil {
 			return err
 		}
-		for _, b := range blocks {
-			if len(b.Lines) == 0 {
-				continue
-			}
-			if err := s.addBlock(ctx, tx, c.Session, c.Channel, subjects, b); err != nil {
+		for _, b := range packed {
+			if err := s.addBlock(ctx, tx, c, b); err != nil {
 				return err
 			}
 		}
@@ -246,12 +251,18 @@ func (s Search) Add(ctx context.Context, c SearchClaim, lease time.Duration, blo
 	})
 }
 
-func (s Search) addBlock(ctx context.Context, tx querier, session string, channel int, subjects []string, b SearchBlock) error {
-	id := firstBlockID(b.Begun.Add(b.Lines[0].At), session, channel)
-	body := packLines(b.Lines)
+// packedBlock is a block as the tables keep it.
+type packedBlock struct {
+	id    int64 // or one a little above
+	begun time.Time
+	body  []byte
+	words string
+}
+
+func (s Search) addBlock(ctx context.Context, tx querier, c SearchClaim, b packedBlock) error {
 	for tries := 0; ; tries++ {
 		n, err := exec(ctx, tx, `INSERT INTO search_blocks (id, session_id, channel, begun, body) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT (id) DO NOTHING`, id, session, channel, ms(b.Begun), body)
+			ON CONFLICT (id) DO NOTHING`, b.id, c.Session, c.Channel, ms(b.begun), b.body)
 		if err != nil {
 			return err
 		}
@@ -261,14 +272,13 @@ func (s Search) addBlock(ctx context.Context, tx querier, session string, channe
 		if tries == slotSlack*slots {
 			return errors.New("too many lines were seen in one second")
 		}
-		id++
+		b.id++
 	}
-	words := blockWords(b.Lines, subjects)
+	insert := "INSERT INTO search_words (rowid, words) VALUES (?, ?)"
 	if s.db.postgres() {
-		_, err := exec(ctx, tx, "INSERT INTO search_words (id, words) VALUES (?, array_to_tsvector(string_to_array(?, ' ')))", id, strings.Join(words, " "))
-		return err
+		insert = "INSERT INTO search_words (id, words) VALUES (?, array_to_tsvector(string_to_array(?, ' ')))"
 	}
-	_, err := exec(ctx, tx, "INSERT INTO search_words (rowid, words) VALUES (?, ?)", id, strings.Join(words, " "))
+	_, err := exec(ctx, tx, insert, b.id, b.words)
 	return err
 }
 
@@ -416,9 +426,9 @@ func (s Search) Find(ctx context.Context, f SearchFilter) (SearchPage, error) {
 	match := q.match(s.db.postgres(), subjects)
 	var page SearchPage
 	err = s.db.reading(ctx, "searching", func(ctx context.Context, c querier) error {
-		begun := time.Now()
+		begun, frequent := time.Now(), s.db.postgres()
 		for seen := 0; ; {
-			rows, err := s.candidates(ctx, c, match, lowest, from)
+			rows, bottom, err := s.candidates(ctx, c, match, lowest, from, frequent)
 			if err != nil {
 				return err
 			}
@@ -426,12 +436,14 @@ func (s Search) Find(ctx context.Context, f SearchFilter) (SearchPage, error) {
 				if !page.take(q, f, r, before) {
 					return nil
 				}
-				from, before = r.id-1, 0
+				before = 0
 			}
-			if seen += len(rows); len(rows) < searchBatch {
+			if bottom <= lowest {
 				return nil
 			}
-			if seen >= searchBlocks || time.Since(begun) > searchTime {
+			from, before = bottom-1, 0
+			frequent = frequent && len(rows) > searchWindow/10
+			if seen += len(rows); seen >= searchBlocks || time.Since(begun) > searchTime {
 				page.Next, page.Upto = hitID(from, 0), time.Unix(from/slots, 0).UTC()
 				return nil
 			}
@@ -443,15 +455,37 @@ func (s Search) Find(ctx context.Context, f SearchFilter) (SearchPage, error) {
 	return page, nil
 }
 
-// candidates returns the newest blocks from an id on downwards that have all words.
-func (s Search) candidates(ctx context.Context, q querier, match string, lowest, from int64) ([]searchRow, error) {
+// candidates returns the newest blocks from an id on downwards that have all words, and the id down to which there are
+// no others.
+//
+// PostgreSQL's index on words gives all blocks with a word before the first can be taken, hundreds of milliseconds
+// for a word that nearly all have. So it is asked only for words that turn out not to be frequent: those that few
+// of the blocks just above have.
+func (s Search) candidates(ctx context.Context, q querier, match string, lowest, from int64, frequent bool) ([]searchRow, int64, error) {
+	const order = " ORDER BY b.id DESC"
+	columns := "SELECT b.id, b.session_id, b.channel, b.begun, b.body, s.user_name, s.target, s.account FROM ("
+	joined := ") w JOIN search_blocks b ON b.id = w.id JOIN sessions s ON s.id = b.session_id"
+	if frequent {
+		bottom, err := scalar[int64](ctx, q, "SELECT id FROM search_words WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT 1 OFFSET ?", lowest, from, searchWindow-1)
+		if errors.Is(err, ErrNotFound) {
+			bottom, err = lowest, nil
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		rows, err := all(ctx, q, searchFields, "WITH near AS MATERIALIZED (SELECT id, words FROM search_words WHERE id >= ? AND id <= ?) "+
+			columns+"SELECT id FROM near WHERE words @@ ?::tsquery"+joined+order, bottom, from, match)
+		return rows, bottom, err
+	}
 	inner := "SELECT rowid AS id FROM search_words WHERE search_words MATCH ? AND rowid >= ? AND rowid <= ? ORDER BY rowid DESC LIMIT ?"
 	if s.db.postgres() {
 		inner = "SELECT id FROM search_words WHERE words @@ ?::tsquery AND id >= ? AND id <= ? ORDER BY id DESC LIMIT ?"
 	}
-	return all(ctx, q, searchFields, `SELECT b.id, b.session_id, b.channel, b.begun, b.body, s.user_name, s.target, s.account
-		FROM (`+inner+`) w JOIN search_blocks b ON b.id = w.id JOIN sessions s ON s.id = b.session_id ORDER BY b.id DESC`,
-		match, lowest, from, searchBatch)
+	rows, err := all(ctx, q, searchFields, columns+inner+joined+order, match, lowest, from, searchBatch)
+	if err != nil || len(rows) < searchBatch {
+		return rows, lowest, err
+	}
+	return rows, rows[len(rows)-1].id, nil
 }
 
 // take adds the hits of one block, the newest first, from before its line of that number on (0: from its end). It is

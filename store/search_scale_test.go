@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +60,9 @@ func TestSearchAtScale(t *testing.T) {
 	long := os.Getenv("SALLYPORT_LONG") != ""
 	if long {
 		size = 1 << 30
+		if n, err := strconv.Atoi(os.Getenv("SALLYPORT_SCALE_MIB")); err == nil {
+			size = n << 20
+		}
 	} else {
 		t.Parallel()
 	}
