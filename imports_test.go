@@ -26,7 +26,8 @@ migrations:            -
 screen:                -
 
 identity:              -
-recorder:              -
+recorder/blob:         -
+recorder:              recorder/blob
 internal/seal:         -
 internal/readahead:    -
 internal/tcpend:       -
@@ -40,6 +41,7 @@ internal/notify:       audit store
 
 auth:                  audit identity internal/auditlog internal/notify otp policy store
 search:                recorder screen store
+internal/custody:      audit internal/auditlog recorder store
 session:               audit internal/auditlog internal/readahead ledger recorder store
 upstream:              audit internal/auditlog internal/readahead internal/tcpend store
 

@@ -186,6 +186,7 @@ func TestPagesInChromium(t *testing.T) {
 		UserID: alice.ID, Reason: "telephone is being repaired", Issuer: "ada", Expires: time.Now().Add(time.Hour)}, "any"))
 	typed := w.typedSession("systemctl restart nginx", "journalctl -u nginx --since '5 min ago' | grep -i error | tail -n 50", "exit")
 	w.index()
+	must(t, w.Store.Recordings.Hold(context.Background(), store.Hold{SessionID: live.ID, Reason: "case 4711, asked for by the police on Friday", Actor: "ada"}))
 	pages := []struct{ name, path string }{
 		{"overview", "/"},
 		{"sessions", "/sessions"},
@@ -200,6 +201,8 @@ func TestPagesInChromium(t *testing.T) {
 		{"search-no-hits", "/search?text=nothing+like+it"},
 		{"search-refused", "/search?text=%7C%7C"},
 		{"session-commands", "/sessions/" + typed.ID},
+		{"hold", "/sessions/" + past.ID + "/hold"},
+		{"release", "/sessions/" + live.ID + "/release"},
 		{"users", "/users"},
 		{"user-new", "/users/new"},
 		{"import", "/import"},
@@ -221,6 +224,7 @@ func TestPagesInChromium(t *testing.T) {
 		{"lockouts", "/lockouts"},
 		{"approvals", "/approvals"},
 		{"audit", "/audit"},
+		{"audit-verify", "/audit/verify"},
 		{"administrators", "/administrators"},
 		{"nothing", "/nothing-here"},
 	}

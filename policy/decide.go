@@ -37,8 +37,11 @@ type Decision struct {
 	TokenOnly    bool
 	PasswordCode bool
 	Recording    Mode
-	RecordLimit  int64 // bytes, never zero when allowed
-	Unsearched   bool  // recordings are kept out of the search
+	RecordLimit  int64         // bytes, never zero when allowed
+	Retention    time.Duration // of recordings; zero: as the server is set, or Forever
+	RecordInput  bool
+	Unsearched   bool // recordings are kept out of the search
+	BreakGlass   bool
 	Relay        bool
 	Approval     *Approval // nil: nobody else has to agree
 	Limits       Limits
@@ -178,6 +181,9 @@ func (m *matcher) grant() Decision {
 		Recording:    m.rule.Recording,
 		RecordLimit:  m.rule.RecordLimit,
 		Unsearched:   m.rule.Unsearched,
+		Retention:    m.rule.Retention,
+		RecordInput:  m.rule.RecordInput,
+		BreakGlass:   m.rule.BreakGlass,
 		Relay:        m.rule.Relay,
 		Limits:       m.rule.Limits,
 		Lockout:      m.rule.Lockout,
@@ -209,6 +215,9 @@ func (d *Decision) tighten(other Decision) {
 	d.Recording = min(d.Recording, other.Recording)
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
 	d.Unsearched = d.Unsearched || other.Unsearched
+	d.Retention = max(d.Retention, other.Retention)
+	d.RecordInput = d.RecordInput || other.RecordInput
+	d.BreakGlass = d.BreakGlass && other.BreakGlass
 	d.Relay = d.Relay && other.Relay
 	d.Approval = d.Approval.tighten(other.Approval)
 	d.Lockout = d.Lockout.stricter(other.Lockout)

@@ -160,6 +160,9 @@ func (x *Indexer) render(ctx context.Context, c store.SearchClaim) (result store
 		}
 	}()
 	r, err := x.cfg.Recorder.Open(c.Path)
+	if errors.Is(err, recorder.ErrEncrypted) {
+		return store.SearchResult{State: store.SearchOff, Note: "it is encrypted"}, nil
+	}
 	if err != nil {
 		return result, err
 	}

@@ -330,10 +330,14 @@ func (s Search) Forget(ctx context.Context, session string, channel int, note st
 // Again has a recording indexed anew, unless it is off: there is more of it than there was.
 func (s Search) Again(ctx context.Context, session string, channel int) error {
 	return s.db.writing(ctx, "having session "+session+" indexed again", func(ctx context.Context, q querier) error {
-		_, err := exec(ctx, q, "UPDATE search_recordings SET state = ?, note = '', worker = '', due = 0, tries = 0 WHERE session_id = ? AND channel = ? AND state <> ?",
-			SearchPending, session, channel, SearchOff)
-		return err
+		return indexAgain(ctx, q, session, channel)
 	})
+}
+
+func indexAgain(ctx context.Context, q querier, session string, channel int) error {
+	_, err := exec(ctx, q, "UPDATE search_recordings SET state = ?, note = '', worker = '', due = 0, tries = 0 WHERE session_id = ? AND channel = ? AND state <> ?",
+		SearchPending, session, channel, SearchOff)
+	return err
 }
 
 // States tells how far the index is with the recordings of a session, in the order of channels.
