@@ -39,7 +39,8 @@ const (
 // Bounds of one search: it gives up after so many blocks or so long, and says where to go on.
 const (
 	searchBatch   = 64
-	searchWindow  = 256 // blocks that are looked at one by one
+	firstWindow   = 16  // blocks that are looked at one by one, first
+	lastWindow    = 128 // … and at most
 	searchBlocks  = 4096
 	searchTime    = 1200 * time.Millisecond
 	searchLimit   = 50
@@ -430,9 +431,12 @@ func (s Search) Find(ctx context.Context, f SearchFilter) (SearchPage, error) {
 	match := q.match(s.db.postgres(), subjects)
 	var page SearchPage
 	err = s.db.reading(ctx, "searching", func(ctx context.Context, c querier) error {
-		begun, frequent := time.Now(), s.db.postgres()
+		begun, window := time.Now(), 0
+		if s.db.postgres() {
+			window = firstWindow
+		}
 		for seen := 0; ; {
-			rows, bottom, err := s.candidates(ctx, c, match, lowest, from, frequent)
+			rows, bottom, err := s.candidates(ctx, c, match, lowest, from, window)
 			if err != nil {
 				return err
 			}
@@ -446,7 +450,11 @@ func (s Search) Find(ctx context.Context, f SearchFilter) (SearchPage, error) {
 				return nil
 			}
 			from, before = bottom-1, 0
-			frequent = frequent && len(rows) > searchWindow/10
+			if len(rows) > window/8 {
+				window = min(2*window, lastWindow)
+			} else {
+				window = 0
+			}
 			if seen += len(rows); seen >= searchBlocks || time.Since(begun) > searchTime {
 				page.Next, page.Upto = hitID(from, 0), time.Unix(from/slots, 0).UTC()
 				return nil
@@ -464,13 +472,13 @@ func (s Search) Find(ctx context.Context, f SearchFilter) (SearchPage, error) {
 //
 // PostgreSQL's index on words gives all blocks with a word before the first can be taken, hundreds of milliseconds
 // for a word that nearly all have. So it is asked only for words that turn out not to be frequent: those that few
-// of the blocks just above have.
-func (s Search) candidates(ctx context.Context, q querier, match string, lowest, from int64, frequent bool) ([]searchRow, int64, error) {
+// of the blocks just above have. Before, a window of so many blocks is looked at one by one; 0: the index is asked.
+func (s Search) candidates(ctx context.Context, q querier, match string, lowest, from int64, window int) ([]searchRow, int64, error) {
 	const order = " ORDER BY b.id DESC"
 	columns := "SELECT b.id, b.session_id, b.channel, b.begun, b.body, s.user_name, s.target, s.account FROM ("
 	joined := ") w JOIN search_blocks b ON b.id = w.id JOIN sessions s ON s.id = b.session_id"
-	if frequent {
-		bottom, err := scalar[int64](ctx, q, "SELECT id FROM search_words WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT 1 OFFSET ?", lowest, from, searchWindow-1)
+	if window > 0 {
+		bottom, err := scalar[int64](ctx, q, "SELECT id FROM search_words WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT 1 OFFSET ?", lowest, from, window-1)
 		if errors.Is(err, ErrNotFound) {
 			bottom, err = lowest, nil
 		}

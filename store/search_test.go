@@ -14,8 +14,8 @@ import (
 
 const lease = time.Minute
 
-// recorded notes a session of user on target with one recorded channel that has ended.
-func recorded(t *testing.T, s *store.Store, e *engine, user, target string) string {
+// filmed notes a session of user on target with one recorded channel that has ended.
+func filmed(t *testing.T, s *store.Store, e *engine, user, target string) string {
 	t.Helper()
 	x := must[store.Session](t)(s.Sessions.Open(t.Context(), store.Session{User: user, Target: target, Account: "root", Node: "n1", Started: e.clock.now()}))
 	check(t, s.Sessions.CloseChannel(t.Context(), x.ID, store.Channel{ID: 1, Kind: "shell", Recording: "r/" + x.ID, Started: e.clock.now(), Ended: e.clock.now()}))
@@ -31,7 +31,7 @@ func claim(t *testing.T, s *store.Store) store.SearchClaim {
 // indexed notes a session whose screen showed lines, one second after the other.
 func indexed(t *testing.T, s *store.Store, e *engine, user, target string, lines ...string) string {
 	t.Helper()
-	id := recorded(t, s, e, user, target)
+	id := filmed(t, s, e, user, target)
 	c := claim(t, s)
 	block := store.SearchBlock{Begun: e.clock.now()}
 	for i, text := range lines {
@@ -159,7 +159,7 @@ func TestSearchFilters(t *testing.T) {
 func TestSearchManyBlocksInOneSecond(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
 		s := e.open()
-		recorded(t, s, e, "alice", "web1")
+		filmed(t, s, e, "alice", "web1")
 		c := claim(t, s)
 		const n = 300
 		for i := range n / 20 {
@@ -182,7 +182,7 @@ func TestSearchClaims(t *testing.T) {
 		s := stores[0]
 		want := map[string]bool{}
 		for range 12 {
-			want[recorded(t, s, e, "alice", "web1")] = true
+			want[filmed(t, s, e, "alice", "web1")] = true
 		}
 		live := must[store.Session](t)(s.Sessions.Open(t.Context(), store.Session{User: "alice", Node: "n1"}))
 		check(t, s.Sessions.OpenChannel(t.Context(), live.ID, store.Channel{ID: 1, Recording: "open"}))
@@ -232,7 +232,7 @@ func TestSearchClaims(t *testing.T) {
 func TestSearchClaimIsLost(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
 		s, ctx := e.open(), t.Context()
-		id := recorded(t, s, e, "alice", "web1")
+		id := filmed(t, s, e, "alice", "web1")
 		slow := claim(t, s)
 		block := store.SearchBlock{Begun: start, Lines: []store.SearchLine{{Text: "needle"}}}
 		check(t, s.Search.Add(ctx, slow, lease, block))
@@ -287,7 +287,7 @@ func TestSearchFindsWhatLostSessionsLeft(t *testing.T) {
 func TestSearchWaitsForItsNode(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
 		s := e.open()
-		id := recorded(t, s, e, "alice", "web1")
+		id := filmed(t, s, e, "alice", "web1")
 		must[int64](t)(s.Search.Discover(t.Context(), time.Time{}))
 		_, err := s.Search.Claim(t.Context(), "w", "n2", lease)
 		wantError(t, "claim of another node's", err, store.ErrNotFound)
