@@ -116,6 +116,7 @@ func (s *Server) pageList() []page {
 		{"GET /sessions", needAuditor, s.sessionsPage},
 		{"GET /sessions/{id}", needAuditor, s.sessionPage},
 		{"GET /sessions/{id}/recordings/{file}", needAuditor, s.recordingFile},
+		{"GET /sessions/{id}/live", needAuditor, s.watchPage},
 		{"GET /sessions/{id}/files", needAuditor, s.filesPage},
 		{"GET /sessions/{id}/files.csv", needAuditor, s.filesCSV},
 		{"GET /sessions/{id}/end", needAdmin, s.confirmEndPage},
