@@ -282,6 +282,9 @@ func (c *channel) beginRecording(kind, command string) error {
 	} else {
 		h.Limit = c.grant.RecordLimit
 	}
+	if c.grant.Unsearched {
+		h.Tags = append(h.Tags, recorder.TagUnsearched)
+	}
 	rec, err := c.s.m.cfg.Recorder.Create(h)
 	if err != nil {
 		_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.Error, err.Error(), nil))

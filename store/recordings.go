@@ -142,10 +142,12 @@ func (r Recordings) Seal(ctx context.Context, sessionID string, channel int, s S
 	})
 }
 
-// renamed gives the channel of a recording its path: that of a sealed one is another.
+// renamed gives the channel of a recording its path: that of a sealed one is another. There may be more in it now.
 func renamed(ctx context.Context, q querier, sessionID string, channel int, path string) error {
-	_, err := exec(ctx, q, "UPDATE session_channels SET recording = ? WHERE session_id = ? AND id = ?", path, sessionID, channel)
-	return err
+	if _, err := exec(ctx, q, "UPDATE session_channels SET recording = ? WHERE session_id = ? AND id = ?", path, sessionID, channel); err != nil {
+		return err
+	}
+	return indexAgain(ctx, q, sessionID, channel)
 }
 
 // AtNode lists the sealed recordings that are on the disk of a node as far as is known here, at most

@@ -260,6 +260,9 @@ func (k *Keeper) delete(ctx context.Context, r store.Recording) error {
 		k.emit(ctx, r, audit.RecordDeleted, audit.Error, err.Error(), map[string]string{"recording": r.Path, "root": r.Root})
 		return errors.Join(err, k.cfg.Store.Recordings.Postpone(ctx, r, time.Now().Add(failedLater)))
 	}
+	if err := k.cfg.Store.Search.Forget(ctx, r.SessionID, r.Channel, "the recording was deleted"); err != nil {
+		return err // it is given out again
+	}
 	detail := map[string]string{"recording": r.Path, "root": r.Root, "bytes": fmt.Sprint(r.Bytes)}
 	return k.note(ctx, r, audit.RecordDeleted, "kept for "+r.Retention.String(), detail, func(e audit.Event) error {
 		return k.cfg.Store.Recordings.Removed(ctx, r, e)

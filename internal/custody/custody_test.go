@@ -173,6 +173,9 @@ func TestDeleteOld(t *testing.T) {
 		if r := n.row(old.SessionID); r.State != store.RecordingRemoved || r.Root != old.Root || n.readable(r) {
 			t.Errorf("the old one: %+v, readable %v", r, n.readable(r))
 		}
+		if states, err := n.cfg.Store.Search.States(ctx, old.SessionID); err != nil || len(states) != 1 || states[0].State != store.SearchOff {
+			t.Errorf("the index of the old one: %+v, %v", states, err)
+		}
 		for _, r := range []store.Recording{young, forever, held} {
 			if !n.readable(r) || n.row(r.SessionID).State != store.RecordingSealed {
 				t.Errorf("%+v is not there", n.row(r.SessionID))
