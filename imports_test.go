@@ -24,7 +24,8 @@ policy:                -
 migrations:            -
 
 identity:              -
-recorder:              -
+recorder/blob:         -
+recorder:              recorder/blob
 internal/seal:         -
 internal/readahead:    -
 internal/tcpend:       -

@@ -80,6 +80,13 @@ func (r *Recorder) exportCast3(out *bufio.Writer, where place) error {
 		return err
 	}
 	index, err := r.openFile(where.index(), os.O_RDONLY)
+	if errors.Is(err, os.ErrNotExist) && !r.isHere(where) {
+		text, err := r.remoteIndex(r.ctx, where)
+		if err != nil {
+			return err
+		}
+		return writeProof(out, bytes.NewReader(text), size)
+	}
 	if errors.Is(err, os.ErrNotExist) { // nothing is packed yet
 		return nil
 	}

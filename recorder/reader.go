@@ -111,7 +111,10 @@ func (r *Recorder) openPlain(where place) (io.ReadCloser, error) {
 	if !errors.Is(err, os.ErrNotExist) {
 		return f, err
 	}
-	if f, err = r.openFile(where.packed(), os.O_RDONLY); err != nil {
+	if f, err = r.openFile(where.packed(), os.O_RDONLY); errors.Is(err, os.ErrNotExist) {
+		return r.openRemote(where)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return unpack(f, f)

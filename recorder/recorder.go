@@ -25,6 +25,7 @@
 package recorder
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -39,6 +40,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+
+	"sallyport/recorder/blob"
 )
 
 // Errors a caller tells apart with errors.Is.
@@ -71,6 +74,7 @@ type Config struct {
 	PartAge     time.Duration       // time after which a part is closed; 0 = 30 s
 	Reserve     int64               // bytes that must be free for Create; 0 = no check
 	Now         func() time.Time    // nil = time.Now
+	Store       blob.Store          // where sealed parts go, and are read from once they are not here; nil = they stay here
 
 	// OnError is told of errors that no caller sees at once: those of the background sync, and of
 	// packing (then nothing is lost, the part is packed later). It may be called from several
@@ -96,6 +100,8 @@ type Recorder struct {
 	syncWake chan struct{}
 	packWake chan struct{}
 	stop     chan struct{}
+	ctx      context.Context // of reading from the store; done when the Recorder is closed
+	cancel   context.CancelFunc
 	loops    sync.WaitGroup
 
 	sealMu sync.Mutex // held while ended recordings are brought to the disk
@@ -158,6 +164,7 @@ func New(cfg Config) (*Recorder, error) {
 		stop:     make(chan struct{}),
 		active:   map[string]*Recording{},
 	}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.trusted = keySet(append([]ed25519.PublicKey{r.public}, cfg.TrustedKeys...))
 	r.lines.New = func() any { b := make([]byte, 0, 4096); return &b }
 	r.parts.New = func() any { return new(partBuffers) }
@@ -192,6 +199,7 @@ func (r *Recorder) Close() error {
 		w.abandon()
 	}
 	close(r.stop)
+	r.cancel()
 	r.loops.Wait()
 	for _, w := range left {
 		w.f.Close()

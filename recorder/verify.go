@@ -56,6 +56,10 @@ func (r *Recorder) Verify(path string) (Report, error) {
 }
 
 func (r *Recorder) verify(where place) (Report, error) {
+	if r.cfg.Store != nil && !r.isHere(where) {
+		w, err := r.verifyRemote(r.ctx, where)
+		return w.report, err
+	}
 	var files evidence
 	defer files.close()
 	var err error
