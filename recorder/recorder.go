@@ -81,6 +81,10 @@ type Config struct {
 	// goroutines and must not call back into the recording. May be nil.
 	OnError func(path string, err error)
 
+	// OnSealed is told the path of a recording that has ended and was sealed, by the goroutine that
+	// has closed it; it must not wait. May be nil.
+	OnSealed func(path string)
+
 	// testingFault, if not nil, may fail an operation on a file before it is done.
 	testingFault func(op, path string) error
 }
