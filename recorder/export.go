@@ -280,33 +280,51 @@ func writeJSON(out *bufio.Writer, r *Reader) error {
 
 // writeTranscript writes what was printed as plain text.
 func writeTranscript(out *bufio.Writer, r *Reader) error {
-	t := &transcript{out: out}
-	binary := 0 // bytes of a run of events that show nothing
+	t := &eventTranscript{transcript: transcript{out: out}}
 	for {
 		e, err := r.Next()
-		if err == nil && e.Text == "" && len(e.Data) >= minBinary && e.Code != CodeInput {
-			binary += len(e.Data)
-			continue
-		}
-		if binary > 0 {
-			t.note(fmt.Sprintf("%d bytes that are not text", binary))
-			binary = 0
-		}
 		if errors.Is(err, io.EOF) {
-			t.end()
+			t.finish()
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		switch e.Code {
-		case CodeOutput, CodeStderr:
-			t.write(e.Text)
-		case CodeGap:
-			n, why, _ := strings.Cut(e.Text, " ")
-			t.note(n + " bytes are missing here: " + why)
-		case CodeLimit:
-			t.note("the limit of " + e.Text + " bytes was reached, what followed was counted and not kept")
-		}
+		t.event(e)
 	}
+}
+
+// eventTranscript is the transcript of events.
+type eventTranscript struct {
+	transcript
+	binary int // bytes of a run of events that show nothing
+}
+
+func (t *eventTranscript) event(e Event) {
+	if e.Text == "" && len(e.Data) >= minBinary && e.Code != CodeInput {
+		t.binary += len(e.Data)
+		return
+	}
+	t.noteBinary()
+	switch e.Code {
+	case CodeOutput, CodeStderr:
+		t.write(e.Text)
+	case CodeGap:
+		n, why, _ := strings.Cut(e.Text, " ")
+		t.note(n + " bytes are missing here: " + why)
+	case CodeLimit:
+		t.note("the limit of " + e.Text + " bytes was reached, what followed was counted and not kept")
+	}
+}
+
+func (t *eventTranscript) noteBinary() {
+	if t.binary > 0 {
+		t.note(fmt.Sprintf("%d bytes that are not text", t.binary))
+		t.binary = 0
+	}
+}
+
+func (t *eventTranscript) finish() {
+	t.noteBinary()
+	t.end()
 }
