@@ -22,6 +22,7 @@ otp:                   -
 otp/tokenfile:         otp
 policy:                -
 migrations:            -
+screen:                -
 
 identity:              -
 recorder/blob:         -
