@@ -34,6 +34,7 @@ internal/web:          audit
 internal/config:       -
 internal/auditlog:     audit
 
+replay:                recorder screen
 store:                 audit internal/seal internal/tcpend migrations
 
 internal/notify:       audit store
@@ -45,7 +46,7 @@ upstream:              audit internal/auditlog internal/readahead internal/tcpen
 bastion:               audit auth identity internal/auditlog internal/readahead internal/tcpend policy session store upstream
 signin:                audit auth identity internal/auditlog internal/web otp store
 portal:                audit auth identity internal/auditlog internal/web otp session signin store
-admin:                 audit auth identity internal/auditlog internal/notify internal/web otp otp/tokenfile policy recorder session signin store upstream
+admin:                 audit auth identity internal/auditlog internal/notify internal/web otp otp/tokenfile policy recorder replay session signin store upstream
 
 bench:                 *
 hack/patchssh:         -

@@ -15,7 +15,13 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"sallyport/replay"
 )
+
+// screenReset brings a terminal back from whatever a recording left it in: attributes, character sets,
+// scrolling region, modes, main screen, visible cursor, a new line.
+const screenReset = "\x1b[0m\x1b(B\x1b)B\x0f\x1b[r\x1b[4l\x1b[20l\x1b[?5l\x1b[?6l\x1b[?7h\x1b[?25h\x1b[?2026l\x1b[?1049l\r\n"
 
 func sessionPlayCommand(g *globals) *cobra.Command {
 	var channel int
@@ -113,7 +119,7 @@ func (p *player) play(ctx context.Context, cast io.Reader) error {
 		return failed("Look at it by: sallyport session export ID --format json", "this is not an asciicast v3")
 	}
 	p.checkSize(h)
-	screen := &screenFilter{}
+	screen := &replay.Filter{}
 	defer func() { _, _ = io.WriteString(p.out, screenReset) }() // the terminal may be gone
 	for lines.Scan() {
 		line := bytes.TrimSpace(lines.Bytes())
@@ -131,7 +137,7 @@ func (p *player) play(ctx context.Context, cast io.Reader) error {
 }
 
 // event waits and shows. Events that are not output only take their time.
-func (p *player) event(ctx context.Context, line []byte, screen *screenFilter) error {
+func (p *player) event(ctx context.Context, line []byte, screen *replay.Filter) error {
 	var interval float64
 	var code, data string
 	if err := json.Unmarshal(line, &[]any{&interval, &code, &data}); err != nil {
@@ -149,7 +155,7 @@ func (p *player) event(ctx context.Context, line []byte, screen *screenFilter) e
 	if code != "o" && code != "e" {
 		return nil
 	}
-	_, err := p.out.Write(screen.filter(nil, data))
+	_, err := p.out.Write(screen.Append(nil, data))
 	return err
 }
 
