@@ -139,6 +139,7 @@ type kept struct {
 	Version int      `json:"version"`
 	Outline outline  `json:"outline"`
 	Screens []atPart `json:"screens"`
+	Stopped int      `json:"stopped"`
 }
 
 const (
@@ -225,6 +226,6 @@ func (r *Replay) load(list []recorder.Part) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.outline, r.sealed, r.known = k.Outline, true, true
-	r.screens, r.size, r.printed = k.Screens, size, len(list)
+	r.screens, r.size, r.printed, r.stopped = k.Screens, size, len(list), max(k.Stopped, 0)
 	return true
 }

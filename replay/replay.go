@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sallyport/recorder"
 	"sallyport/screen"
 )
@@ -36,9 +38,21 @@ const (
 	// exact is how many bytes of output are printed at most to keep screens, which takes half a
 	// minute. Screens behind are put together from the output shortly before them.
 	exact = 64 << 20
-	// before is how many bytes of output such a screen is put together from.
+	// before is how many bytes of output such a screen is put together from, and little how many if
+	// that takes too long.
 	before = 1 << 20
+	little = 2 << 10
 )
+
+// What is printed is a stranger's, and a few bytes can ask a terminal for much work: processor time is
+// bounded, too. Honest output takes a tenth of this.
+const (
+	passTime   = 2 * time.Minute
+	deriveTime = 3 * time.Second
+)
+
+// maxCells bounds the screens that are printed on: that of a wall of monitors in small print.
+const maxCells = 120_000
 
 // Replay is one recording being replayed. Its methods may be called from several goroutines.
 type Replay struct {
@@ -58,6 +72,7 @@ type Replay struct {
 	size     int           // bytes in screens
 	apart    int64         // bytes of output between two screens
 	printed  int           // parts that the pass has printed
+	stopped  int           // part at which the pass gave up; 0: it did not
 	passing  bool          // a pass runs
 	failed   error         // why the pass has ended
 	progress chan struct{} // closed when the pass has gone on
@@ -194,13 +209,36 @@ func (r *Replay) segment(ctx context.Context, o *outline, n int) (Segment, error
 	return s, nil
 }
 
-// print shows the events of a part on a screen.
-func print(s *screen.Screen, events []Event) {
+// print shows events on a screen, and tells whether it came to the end in time.
+// The deadline is a time of threadTime; 0 is none.
+func print(s *screen.Screen, events []Event, deadline time.Duration) bool {
 	for _, e := range events {
 		if e.Cols > 0 {
-			s.Resize(e.Cols, e.Rows)
-			continue
+			s.Resize(bounded(e.Cols, e.Rows))
 		}
-		_, _ = s.Write([]byte(e.Output)) // never fails
+		for text := e.Output; len(text) > 0; {
+			n := min(len(text), 1024)
+			_, _ = s.Write([]byte(text[:n])) // never fails
+			if text = text[n:]; deadline > 0 && threadTime() > deadline {
+				return false
+			}
+		}
 	}
+	return true
 }
+
+// threadTime is the processor time of this thread, to which the caller has locked itself.
+func threadTime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
+}
+
+// bounded is a size at which a screen is printed on.
+func bounded(cols, rows int) (int, int) {
+	return cols, max(min(rows, maxCells/cols), 1)
+}
+
+func newScreen(cols, rows int) *screen.Screen { return screen.New(bounded(cols, rows)) }

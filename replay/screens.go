@@ -2,6 +2,10 @@ package replay
 
 import (
 	"context"
+	"math"
+	"runtime"
+	"strings"
+	"time"
 
 	"sallyport/screen"
 )
@@ -11,7 +15,14 @@ func (r *Replay) screenAt(ctx context.Context, o *outline, n int) (*screen.Scree
 	for {
 		from, init, wait := r.nearest(o, n)
 		if wait == nil {
-			return r.derive(ctx, o, from, init, n)
+			s, err := r.derive(ctx, o, from, init, n, math.MaxInt64, deriveTime)
+			if err != nil || s != nil {
+				return s, err
+			}
+			// A few hundred characters take some milliseconds, whatever they are.
+			for from = n; from > 0 && o.output(from, n) < little; from-- {
+			}
+			return r.derive(ctx, o, from, "", n, little, 0)
 		}
 		select {
 		case <-wait:
@@ -36,7 +47,7 @@ func (r *Replay) nearest(o *outline, n int) (from int, init string, wait <-chan 
 	if r.printed > n || o.output(from, n) <= near {
 		return from, init, nil
 	}
-	if reach := o.reach(); n > reach && o.output(reach, n) > near {
+	if reach := r.reach(o); n > reach && o.output(reach, n) > near {
 		for from = n; from > 0 && o.output(from, n) < before; from-- {
 		}
 		return from, "", nil // put together
@@ -70,17 +81,42 @@ func (o *outline) reach() int {
 	return len(o.Parts)
 }
 
-// derive prints what is between two parts.
-func (r *Replay) derive(ctx context.Context, o *outline, from int, init string, n int) (*screen.Screen, error) {
-	s := screen.New(o.Parts[from].Place.Cols, o.Parts[from].Place.Rows)
+// reach is the last part of which the screen is kept at most. The mutex is held.
+func (r *Replay) reach(o *outline) int {
+	if r.stopped > 0 {
+		return min(r.stopped, o.reach())
+	}
+	return o.reach()
+}
+
+// derive prints the last bytes of what is between two parts. The screen is nil if the processor time
+// was not enough; 0 is as much as it takes.
+func (r *Replay) derive(ctx context.Context, o *outline, from int, init string, n int, last int64, enough time.Duration) (*screen.Screen, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	deadline := enough
+	if enough > 0 {
+		deadline += threadTime()
+	}
+	s := newScreen(o.Parts[from].Place.Cols, o.Parts[from].Place.Rows)
 	_, _ = s.Write([]byte(init))
+	leave := o.output(from, n) - last // bytes that are not printed
 	for i := from; i < n; i++ {
 		part, err := r.segment(ctx, o, i)
 		if err != nil {
 			s.Close()
 			return nil, err
 		}
-		print(s, part.Events)
+		for j := range part.Events {
+			text := &part.Events[j].Output
+			skip := max(min(leave, int64(len(*text))), 0)
+			leave -= skip
+			*text = strings.ToValidUTF8((*text)[skip:], "")
+		}
+		if !print(s, part.Events, deadline) {
+			s.Close()
+			return nil, nil
+		}
 	}
 	return s, nil
 }
@@ -92,7 +128,7 @@ func (r *Replay) pass(o *outline) {
 	r.mu.Lock()
 	r.passing, r.failed = false, err
 	whole := err == nil && r.known && len(o.Parts) == len(r.outline.Parts)
-	done := kept{Version: keptVersion, Outline: r.outline, Screens: r.screens}
+	done := kept{Version: keptVersion, Outline: r.outline, Screens: r.screens, Stopped: r.stopped}
 	r.tell()
 	r.mu.Unlock()
 	if whole && r.side != nil {
@@ -113,16 +149,19 @@ func (r *Replay) printAll(o *outline) error {
 		return r.run.Err()
 	}
 	defer func() { <-r.busy }()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	r.mu.Lock()
 	from, init := 0, ""
 	if n := len(r.screens); n > 0 {
 		from, init = r.screens[n-1].Part, r.screens[n-1].Init
 	}
 	r.mu.Unlock()
-	s := screen.New(o.Parts[from].Place.Cols, o.Parts[from].Place.Rows)
+	s := newScreen(o.Parts[from].Place.Cols, o.Parts[from].Place.Rows)
 	defer s.Close()
 	_, _ = s.Write([]byte(init))
 	var since int64
+	deadline := threadTime() + passTime
 	for i := from; i < o.reach(); i++ {
 		if since >= r.apart {
 			since = 0
@@ -135,7 +174,12 @@ func (r *Replay) printAll(o *outline) error {
 		if err != nil {
 			return err
 		}
-		print(s, part.Events)
+		if !print(s, part.Events, deadline) {
+			r.mu.Lock()
+			r.stopped = i + 1
+			r.mu.Unlock()
+			break
+		}
 		since += o.Parts[i].Output
 		r.mu.Lock()
 		r.printed = i + 1

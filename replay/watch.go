@@ -34,14 +34,14 @@ func (r *Replay) Contents(ctx context.Context) (Contents, error) {
 		return Contents{}, fmt.Errorf("reading its parts: %w", ErrNoSegment)
 	}
 	r.mu.Lock()
-	open := !r.sealed
+	open, reach := !r.sealed, r.reach(&o)
 	r.mu.Unlock()
 	starts := o.starts()
 	c := Contents{
 		Cols: o.Parts[0].Place.Cols, Rows: o.Parts[0].Place.Rows, Duration: o.lasts(starts), Starts: starts,
 		Markers: o.Markers, Pauses: o.Pauses, Shown: o.Shown, Exact: o.Duration, Open: open,
 	}
-	if reach := o.reach(); reach < len(starts) {
+	if reach < len(starts) {
 		c.Exact = starts[reach]
 	}
 	return c, nil
@@ -69,7 +69,7 @@ func (r *Replay) Segment(ctx context.Context, n int, until time.Duration) (Segme
 		return Segment{}, err
 	}
 	defer at.Close()
-	s.Init = string(at.Snapshot())
+	s.Init = string(NewFilter(Carry{}).Append(nil, string(at.Snapshot())))
 	if until == 0 {
 		return s, nil
 	}
