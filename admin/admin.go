@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/expirable"
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/auth"
@@ -23,6 +24,7 @@ import (
 	"sallyport/internal/notify"
 	"sallyport/internal/web"
 	"sallyport/recorder"
+	"sallyport/replay"
 	"sallyport/session"
 	"sallyport/store"
 	"sallyport/upstream"
@@ -37,6 +39,7 @@ type Config struct {
 	Recorder *recorder.Recorder
 	Audit    *auditlog.Log
 
+	Replays      *replay.Library     // of Recorder; nil: the Server makes one
 	HostCA       ssh.PublicKey       // signs host keys in the place of targets (ssh -J); nil: there are none
 	Keys         []ed25519.PublicKey // signing keys of other nodes; recordings of all nodes are verified by them and this node's own
 	Addresses    []string            // the bastion's addresses as targets see them, for from="…" when onboarding
@@ -61,6 +64,8 @@ type Server struct {
 	cfg      Config
 	throttle *throttle
 	web      webDoor
+	replays  *replay.Library
+	views    *expirable.LRU[string, struct{}] // recordings whose view by somebody is in the audit log
 }
 
 // New returns a Server.
@@ -74,7 +79,13 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, throttle: newThrottle()}
+	s := &Server{cfg: cfg, throttle: newThrottle(), replays: cfg.Replays, views: expirable.NewLRU[string, struct{}](viewsKept, nil, viewedFor)}
+	if s.replays == nil {
+		var err error
+		if s.replays, err = replay.NewLibrary(cfg.Recorder, cfg.Log); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.openWeb(); err != nil {
 		return nil, err
 	}

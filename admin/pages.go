@@ -114,6 +114,9 @@ func (s *Server) pageList() []page {
 		{"GET /sessions", needAuditor, s.sessionsPage},
 		{"GET /sessions/{id}", needAuditor, s.sessionPage},
 		{"GET /sessions/{id}/recordings/{file}", needAuditor, s.recordingFile},
+		{"GET /sessions/{id}/channels/{channel}/replay.json", needAuditor, s.replayIndex},
+		{"GET /sessions/{id}/channels/{channel}/replay/{segment}", needAuditor, s.replaySegment},
+		{"GET /sessions/{id}/channels/{channel}/pauses.json", needAuditor, s.replayPauses},
 		{"GET /sessions/{id}/end", needAdmin, s.confirmEndPage},
 		{"POST /sessions/{id}/end", needAdmin, s.endSessionForm},
 
