@@ -33,10 +33,7 @@ func (e *Engine) NewEnrolLink(ctx context.Context, user store.User) (ticket stri
 	if len(usable) > 0 {
 		return "", time.Time{}, fmt.Errorf("making a link for %s: %w", user.Login, ErrHasToken)
 	}
-	if err := e.cfg.Store.Tickets.Drop(ctx, PurposeEnrol, user.ID); err != nil {
-		return "", time.Time{}, err
-	}
-	if ticket, err = e.cfg.Store.Tickets.Create(ctx, PurposeEnrol, user.ID, nil, EnrolLinkLife); err != nil {
+	if ticket, err = e.cfg.Store.Tickets.Replace(ctx, PurposeEnrol, user.ID, nil, EnrolLinkLife); err != nil {
 		return "", time.Time{}, err
 	}
 	return ticket, e.cfg.Now().Add(EnrolLinkLife).UTC().Truncate(time.Second), nil

@@ -101,7 +101,10 @@ func (c *Conversation) remind(ctx context.Context, ask Asker, id *Identity) {
 	case 1:
 		text = "You have one recovery code left."
 	}
-	if left < fewCodes {
+	switch {
+	case left < fewCodes && c.e.cfg.URL != "":
+		text += " Make new ones here: " + c.e.cfg.URL + "/me"
+	case left < fewCodes:
 		text += " Ask an operator for new ones."
 	}
 	_ = ask.Show(ctx, text+"\n")

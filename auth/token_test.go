@@ -154,7 +154,7 @@ func TestTokensSideBySide(t *testing.T) {
 // guess; what is left is told.
 func TestRecoveryCode(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "")
+	w := newWorld(t, "", func(c *auth.Config) { c.URL = "https://bastion.example" })
 	u := w.local("dave", davesPassword)
 	other := w.local("erin", "x")
 	w.token(u.ID)
@@ -214,7 +214,7 @@ func TestRecoveryCode(t *testing.T) {
 	}
 	// With few left a person is told at every login.
 	_, shown, err = w.enter(auth.Attempt{}, w.code(w.token(u.ID)))
-	if err != nil || shown != "You have 2 recovery codes left. Ask an operator for new ones.\n" {
+	if err != nil || shown != "You have 2 recovery codes left. Make new ones here: https://bastion.example/me\n" {
 		t.Errorf("shown %q, %v", shown, err)
 	}
 	_, shown, err = w.enter(auth.Attempt{}, codes[8])

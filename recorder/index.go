@@ -66,6 +66,7 @@ type endRecord struct {
 	Lost      int64  `json:"lost"`
 	Input     int64  `json:"input"`
 	SHA256    string `json:"sha256"`
+	BLAKE3    string `json:"blake3,omitempty"`
 	Truncated bool   `json:"truncated"`
 	Recovered bool   `json:"recovered"`
 	Torn      int64  `json:"torn"`

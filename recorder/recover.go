@@ -286,7 +286,7 @@ func (t *tally) count(e Event) {
 func (t *tally) summary(at int64) Summary {
 	t.sum.Counted = t.sum.Kept + t.sum.Lost
 	t.sum.Duration = time.Duration(at) * time.Microsecond
-	if !t.sum.Truncated && t.sum.Lost == 0 {
+	if t.sum.Lost == 0 {
 		t.sum.SHA256 = hex.EncodeToString(t.hash.Sum(nil))
 	}
 	return t.sum

@@ -341,7 +341,7 @@ func (w *walked) ending(e endRecord) error {
 	w.end = &e
 	w.report.Sealed, w.report.Recovered = true, e.Recovered
 	w.report.Summary = Summary{
-		Kept: e.Kept, Counted: e.Counted, Lost: e.Lost, Input: e.Input, SHA256: e.SHA256, Truncated: e.Truncated,
+		Kept: e.Kept, Counted: e.Counted, Lost: e.Lost, Input: e.Input, SHA256: e.SHA256, BLAKE3: e.BLAKE3, Truncated: e.Truncated,
 		Duration: time.Duration(e.Duration) * time.Microsecond,
 	}
 	return nil

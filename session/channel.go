@@ -460,6 +460,9 @@ func (c *channel) close() {
 		}
 		row.Recording, row.SHA256, row.Truncated = sum.Path, sum.SHA256, sum.Truncated
 		detail["recording"], detail["root"], detail["sha256"] = sum.Path, sum.Root, sum.SHA256
+		if sum.BLAKE3 != "" {
+			detail["blake3"] = sum.BLAKE3
+		}
 	}
 	c.s.m.over(c.event(audit.ChannelEnded, audit.OK, "", detail), func(ctx context.Context, e audit.Event) error {
 		return c.s.m.cfg.Store.Sessions.CloseChannel(ctx, c.s.row.ID, row, e)

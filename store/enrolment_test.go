@@ -51,6 +51,36 @@ func TestTicketIsBoundToOneBrowser(t *testing.T) {
 	})
 }
 
+// Two links that are made for one person at the same moment were both good once, until one of them was used: whoever
+// had asked for a link that was lost, and for another one, had two of them about. Of a hundred one is good.
+func TestTicketsReplaced(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		nodes, ctx := e.nodes(), t.Context()
+		other := must[string](t)(nodes[0].Tickets.Replace(ctx, "enrol", "carol", nil, time.Hour))
+		secrets := make([]string, 100)
+		errs := make([]error, len(secrets))
+		parallel(len(secrets), func(i int) {
+			if secrets[i], errs[i] = nodes[i%2].Tickets.Replace(ctx, "enrol", "bob", fmt.Append(nil, i), time.Hour); errs[i] == nil && i == 50 {
+				_, _ = nodes[0].Tickets.Bind(ctx, "enrol", secrets[i], "browser")
+			}
+		})
+		good := 0
+		for i, secret := range secrets {
+			check(t, errs[i])
+			switch got, err := nodes[0].Tickets.Take(ctx, "enrol", secret); {
+			case err == nil && string(got.Data) == fmt.Sprint(i) && got.Subject == "bob":
+				good++
+			case !errors.Is(err, store.ErrNotFound):
+				t.Errorf("ticket %d: %+v, %v", i, got, err)
+			}
+		}
+		if good != 1 {
+			t.Errorf("%d tickets are good", good)
+		}
+		must[store.Ticket](t)(nodes[0].Tickets.Take(ctx, "enrol", other))
+	})
+}
+
 // A link makes one token however often its form is sent at once, and none for anybody else.
 func TestTokenByTicketInParallel(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {

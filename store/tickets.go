@@ -33,6 +33,17 @@ func ticketFields(t *ticketRow) []any {
 // Create makes a ticket and returns its secret, 128 random bits in URL-safe base64, of which only a
 // hash is kept.
 func (s Tickets) Create(ctx context.Context, purpose, subject string, data []byte, ttl time.Duration) (secret string, err error) {
+	return s.create(ctx, purpose, subject, data, ttl, nil)
+}
+
+// Replace is [Tickets.Create] for a ticket of which a subject has one at most: the one that Replace made before
+// is worthless with the same statement, so that of any number made at once one is good.
+func (s Tickets) Replace(ctx context.Context, purpose, subject string, data []byte, ttl time.Duration) (secret string, err error) {
+	return s.create(ctx, purpose, subject, data, ttl, purpose+" "+subject)
+}
+
+// create makes a ticket; single is NULL or what must be unique of it.
+func (s Tickets) create(ctx context.Context, purpose, subject string, data []byte, ttl time.Duration, single any) (secret string, err error) {
 	what := "making a ticket for " + purpose
 	if purpose == "" || ttl <= 0 {
 		return "", fmt.Errorf("%s: %w", what, errors.New("purpose or time to live is missing"))
@@ -45,8 +56,10 @@ func (s Tickets) Create(ctx context.Context, purpose, subject string, data []byt
 	}
 	now := s.db.now()
 	err = s.db.writing(ctx, what, func(ctx context.Context, q querier) error {
-		_, err := exec(ctx, q, "INSERT INTO tickets ("+ticketColumns+", created) VALUES (?, ?, ?, ?, ?, '', ?)",
-			hash, purpose, subject, sealed, ms(now.Add(ttl)), ms(now))
+		_, err := exec(ctx, q, "INSERT INTO tickets ("+ticketColumns+", created, single) VALUES (?, ?, ?, ?, ?, '', ?, ?)"+
+			" ON CONFLICT (single) DO UPDATE SET secret_hash = excluded.secret_hash, data = excluded.data,"+
+			" expires = excluded.expires, browser = '', created = excluded.created",
+			hash, purpose, subject, sealed, ms(now.Add(ttl)), ms(now), single)
 		return err
 	})
 	if err != nil {

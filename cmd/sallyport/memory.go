@@ -28,6 +28,7 @@ func (w *memoryWatch) look() {
 	if w.due(sample[0].Value.Uint64()) {
 		runtime.GC() // each collection halves the stacks that have once been deep
 		debug.FreeOSMemory()
+		releaseProgram()
 	}
 }
 
