@@ -236,6 +236,9 @@ func threadTime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
+// Show prints an event on a screen that Watch has returned.
+func Show(s *screen.Screen, e Event) { print(s, []Event{e}, 0) }
+
 // bounded is a size at which a screen is printed on.
 func bounded(cols, rows int) (int, int) {
 	return cols, max(min(rows, maxCells/cols), 1)

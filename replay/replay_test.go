@@ -442,3 +442,39 @@ func TestScreensAreBounded(t *testing.T) {
 		t.Errorf("%d screens of %d bytes are kept, counted are %d", len(r.screens), size, r.size)
 	}
 }
+
+// TestOpenFile: an exported recording is seekable like the recording itself.
+func TestOpenFile(t *testing.T) {
+	t.Parallel()
+	w := newTape(t, nil)
+	path := sixHours(w)
+	var cast bytes.Buffer
+	must(t, w.Export(&cast, path, recorder.Asciicast3))
+	src, err := OpenFile(bytes.NewReader(cast.Bytes()), int64(cast.Len()))
+	must(t, err)
+	r := New(src)
+	defer r.Close()
+	c, err := r.Contents(context.Background())
+	must(t, err)
+	moments := []time.Duration{0, time.Hour, 3*time.Hour + 7*time.Minute, 7 * time.Hour}
+	want := shown(t, w, path, moments)
+	for i, moment := range moments {
+		if got := seek(t, r, moment); got != want[i] {
+			t.Errorf("at %v:\n%s\nwant\n%s", moment, got, want[i])
+		}
+	}
+	whole, err := New(recording{w.Recorder, path}).Contents(context.Background())
+	must(t, err)
+	if !reflect.DeepEqual(c.Markers, whole.Markers) || !reflect.DeepEqual(c.Pauses, whole.Pauses) || c.Open {
+		t.Errorf("%d markers and %d pauses in the file, %d and %d in the recording, or others", len(c.Markers), len(c.Pauses), len(whole.Markers), len(whole.Pauses))
+	}
+	for _, bad := range []string{"", "x", "{}\n", `{"version":2}` + "\n", `{"version":3}` + "\nnonsense\n", `{"version":3}` + "\n" + `[1,"b","!"]` + "\n" + `[1,"o","x"]` + "\n"} {
+		src, err := OpenFile(strings.NewReader(bad), int64(len(bad)))
+		if err == nil {
+			_, err = New(src).Contents(context.Background())
+		}
+		if err == nil {
+			t.Errorf("%q was opened", bad)
+		}
+	}
+}

@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,7 +29,12 @@ func sessionPlayCommand(g *globals) *cobra.Command {
 	var channel int
 	var speed float64
 	var idle time.Duration
+	var from string
 	c := action(g, "play ID", "Replay a recording in this terminal", cobra.ExactArgs(1), func(c *cobra.Command, api *client, args []string) error {
+		at, ok := readMoment(from)
+		if !ok {
+			return usage("Use seconds such as 73, or 1:02:03.", "--at %s cannot be", from)
+		}
 		if !(speed > 0 && speed <= 1000) {
 			return usage("Use a number such as 2 or 0.5.", "--speed %v cannot be", speed)
 		}
@@ -41,16 +48,68 @@ func sessionPlayCommand(g *globals) *cobra.Command {
 			return err
 		}
 		defer cast.Close()
+		in, out, ok := terminals(g)
+		if ok {
+			return playInTerminal(ctx, cast, theatre{in: in, out: out, speed: speed, idle: idle}, at, g.say)
+		}
+		if at > 0 {
+			return usage("Play it in a terminal, with its input and output.", "--at needs keys to come from a terminal")
+		}
 		p := player{out: g.Out, speed: speed, idle: idle, sleep: sleep, warn: g.say}
 		return p.play(ctx, cast)
 	})
-	c.Long = "Replay a recording in this terminal, with the time it took, until its end or Ctrl-C.\n" +
-		"What could reach beyond the screen (questions to the terminal, its clipboard, its title, its keyboard) is left out."
+	c.Long = "Replay a recording in this terminal, with the time it took, until q or Ctrl-C. Keys are those of the web player:\n\n" +
+		playKeys + "\n\n" +
+		"What could reach beyond the screen (questions to the terminal, its clipboard, its title, its keyboard) is left out.\n" +
+		"Where input or output is no terminal there are no keys: what was printed is written with the time it took."
 	f := c.Flags()
 	f.IntVar(&channel, "channel", 0, "number of the channel (default: the first that was recorded)")
 	f.Float64Var(&speed, "speed", 1, "how many times as fast")
+	f.StringVar(&from, "at", "0", "begin at this second, or at h:mm:ss")
 	f.DurationVar(&idle, "idle-limit", 0, "longest pause, such as 2s (default: as recorded)")
 	return c
+}
+
+// terminals are the terminal on both sides of a command, if there is one.
+func terminals(g *globals) (in, out *os.File, ok bool) {
+	in, isFile := g.In.(*os.File)
+	out, isFile2 := g.Out.(*os.File)
+	return in, out, isFile && isFile2 && term.IsTerminal(int(in.Fd())) && term.IsTerminal(int(out.Fd()))
+}
+
+// playInTerminal reads the whole recording before the first picture, so that one that is damaged is
+// not taken for whole.
+func playInTerminal(ctx context.Context, cast *os.File, t theatre, at time.Duration, warn func(string, ...any)) error {
+	info, err := cast.Stat()
+	if err != nil {
+		return fmt.Errorf("looking at a temporary file: %w", err)
+	}
+	src, err := replay.OpenFile(cast, info.Size())
+	if err != nil {
+		return err
+	}
+	t.r = replay.New(src)
+	defer t.r.Close()
+	if t.contents, err = t.r.Contents(ctx); err != nil {
+		return err
+	}
+	if cols, rows, err := term.GetSize(int(t.out.Fd())); err == nil && (cols < t.contents.Cols || rows < t.contents.Rows) {
+		defer warn("this terminal is %dx%d, the recording %dx%d: make the window larger to see it as it was", cols, rows, t.contents.Cols, t.contents.Rows)
+	}
+	return t.run(ctx, at)
+}
+
+// readMoment reads a moment of a recording: seconds such as 73 or 73.5, or 1:02:03.
+func readMoment(text string) (time.Duration, bool) {
+	seconds := 0.0
+	for i, field := range strings.Split(text, ":") {
+		n, err := strconv.ParseFloat(field, 64)
+		if err != nil || !(n >= 0 && n < 1e7) || i > 2 || i > 0 && n >= 60 {
+			return 0, false
+		}
+		seconds = seconds*60 + n
+	}
+	return time.Duration(min(seconds, 1e7) * float64(time.Second)), true
 }
 
 // fetchRecording takes a recording whole before it is played, so that a long replay does not hold a

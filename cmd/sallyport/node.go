@@ -25,6 +25,7 @@ import (
 	"sallyport/policy"
 	"sallyport/portal"
 	"sallyport/recorder"
+	"sallyport/replay"
 	"sallyport/session"
 	"sallyport/store"
 	"sallyport/upstream"
@@ -52,6 +53,7 @@ type node struct {
 	Store     *store.Store
 	Audit     *auditlog.Log
 	Recorder  *recorder.Recorder
+	replays   *replay.Library
 	Engine    *auth.Engine
 	Sessions  *session.Manager
 	Dialer    *upstream.Dialer
@@ -177,8 +179,13 @@ func (n *node) openRecorder(ctx context.Context) error {
 	}
 	n.Recorder, err = recorder.New(recorder.Config{
 		Dir: string(n.cfg.Recordings.Local), SigningKey: key, TrustedKeys: n.otherKeys, Node: string(n.cfg.Node), Reserve: int64(n.cfg.Recordings.Reserve),
-		OnError: func(path string, err error) { n.log.Error("recording", "path", path, "error", err) },
+		OnError:  func(path string, err error) { n.log.Error("recording", "path", path, "error", err) },
+		OnSealed: func(path string) { n.replays.Prepare(path) },
 	})
+	if err != nil {
+		return err
+	}
+	n.replays, err = replay.NewLibrary(n.Recorder, n.log)
 	return err
 }
 
@@ -306,7 +313,7 @@ func (n *node) openDoors() (err error) {
 		return err
 	}
 	n.admin, err = admin.New(admin.Config{
-		Store: n.Store, Engine: n.Engine, Sessions: n.Sessions, Dialer: n.Dialer, Recorder: n.Recorder, Audit: n.Audit,
+		Store: n.Store, Engine: n.Engine, Sessions: n.Sessions, Dialer: n.Dialer, Recorder: n.Recorder, Replays: n.replays, Audit: n.Audit,
 		HostCA: n.HostCA.PublicKey(), Keys: n.otherKeys, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
 		Proxies: config.Prefixes(n.cfg.Web.Proxies), Demo: n.opts.Demo, Numbers: n.messages.sent.Numbers,
 		Messages: n.messages.mail != nil || n.messages.sms != nil, Version: version, Node: string(n.cfg.Node), Log: n.log,
@@ -376,6 +383,9 @@ func (n *node) Close() error {
 				errs = append(errs, err)
 			}
 		}
+	}
+	if n.replays != nil {
+		n.replays.Close()
 	}
 	if n.Recorder != nil {
 		errs = append(errs, n.Recorder.Close())
