@@ -211,6 +211,7 @@ func TestPagesInChromium(t *testing.T) {
 		{"explain-yes", "/explain?user=alice&target=web1&account=root&from=192.0.2.7&channel=shell"},
 		{"explain-no", "/explain?user=alice&target=vault&from=203.0.113.7"},
 		{"lockouts", "/lockouts"},
+		{"approvals", "/approvals"},
 		{"audit", "/audit"},
 		{"administrators", "/administrators"},
 		{"nothing", "/nothing-here"},

@@ -184,6 +184,9 @@ func wireDecision(user string, d auth.Decision) Explanation {
 	}
 	if d.Allow {
 		e.Limits, e.Env = d.Limits.String(), d.Env.String()
+		if d.Approval != nil {
+			e.Approval = d.Approval.String()
+		}
 	} else {
 		e.Message = d.Refusal
 	}

@@ -252,6 +252,8 @@ func (w *pageWorld) furnish() {
 	must(w.t, w.Store.UserCAs.Revoke(ctx, ca.ID, store.Revocation{Kind: store.RevokedKeyID, Value: "lost \x1b[2J laptop"}))
 	w.pastSessions()
 	w.lockouts()
+	askApproval(w.t, w.Store, "alice", false)
+	askApproval(w.t, w.Store, "bob", true)
 }
 
 // waitingKey is what web2 shows since it was rebuilt.

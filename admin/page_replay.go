@@ -3,6 +3,7 @@ package admin
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -62,6 +63,8 @@ type replayPage struct {
 	Markers []markerView
 	Hidden  int // markers that the list leaves out
 
+	Approval *store.Approval // that it has used; nil: nobody had to agree
+
 	// transcript
 	Passages []passage
 	Next     string // address of the page that goes on; "": this is the last
@@ -102,6 +105,12 @@ func (s *Server) sessionPage(v *visit) error {
 		return err
 	}
 	d := replayPage{sessionView: s.viewSession(x), View: viewReplay, Speeds: speeds, Idles: idles}
+	switch a, err := s.cfg.Store.Approvals.OfSession(v.ctx(), x.ID); {
+	case err == nil:
+		d.Approval = &a
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
 	if v.query("view") == viewTranscript {
 		d.View = viewTranscript
 	}

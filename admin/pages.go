@@ -38,6 +38,7 @@ type webDoor struct {
 var sections = []web.NavItem{
 	{Key: "overview", Title: "Overview", Path: "/", Icon: "overview"},
 	{Key: "sessions", Title: "Sessions", Path: "/sessions", Icon: "sessions"},
+	{Key: "approvals", Title: "Approvals", Path: "/approvals", Icon: "ok"},
 	{Key: "users", Title: "Users", Path: "/users", Icon: "users"},
 	{Key: "robots", Title: "Robots", Path: "/robots", Icon: "robots"},
 	{Key: "targets", Title: "Targets", Path: "/targets", Icon: "targets"},
@@ -119,6 +120,10 @@ func (s *Server) pageList() []page {
 		{"GET /sessions/{id}/channels/{channel}/pauses.json", needAuditor, s.replayPauses},
 		{"GET /sessions/{id}/end", needAdmin, s.confirmEndPage},
 		{"POST /sessions/{id}/end", needAdmin, s.endSessionForm},
+
+		{"GET /approvals", needAuditor, s.approvalsPage},
+		{"GET /approvals/{id}/refuse", needAdmin, s.confirmRefusePage},
+		{"POST /approvals/{id}/refuse", needAdmin, s.refuseForm},
 
 		{"GET /users", needAuditor, s.usersPage},
 		{"POST /users", needAdmin, s.addUserForm},

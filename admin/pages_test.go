@@ -47,6 +47,13 @@ func (w *pageWorld) fillIn(pattern string, session store.Session) (method, path 
 			id = waiting[0].ID
 		}
 	}
+	if strings.Contains(pattern, "/approvals/") {
+		pending, err := w.Store.Approvals.List(ctx, store.ApprovalFilter{State: store.ApprovalPending})
+		must(w.t, err)
+		if len(pending) > 0 {
+			id = pending[0].ID
+		}
+	}
 	switch {
 	case strings.Contains(pattern, "/robots/"):
 		target = "deploy-bot"

@@ -332,6 +332,7 @@ type Explanation struct {
 	SentBy       string    `json:"sent_by" doc:"mail or sms: this person has no token, and is sent a code once the password was verified; empty: not"`
 	Enrols       bool      `json:"enrols" doc:"this person has no token, and enrols one once the password was verified"`
 	Recording    string    `json:"recording" doc:"required, best-effort or off"`
+	Approval     string    `json:"approval" doc:"who must agree before the session starts, in words; empty: nobody" example:"1 of group:dba within 15m"`
 	Limits       string    `json:"limits" doc:"as in a rule, the strictest of each; empty: none" example:"idle: 15m, sessions: 3"`
 	Env          string    `json:"env" doc:"environment variables that pass, names and globs" example:"LANG LC_* TERM"`
 	RulesVersion int64     `json:"rules_version"`

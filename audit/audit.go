@@ -52,6 +52,12 @@ const (
 	AccountAlarm   = "account.alarm"    // a person said that somebody else has signed in as them, and is locked
 	ClockDoubted   = "clock.doubted"    // many tokens moved the same way: the server's clock is wrong
 	SessionEnded   = "session.ended"
+
+	ApprovalRequested = "approval.requested" // a person waits for others to agree to a session
+	ApprovalDecided   = "approval.decided"   // somebody agreed or refused, or tried to
+	ApprovalWithdrawn = "approval.withdrawn" // the person left, or may not have the session any more
+	ApprovalExpired   = "approval.expired"   // nobody decided in time
+
 	ChannelStarted = "channel.started"
 	ChannelEnded   = "channel.ended"
 	ChannelRefused = "channel.refused" // a channel or request that is not allowed or not understood

@@ -12,7 +12,7 @@ import (
 const orphanAge = 60 * time.Second
 
 // Housekeeping counts attempts that dead nodes left behind as failures, writes audit events that waited
-// for the database and looks whether the tokens doubt the clock. The server calls it every few seconds.
+// for the database, ends requests for approval whose time is over, and looks whether the tokens doubt the clock. The server calls it every few seconds.
 func (e *Engine) Housekeeping(ctx context.Context) error {
 	_, reaped := e.cfg.Store.Attempts.Reap(ctx, orphanAge)
 	if reaped != nil {
@@ -22,5 +22,6 @@ func (e *Engine) Housekeeping(ctx context.Context) error {
 	if doubted != nil {
 		doubted = fmt.Errorf("looking at the drift of tokens: %w", doubted)
 	}
-	return errors.Join(reaped, doubted, e.cfg.Audit.Flush(ctx))
+	expired := e.expireApprovals(ctx)
+	return errors.Join(reaped, doubted, expired, e.cfg.Audit.Flush(ctx))
 }

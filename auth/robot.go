@@ -114,7 +114,13 @@ func (e *Engine) decideRobot(ctx context.Context, id Identity, r Request, at tim
 			break
 		}
 	}
+	needs := doc.Decide(policy.Request{User: robot.Name, Target: policy.Target{Name: t.Name, Labels: t.Labels}, Account: d.Account, Source: r.Source,
+		Channel: kind, To: r.To, At: at})
 	switch d.Refusal = ""; {
+	case d.Allow && needs.Approval != nil:
+		d.Allow, d.Rule, d.Why = false, needs.Rule, "the rule asks for an approval, and a robot does not wait for one"
+		d.Refusal = fmt.Sprintf("Rule %s asks that people approve sessions on %s, and a robot does not wait for that. Ask an operator, who can run: sallyport robot show %s",
+			printable(needs.Rule), t.Name, robot.Name)
 	case d.Allow && r.Channel != "" && !slices.Contains(robot.Commands, r.Command):
 		d.Allow, d.Refusal = false, robotRefusal(robot.Name)
 		d.Why = "the command is not listed"

@@ -73,7 +73,11 @@ func (c *connection) begin(m ssh.ConnMetadata) (*auth.Conversation, Login) {
 
 // early has the target dialled as soon as a first proof was given in conv.
 func (c *connection) early(conv *auth.Conversation) *auth.Conversation {
-	return conv.OnFirstProof(func(d auth.Decision) { c.ahead.begin(c.s.cfg.Dialer, d.Target, d.Account) })
+	return conv.OnFirstProof(func(d auth.Decision) {
+		if d.Approval == nil { // else others have to agree before anything of the target is touched
+			c.ahead.begin(c.s.cfg.Dialer, d.Target, d.Account)
+		}
+	})
 }
 
 func (c *connection) attempt(m ssh.ConnMetadata) (auth.Attempt, Login) {

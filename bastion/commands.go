@@ -27,6 +27,9 @@ ssh USER@BASTION resync [TOKEN]        type two codes in a row of a token whose 
                                        recovery code, an operator's code or another token
 ssh USER@BASTION assign SERIAL         take a hardware token that belongs to nobody yet, by two codes in a row of it;
                                        get in by a code first
+ssh USER@BASTION approvals [--json]    who waits for you to approve a session
+ssh USER@BASTION approve CODE [REASON] let somebody's session start; asks for a code of yours, unless you just typed one
+ssh USER@BASTION refuse CODE [REASON]  or refuse it
 ssh USER@BASTION help                  this text
 
 Exit status: 0 yes, 1 no or not now, 2 wrong usage.
@@ -56,13 +59,19 @@ func (r *reception) command(line string) uint32 {
 		run, most = r.resyncCommand, 1
 	case "assign":
 		run, least, most = r.assignCommand, 1, 1
+	case "approvals":
+		run = r.approvalsCommand
+	case "approve":
+		run, least, most = r.approveCommand, 1, 100
+	case "refuse":
+		run, least, most = r.refuseCommand, 1, 100
 	case "help":
 	default:
 		user := audit.Escape(r.c.id.Login)
 		return r.fail(statusUsage, "no target was named, and %s is no command of the bastion. Type: ssh %s@TARGET@bastion COMMAND, or: ssh %s@bastion help",
 			shorten(name), user, user)
 	}
-	if len(args) < least || len(args) > most || (asJSON && slices.Contains([]string{"help", "forget", "resync", "assign"}, name)) {
+	if len(args) < least || len(args) > most || (asJSON && slices.Contains([]string{"help", "forget", "resync", "assign", "approve", "refuse"}, name)) {
 		return r.fail(statusUsage, "usage of %s: ssh %s@bastion help", name, audit.Escape(r.c.id.Login))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -211,6 +220,7 @@ type explanation struct {
 	Channels  []string `json:"channels,omitempty"`
 	Code      string   `json:"code,omitempty"`
 	Recording string   `json:"recording,omitempty"`
+	Approval  string   `json:"approval,omitempty"`
 	Limits    string   `json:"limits,omitempty"`
 	Env       string   `json:"env,omitempty"` // environment variables that pass
 }
@@ -229,6 +239,9 @@ func (r *reception) explainCommand(ctx context.Context, args []string, asJSON bo
 	if d.Allow {
 		x = explanation{Allow: true, Target: d.Target.Name, Account: d.Account, Rule: d.Rule, Channels: d.Channels,
 			Code: d.Code.String(), Recording: d.Recording.String(), Limits: d.Limits.String(), Env: d.Env.String()}
+		if d.Approval != nil {
+			x.Approval = d.Approval.String()
+		}
 		status = statusOK
 	}
 	switch {
@@ -239,9 +252,12 @@ func (r *reception) explainCommand(ctx context.Context, args []string, asJSON bo
 	case !x.Allow:
 		r.table([]string{"allowed", "no"}, []string{"reason", x.Reason})
 	default:
-		r.table([]string{"allowed", "yes"}, []string{"target", x.Target}, []string{"account", x.Account}, []string{"rule", x.Rule},
-			[]string{"channels", strings.Join(x.Channels, " ")}, []string{"code", x.Code}, []string{"recording", x.Recording},
-			[]string{"env", x.Env}, []string{"limits", x.Limits})
+		rows := [][]string{{"allowed", "yes"}, {"target", x.Target}, {"account", x.Account}, {"rule", x.Rule},
+			{"channels", strings.Join(x.Channels, " ")}, {"code", x.Code}, {"recording", x.Recording}, {"env", x.Env}, {"limits", x.Limits}}
+		if x.Approval != "" {
+			rows = append(rows, []string{"approval", x.Approval})
+		}
+		r.table(rows...)
 	}
 	return status
 }

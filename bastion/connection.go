@@ -2,6 +2,7 @@ package bastion
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -48,6 +49,12 @@ type connection struct {
 	to    Login
 	since time.Time
 
+	gone      chan struct{} // closed when the client opens nothing any more
+	asked     chan struct{} // closed when somebody else was first asked to agree to something
+	askedOnce sync.Once
+	asks      asks
+	asksMade  atomic.Int64 // requests for approval; of the outermost only
+
 	inner   *inner        // of a connection inside of another one; nil: it came over the network
 	inners  *atomic.Int64 // connections inside of this one, and of the one that this is inside of
 	vouched atomic.Bool   // one inside has been let in without a proof of its own
@@ -74,6 +81,7 @@ func (c *connection) serve(sc *ssh.ServerConn, v verdict, chans <-chan ssh.NewCh
 	if c.inners == nil {
 		c.inners = new(atomic.Int64)
 	}
+	c.gone, c.asked = make(chan struct{}), make(chan struct{})
 	c.barrier, c.requestsOver = make(chan chan struct{}), make(chan struct{})
 	c.enter(c.changes)
 	go c.globalRequests(reqs)
@@ -96,6 +104,7 @@ func (c *connection) serve(sc *ssh.ServerConn, v verdict, chans <-chan ssh.NewCh
 			c.channel(nc, n == 1)
 		})
 	}
+	close(c.gone)
 	c.mu.Lock()
 	s := c.session
 	c.over = true
@@ -133,62 +142,92 @@ func (c *connection) channel(nc ssh.NewChannel, alone bool) {
 		c.reception(nc)
 		return
 	}
-	s, refusal := c.open()
+	s, refusal, approval := c.openNow(nil)
+	if approval != nil {
+		c.holdChannel(nc, *approval)
+		return
+	}
 	if s == nil {
 		session.Tell(nc, refusal)
 		return
 	}
+	c.afterAsking()
 	s.Channel(nc)
 }
 
-// open gives the connection's session, opening it at first; refusal says in words for the person why
-// there is none. A later channel asks again: rules and targets may have changed.
-func (c *connection) open() (s *session.Session, refusal string) {
+// open is openNow for what cannot tell the person to wait for an approval, and waits for it all the same. what says
+// what the client came with.
+func (c *connection) open(what string) (s *session.Session, refusal string) {
+	s, refusal, approval := c.openNow(nil)
+	if approval == nil {
+		return s, refusal
+	}
+	a, leave := c.join(*approval, what, "")
+	defer leave("the client closed the connection")
+	select {
+	case <-a.done:
+		return a.session, a.refusal
+	case <-c.gone:
+		return nil, "the connection is gone"
+	}
+}
+
+// openNow gives the connection's session, opening it at first; refusal says in words for the person why
+// there is none. A later channel asks again: rules and targets may have changed. approval is not nil if others
+// have to agree first, and ap is not what they have agreed to.
+func (c *connection) openNow(ap *approved) (s *session.Session, refusal string, approval *auth.Decision) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.session != nil {
-		return c.session, ""
+		return c.session, "", nil
 	}
 	if c.over {
-		return nil, "the connection is gone"
+		return nil, "the connection is gone", nil
 	}
 	if c.to.Target == "" {
 		c.reportRefused("no target was named", "request", "forward")
-		return nil, "no target was named: a forward needs one, as in ssh -L ... user@target@bastion"
+		return nil, "no target was named: a forward needs one, as in ssh -L ... user@target@bastion", nil
 	}
-	s, refusal = c.openAt(context.Background(), c.to, c.conn)
-	if s == nil && c.inner != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), openTime)
+	defer cancel()
+	s, refusal, approval = c.openAsking(ctx, c.id, c.to, c.conn, nil, ap)
+	if s == nil && approval == nil && c.inner != nil {
 		refusal += c.accountsHint(context.Background())
 	}
 	c.session = s
-	return s, refusal
+	return s, refusal, approval
 }
 
-// openAt opens a session to where to says; client is what the session ends with.
-func (c *connection) openAt(ctx context.Context, to Login, client ssh.Conn) (s *session.Session, refusal string) {
-	ctx, cancel := context.WithTimeout(ctx, openTime)
-	defer cancel()
-	return c.openAsking(ctx, c.id, to, client, nil)
-}
-
-// openAsking is openAt where the person can be asked what the target wants to hear. id is the connection's, or the
-// same person with a code for this session alone.
-func (c *connection) openAsking(ctx context.Context, id auth.Identity, to Login, client ssh.Conn, ask upstream.Ask) (s *session.Session, refusal string) {
+// openAsking opens a session to where to says; client is what the session ends with. id is the connection's, or the
+// same person with a code for this session alone. ask has the person answer what the target wants to hear; nil:
+// there is no way to. ap is what others have agreed to, which is used up, or worth nothing if there is no session;
+// approval is not nil if they have to agree to something else before.
+func (c *connection) openAsking(ctx context.Context, id auth.Identity, to Login, client ssh.Conn, ask upstream.Ask, ap *approved) (s *session.Session, refusal string, approval *auth.Decision) {
+	defer func() {
+		if s == nil && ap != nil {
+			ap.wait.Withdraw("the session did not start: " + refusal)
+		}
+	}()
 	if c.denied.Load() >= maxRefusedEvents { // an attempt costs the target a connection too
-		return nil, "too much was refused in this connection; connect again"
+		return nil, "too much was refused in this connection; connect again", nil
+	}
+	if refusal := c.standsStill(ctx, id, ap); refusal != "" {
+		return nil, refusal, nil
 	}
 	changes := c.s.changes.Load()
 	d, err := c.decide(ctx, id, auth.Request{Target: to.Target, Account: to.Account, Source: c.source})
 	switch {
 	case err != nil:
 		c.s.cfg.Log.Error("asking the rules", "user", c.id.Login, "error", err)
-		return nil, "the rules cannot be read just now; try again in a minute."
+		return nil, "the rules cannot be read just now; try again in a minute.", nil
 	case !d.Allow:
-		return nil, d.Refusal
+		return nil, d.Refusal, nil
+	case d.Approval != nil && ap != nil && !ap.covers(d):
+		return nil, "what the rules ask for has changed while others were asked; connect again.", nil
 	}
 	held, refusal := c.hold(d)
 	if held == nil {
-		return nil, refusal
+		return nil, refusal, nil
 	}
 	release := func() { c.drop(held) }
 	defer func() {
@@ -197,32 +236,53 @@ func (c *connection) openAsking(ctx context.Context, id auth.Identity, to Login,
 		}
 	}()
 	// Whether there is a place is decided when the session is opened; without one now, the target is spared.
-	err = c.s.cfg.Store.Sessions.Room(ctx, store.Session{UserID: c.id.UserID, Rule: d.Rule, Target: d.Target.Name}, quota(d.Limits))
-	if text := c.overQuota(ctx, d, err); text != "" {
-		return nil, text
-	} else if err != nil {
-		return nil, "the sessions cannot be counted just now; try again in a minute."
+	if text := c.noRoom(ctx, d); text != "" {
+		return nil, text, nil
 	}
-	r := c.kept.take(d)
+	if d.Approval != nil && ap == nil {
+		return nil, "others have to agree first", &d
+	}
+	var r *reached
+	if ap == nil {
+		r = c.kept.take(d)
+	}
 	if r == nil {
-		r = c.reach(ctx, id, d, ask)
+		r = c.reach(ctx, id, d, ask, ap)
 	}
 	if r.refusal != "" {
-		return nil, r.refusal
+		return nil, r.refusal, nil
 	}
 	params := c.params(id, d, r.up, client)
 	params.Row.ID, params.Closed = r.id, release
+	if ap != nil {
+		params.Row.Approval, params.ApprovedBy = ap.wait.ID, ap.by
+	}
 	opened, err := c.s.cfg.Sessions.Open(ctx, params)
 	if err != nil {
 		_ = r.up.Close()
 		if text := c.overQuota(ctx, d, err); text != "" {
-			return nil, text
+			return nil, text, nil
 		}
 		c.s.cfg.Log.Error("opening a session", "user", c.id.Login, "target", d.Target.Name, "error", err)
-		return nil, "the session could not be opened; try again in a minute."
+		if ap != nil && errors.Is(err, store.ErrConflict) {
+			return nil, "the approval is not good any more; connect again.", nil
+		}
+		return nil, "the session could not be opened; try again in a minute.", nil
 	}
 	c.opened(held, opened, changes)
-	return opened, ""
+	return opened, "", nil
+}
+
+// noRoom tells why there is no place for a session, if so.
+func (c *connection) noRoom(ctx context.Context, d auth.Decision) string {
+	err := c.s.cfg.Store.Sessions.Room(ctx, store.Session{UserID: c.id.UserID, Rule: d.Rule, Target: d.Target.Name}, quota(d.Limits))
+	if text := c.overQuota(ctx, d, err); text != "" {
+		return text
+	}
+	if err != nil {
+		return "the sessions cannot be counted just now; try again in a minute."
+	}
+	return ""
 }
 
 func (c *connection) params(id auth.Identity, d auth.Decision, up *upstream.Upstream, client ssh.Conn) session.Params {
@@ -236,10 +296,10 @@ func (c *connection) params(id auth.Identity, d auth.Decision, up *upstream.Upst
 		Limits:   session.Limits{Idle: d.Limits.Idle, KeyboardIdle: d.Limits.KeyboardIdle, Max: d.Limits.Max, Channels: d.Limits.Channels},
 		Only:     c.only(),
 		Quota:    quota(d.Limits),
-		Env:      d.Env.Allows,
+		Env:      func(name string) bool { return name != reasonEnv && d.Env.Allows(name) },
 		Greeting: trustLine(id, time.Now()),
 		Authorize: func(ctx context.Context, kind, to, command string) (session.Grant, error) {
-			g, err := c.authorize(ctx, id, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Command: command, Source: c.source})
+			g, err := c.authorize(ctx, id, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Command: command, Source: c.source}, d.Approval != nil)
 			if err != nil {
 				return g, err
 			}
@@ -265,11 +325,14 @@ func (c *connection) decide(ctx context.Context, id auth.Identity, r auth.Reques
 	return d, err
 }
 
-// authorize asks the rules for one channel.
-func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Request) (session.Grant, error) {
+// authorize asks the rules for one channel. approved tells whether others have agreed to the session.
+func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Request, approved bool) (session.Grant, error) {
 	d, err := c.decide(ctx, id, r)
 	if err != nil {
 		return session.Grant{}, err
+	}
+	if d.Allow && d.Approval != nil && !approved {
+		return session.Grant{Refusal: "the rules ask for an approval of this by now; connect again."}, nil
 	}
 	return session.Grant{
 		Allowed: d.Allow, Refusal: d.Refusal, Denied: !d.Allow && d.Rule != "",

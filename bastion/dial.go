@@ -56,14 +56,17 @@ type reached struct {
 }
 
 // reach connects id's person to where d leads. ask lets the target's own prompts through, if the rules do
-// so too; nil: there is no way to.
-func (c *connection) reach(ctx context.Context, id auth.Identity, d auth.Decision, ask upstream.Ask) *reached {
+// so too; nil: there is no way to. ap names the session that others have agreed to; nil: nobody was asked.
+func (c *connection) reach(ctx context.Context, id auth.Identity, d auth.Decision, ask upstream.Ask, ap *approved) *reached {
 	session, err := uuid.NewV7()
 	if err != nil {
 		c.s.cfg.Log.Error("making an id", "error", err)
 		return &reached{refusal: "the session could not be opened; try again in a minute."}
 	}
 	r := &reached{to: d, id: session.String()}
+	if ap != nil {
+		r.id = ap.session
+	}
 	if d.Target.Credential == store.CredentialRelayed && !d.Relay {
 		r.refusal = fmt.Sprintf("%s has prompts of its own, and rule %s does not let people answer them. Ask an operator: the rule needs relay: true", d.Target.Name, d.Rule)
 		return r

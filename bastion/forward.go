@@ -46,11 +46,12 @@ func (c *connection) forward(nc ssh.NewChannel, alone bool) {
 	if nc.ChannelType() == "direct-tcpip" && c.jump(nc, asked.To, alone) {
 		return
 	}
-	s, refusal := c.open()
+	s, refusal := c.open("forward to " + asked.To)
 	if s == nil {
 		_ = nc.Reject(ssh.Prohibited, refusal)
 		return
 	}
+	c.afterAsking()
 	s.Forward(nc, asked)
 }
 
@@ -186,12 +187,17 @@ func (c *connection) globalRequests(reqs <-chan *ssh.Request) {
 }
 
 // inOrder returns when the global requests that came before are done.
-func (c *connection) inOrder() {
+// A channel that would wait for an approval with them does not: it tells the person, and comes back.
+func (c *connection) inOrder() { c.afterRequests(c.asked) }
+
+// afterRequests is inOrder, or returns when unless is closed.
+func (c *connection) afterRequests(unless <-chan struct{}) {
 	passed := make(chan struct{})
 	select {
 	case c.barrier <- passed:
 		<-passed
 	case <-c.requestsOver:
+	case <-unless:
 	}
 }
 
@@ -202,7 +208,7 @@ func (c *connection) globalRequest(r *ssh.Request) {
 			c.reportRefused("a robot runs commands and nothing else", "request", r.Type)
 			break
 		}
-		if s, _ := c.open(); s != nil {
+		if s, _ := c.open("remote forward"); s != nil {
 			s.ListenRequest(r)
 			return
 		}

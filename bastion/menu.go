@@ -273,9 +273,17 @@ func (m *menu) connect(to Login, l *lent) (*session.Session, string) {
 			done <- result{nil, refusal}
 			return
 		}
+		ap, refusal := m.approval(ctx, id, to, askAt(asked))
+		if refusal != "" {
+			done <- result{nil, refusal}
+			return
+		}
 		ctx, cancel := context.WithTimeout(ctx, openAskTime)
 		defer cancel()
-		s, refusal := m.c.openAsking(ctx, id, to, lentConn{Conn: m.c.conn, terminal: l}, askAt(asked))
+		s, refusal, changed := m.c.openAsking(ctx, id, to, lentConn{Conn: m.c.conn, terminal: l}, askAt(asked), ap)
+		if changed != nil {
+			refusal = "what the rules ask for has changed just now; try again."
+		}
 		done <- result{s, refusal}
 	}()
 	var now *question                  // for the person to answer; nil: none

@@ -36,6 +36,7 @@ type reception struct {
 	noColour bool           // the client sent NO_COLOR
 	kept     []*ssh.Request // what the client asked for besides, for the target to hear: WantReply is false
 	keptSize int
+	reason   string // that the client sent for an approval
 }
 
 // reception serves a channel of a connection whose login named no target.
@@ -95,6 +96,10 @@ func (r *reception) env(q *ssh.Request) bool {
 	}
 	if p.Name == "NO_COLOR" {
 		r.noColour = p.Value != ""
+		return true
+	}
+	if p.Name == reasonEnv {
+		r.reason = p.Value
 		return true
 	}
 	return r.keep(q)

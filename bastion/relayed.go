@@ -56,7 +56,7 @@ func (c *connection) asksItself(id auth.Identity, login Login) (auth.Decision, b
 		return auth.Decision{}, false
 	}
 	d, err := c.s.cfg.Engine.Authorize(ctx, id, auth.Request{Target: login.Target, Account: login.Account, Source: c.source})
-	return d, err == nil && d.Allow && d.Relay
+	return d, err == nil && d.Allow && d.Relay && d.Approval == nil // nobody gets to a target before others have agreed
 }
 
 // answerTarget connects to the target and keeps the connection, or the reason why there is none, for the
@@ -64,7 +64,7 @@ func (c *connection) asksItself(id auth.Identity, login Login) (auth.Decision, b
 func (c *connection) answerTarget(id auth.Identity, d auth.Decision, ask *asker) {
 	ctx, cancel := context.WithTimeout(context.Background(), openAskTime)
 	defer cancel()
-	c.kept.put(c.reach(ctx, id, d, ask.relay))
+	c.kept.put(c.reach(ctx, id, d, ask.relay, nil))
 }
 
 // relay is an upstream.Ask in further rounds of keyboard-interactive. A client that does not answer in time

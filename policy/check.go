@@ -37,6 +37,7 @@ func checkRule(r *Rule) *ruleError {
 		{"recording", r.Recording != RecordRequired},
 		{"record-limit", r.RecordLimit != 0},
 		{"relay", r.Relay},
+		{"approval", r.Approval != nil},
 		{"limits", r.Limits != Limits{}},
 		{"lockout", r.Lockout != Limit{}},
 		{"env", r.Env != nil},
@@ -76,6 +77,9 @@ func checkAllow(r *Rule) *ruleError {
 	}
 	if r.Trust != nil && r.Code.Fresh {
 		return wrong("trust", errors.New("has no meaning with code: fresh"))
+	}
+	if err := checkApproval(r.Approval); err != nil {
+		return err
 	}
 	if err := checkLockout(r.Lockout); err != nil {
 		return wrong("lockout", err)

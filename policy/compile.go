@@ -60,6 +60,9 @@ func compileRule(r *Rule, networks map[string][]netip.Prefix) (*matcher, *ruleEr
 	if err := m.compileTrust(networks); err != nil {
 		return nil, err
 	}
+	if err := m.compileApproval(); err != nil {
+		return nil, err
+	}
 	if r.Code.Kind == CodeNone {
 		if err := checkCodeNone(r, m.from); err != nil {
 			return nil, err

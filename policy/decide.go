@@ -39,6 +39,7 @@ type Decision struct {
 	Recording    Mode
 	RecordLimit  int64 // bytes, never zero when allowed
 	Relay        bool
+	Approval     *Approval // nil: nobody else has to agree
 	Limits       Limits
 	Lockout      Limit
 	Env          Env // names that all of the rules let pass
@@ -175,6 +176,10 @@ func (m *matcher) grant() Decision {
 	if d.RecordLimit == 0 {
 		d.RecordLimit = DefaultRecordLimit
 	}
+	if m.approval != nil {
+		approval := *m.approval
+		d.Approval = &approval
+	}
 	if m.trust != nil {
 		trust := *m.trust
 		d.Trust = &trust
@@ -194,6 +199,7 @@ func (d *Decision) tighten(other Decision) {
 	d.Recording = min(d.Recording, other.Recording)
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
 	d.Relay = d.Relay && other.Relay
+	d.Approval = d.Approval.tighten(other.Approval)
 	d.Lockout = d.Lockout.stricter(other.Lockout)
 	d.Limits = d.Limits.smallest(other.Limits)
 	d.Env = d.Env.tighten(other.Env)

@@ -69,6 +69,7 @@ func (r *Rule) format(b *strings.Builder) {
 	if r.Relay {
 		line("relay", "true")
 	}
+	line("approval", r.Approval.format())
 	line("limits", r.Limits.format())
 	line("lockout", r.Lockout.format())
 	if r.Message != "" {

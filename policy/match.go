@@ -15,6 +15,7 @@ type matcher struct {
 	accounts      []accountWord
 	from, notFrom []netip.Prefix
 	trust         *Trust
+	approval      *Approval
 
 	kinds kindSet
 	to    map[kindSet][]destination // for kinds held to destinations

@@ -83,6 +83,10 @@ func drawRule(t *rapid.T, name string, networks map[string][]netip.Prefix) Rule 
 	r.Recording = rapid.SampledFrom([]Mode{RecordRequired, RecordBestEffort, RecordOff}).Draw(t, "recording")
 	r.RecordLimit = rapid.Int64Range(0, 1<<30).Draw(t, "limit")
 	r.Relay = rapid.Bool().Draw(t, "relay")
+	if rapid.Bool().Draw(t, "approval") {
+		r.Approval = &Approval{By: list("by", 1, "group:dba", "carol", "*"), Count: rapid.IntRange(1, 10).Draw(t, "count"),
+			Within: min(duration("within"), maxApprovalWithin), Reason: rapid.Bool().Draw(t, "reason")}
+	}
 	if rapid.Bool().Draw(t, "limits") {
 		r.Limits = Limits{Idle: duration("idle"), Max: duration("max"), Sessions: rapid.IntRange(0, 5).Draw(t, "sessions"),
 			KeyboardIdle: duration("keyboard"), RuleSessions: rapid.IntRange(0, 5).Draw(t, "rule sessions"), Channels: rapid.IntRange(0, 64).Draw(t, "open")}
@@ -134,6 +138,9 @@ func TestDecideProperties(t *testing.T) {
 			}
 			if one.Allow && (one.Code.stricter(got.Code) || one.Recording < got.Recording || one.RecordLimit > got.RecordLimit || got.Relay && !one.Relay) {
 				t.Fatalf("%s asks for more than the connection: %+v, %+v", kind, one, got)
+			}
+			if one.Approval != nil && (got.Approval == nil || one.Approval.Count > got.Approval.Count || one.Approval.Reason && !got.Approval.Reason) {
+				t.Fatalf("%s asks for an approval that the connection does not need: %v, %v", kind, one.Approval, got.Approval)
 			}
 			if one.Allow && one.Trust == nil && got.Trust != nil {
 				t.Fatalf("%s has no trust, the connection has", kind)

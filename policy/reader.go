@@ -74,6 +74,7 @@ var ruleFields = []field[Rule]{
 	put("recording", (*reader).mode, func(r *Rule, v Mode) { r.Recording = v }),
 	put("record-limit", (*reader).size, func(r *Rule, v int64) { r.RecordLimit = v }),
 	put("relay", (*reader).boolean, func(r *Rule, v bool) { r.Relay = v }),
+	put("approval", (*reader).approval, func(r *Rule, v *Approval) { r.Approval = v }),
 	put("limits", (*reader).limits, func(r *Rule, v Limits) { r.Limits = v }),
 	put("lockout", (*reader).lockout, func(r *Rule, v Limit) { r.Lockout = v }),
 }

@@ -76,6 +76,7 @@ var sections = []web.NavItem{
 	{Key: "tokens", Title: "Tokens", Path: signin.OwnPages, Icon: "key"},
 	{Key: "places", Title: "Trusted places", Path: signin.OwnPages + "/places", Icon: "lockouts"},
 	{Key: "keys", Title: "Keys", Path: signin.OwnPages + "/keys", Icon: "robots"},
+	{Key: "approvals", Title: "Approvals", Path: approvalsPath, Icon: "ok"},
 	{Key: "activity", Title: "Activity", Path: signin.OwnPages + "/activity", Icon: "sessions"},
 }
 
@@ -102,6 +103,8 @@ func (s *Server) Routes(mux *http.ServeMux) {
 		"POST /me/keys":               s.addKeyForm,
 		"GET /me/keys/{id}/remove":    s.confirmRemoveKeyPage,
 		"POST /me/keys/{id}/remove":   s.removeKeyForm,
+		"GET /me/approvals":           s.approvalsPage,
+		"POST /me/approvals/{code}":   s.decideForm,
 		"GET /me/activity":            s.activityPage,
 		"POST /me/activity/end":       s.endWebSessionForm,
 		"GET /me/not-me":              s.confirmAlarmPage,

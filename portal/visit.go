@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,9 +100,14 @@ func (v *visit) emit(e audit.Event) {
 
 // render writes a page in the frame of the person's own pages.
 func (v *visit) render(status int, name string, p web.Page) {
-	nav := sections
+	nav := slices.Clone(sections)
+	for i := range nav {
+		if nav[i].Path == approvalsPath {
+			nav[i] = v.waiting(nav[i])
+		}
+	}
 	if v.role != "" {
-		nav = append(append([]web.NavItem{}, sections...), operators)
+		nav = append(nav, operators)
 	}
 	p.Account = &web.Account{Login: v.me.Login, Role: v.role, CanWrite: v.role == store.RoleAdmin, Nav: nav}
 	if p.Notice == nil {

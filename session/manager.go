@@ -25,6 +25,9 @@ type Config struct {
 	Log      *slog.Logger // nil: slog.Default()
 }
 
+// Node is the name of this node.
+func (m *Manager) Node() string { return m.cfg.Node }
+
 // topicEnd is the bus topic on which nodes ask each other to end a session.
 const topicEnd = "session.end"
 

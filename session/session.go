@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,15 +53,16 @@ type Only struct {
 
 // Params of a session to open.
 type Params struct {
-	Row      store.Session // UserID, User, Target, Address, Account, Source, Client, Rule, Recording, KeyFingerprint
-	Client   ssh.Conn      // the person's connection, closed when the session is ended from here
-	Upstream Upstream
-	Limits   Limits
-	Only     Only
-	Greeting string                 // told on the first terminal on which a shell runs; "": nothing
-	Quota    store.Quota            // sessions that may be open at once; its error is a *store.QuotaError
-	Env      func(name string) bool // tells which environment variables the target may hear of
-	Closed   func()                 // called when the session is over; may be nil
+	Row        store.Session // UserID, User, Target, Address, Account, Source, Client, Rule, Recording, KeyFingerprint
+	Client     ssh.Conn      // the person's connection, closed when the session is ended from here
+	Upstream   Upstream
+	Limits     Limits
+	Only       Only
+	Greeting   string                 // told on the first terminal on which a shell runs; "": nothing
+	Quota      store.Quota            // sessions that may be open at once; its error is a *store.QuotaError
+	Env        func(name string) bool // tells which environment variables the target may hear of
+	ApprovedBy []string               // logins of those who have agreed to Row.Approval
+	Closed     func()                 // called when the session is over; may be nil
 
 	// Authorize is asked for every channel; to is the destination of a forward, command what is to run. An
 	// error refuses.
@@ -122,7 +124,7 @@ func (m *Manager) Open(ctx context.Context, p Params) (*Session, error) {
 	s := &Session{m: m, p: p, row: p.Row, channels: map[int]*channel{}, forwards: map[int]*forward{}, listeners: map[listener]string{}, closing: make(chan struct{}), next: 1}
 	s.gone = sync.NewCond(&s.mu)
 	s.touch()
-	err := m.begun(ctx, s.event(audit.SessionStarted, audit.OK, ""), func(ctx context.Context, e audit.Event) error {
+	err := m.begun(ctx, s.started(), func(ctx context.Context, e audit.Event) error {
 		row, err := m.cfg.Store.Sessions.OpenWithin(ctx, p.Row, p.Quota, e)
 		if err == nil {
 			s.row = row
@@ -144,6 +146,15 @@ func (m *Manager) Open(ctx context.Context, p Params) (*Session, error) {
 	p.Upstream.OnChannel(s.fromTarget)
 	p.Upstream.OnDone(s.upstreamGone)
 	return s, nil
+}
+
+// started is the event of the session's begin.
+func (s *Session) started() audit.Event {
+	e := s.event(audit.SessionStarted, audit.OK, "")
+	if s.row.Approval != "" {
+		e.Detail = map[string]string{"approval": s.row.Approval, "approved-by": strings.Join(s.p.ApprovedBy, ",")}
+	}
+	return e
 }
 
 // ID is the session's id.

@@ -163,6 +163,7 @@ const (
 	lockRoutes
 	lockCAKeys
 	lockSerials // which must be unique in two tables
+	lockApprovals
 )
 
 // exec runs a statement and returns the number of rows it changed.
@@ -232,7 +233,7 @@ func (d *db) explain(ctx context.Context, what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	for _, known := range []error{ErrNotFound, ErrExists, ErrNameTaken, ErrConflict, ErrLastAdmin, ErrStepUsed, ErrGrantUsed, ErrNoFreeLogin, ErrLastToken, ErrSendLimit, ErrOutboxFull} {
+	for _, known := range []error{ErrNotFound, ErrExists, ErrNameTaken, ErrConflict, ErrLastAdmin, ErrStepUsed, ErrGrantUsed, ErrNoFreeLogin, ErrLastToken, ErrSendLimit, ErrOutboxFull, ErrTooManyApprovals, ErrDecidedAlready} {
 		if errors.Is(err, known) {
 			return fmt.Errorf("%s: %w", what, err)
 		}

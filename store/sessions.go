@@ -38,6 +38,7 @@ type Session struct {
 	Started        time.Time
 	Ended          time.Time
 	KeyFingerprint string // of the key that proved the person, if any
+	Approval       string // id of the approval that opening uses up; of sessions that are read, empty
 	Channels       []Channel
 }
 
@@ -137,7 +138,8 @@ func (s Sessions) Open(ctx context.Context, x Session, events ...audit.Event) (S
 
 // OpenWithin is Open if there is a place for x under each limit of quota; else the error is a *[QuotaError].
 // Of any number of parallel calls on all nodes exactly as many get a place as the limits allow. Sessions that
-// are live count, but for those of nodes that do not live any more.
+// are live count, but for those of nodes that do not live any more. If x names an approval, that is used up, and the
+// error is [ErrConflict] if it is not for this session, was used before or is too old.
 func (s Sessions) OpenWithin(ctx context.Context, x Session, quota Quota, events ...audit.Event) (Session, error) {
 	what := "noting a session of " + x.User
 	if x.ID == "" {
@@ -150,7 +152,12 @@ func (s Sessions) OpenWithin(ctx context.Context, x Session, quota Quota, events
 	if x.Started.IsZero() {
 		x.Started = s.db.now()
 	}
-	err := s.together(ctx, what, quota != (Quota{}), events, func(ctx context.Context, q querier) (err error) {
+	err := s.together(ctx, what, quota != (Quota{}) || x.Approval != "", events, func(ctx context.Context, q querier) (err error) {
+		if x.Approval != "" {
+			if err := (Approvals{s.db}).use(ctx, q, x); err != nil {
+				return err
+			}
+		}
 		if quota != (Quota{}) {
 			if err := s.holdPlaces(ctx, q, x, quota); err != nil {
 				return err

@@ -65,6 +65,7 @@ type Store struct {
 	Places      Places
 	Grants      Grants
 	Sessions    Sessions
+	Approvals   Approvals
 	Audit       Audit
 	Admins      Admins
 	APITokens   APITokens
@@ -103,7 +104,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	d.bus = bus
 	return &Store{
 		Users: Users{d}, UserKeys: UserKeys{d}, UserCAs: UserCAs{d}, Robots: Robots{d}, Tokens: Tokens{d}, Stock: Stock{d}, Imports: Imports{d}, SpareCodes: SpareCodes{d}, Targets: Targets{d},
-		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d},
+		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Approvals: Approvals{d},
 		Audit: Audit{d}, Admins: Admins{d},
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
 		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, Bus: bus, db: d,
@@ -160,6 +161,9 @@ func (s *Store) Purge(ctx context.Context) error {
 			}
 		}
 		if _, err := exec(ctx, q, "DELETE FROM spare_codes WHERE expires > 0 AND expires <= ?", now); err != nil {
+			return err
+		}
+		if err := purgeApprovals(ctx, q, s.db.now()); err != nil {
 			return err
 		}
 		if err := purgeOutbox(ctx, q, s.db.now()); err != nil {

@@ -82,9 +82,21 @@ func sessionShowCommand(g *globals) *cobra.Command {
 		if err := api.get(c.Context(), route("sessions", args[0]), nil, &s); err != nil {
 			return err
 		}
+		var approvals []admin.Approval
+		if !g.json() {
+			if err := api.get(c.Context(), "/approvals", url.Values{"session": {s.ID}, "state": {"used"}}, &approvals); err != nil {
+				return err
+			}
+		}
+		var approvedBy []string
+		for _, a := range approvals {
+			for _, d := range a.Decisions {
+				approvedBy = append(approvedBy, d.User)
+			}
+		}
 		err := g.printFields(s, "id", s.ID, "state", s.State, "user", s.User, "target", s.Target+" ("+s.Address+")", "account", s.Account,
 			"source", s.Source, "client", s.Client, "key", s.KeyFingerprint, "node", s.Node, "rule", s.Rule, "recording", s.RecordingMode,
-			"started", clock(s.Started), "ended", clock(s.Ended), "reason", s.Reason)
+			"started", clock(s.Started), "ended", clock(s.Ended), "reason", s.Reason, "approved by", joined(approvedBy))
 		if err != nil || g.json() {
 			return err
 		}

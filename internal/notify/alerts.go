@@ -16,6 +16,7 @@ import (
 const (
 	perPerson   = 3
 	perOperator = 10
+	perApprover = 20 // requests for approval, which somebody waits for
 )
 
 // OperatorEvents are the types of audit events that operators can be told of.
@@ -53,6 +54,7 @@ func NewAlerts(cfg AlertsConfig) *Alerts {
 // Append keeps an event, and puts into the outbox what people are to be told of it.
 func (a *Alerts) Append(ctx context.Context, e audit.Event) error {
 	alerts := append(a.toPerson(ctx, e), a.toOperators(e)...)
+	alerts = append(alerts, a.toApprovers(ctx, e)...)
 	err := a.cfg.Store.Audit.AppendWith(ctx, e, alerts...)
 	if err != nil && len(alerts) > 0 && !errors.Is(err, store.ErrUnavailable) {
 		// The database is there, and something is wrong with the messages: the event must be kept all the same.
@@ -105,6 +107,39 @@ func (a *Alerts) toPerson(ctx context.Context, e audit.Event) []store.Alert {
 	}
 	text := "Hello " + audit.Escape(greeting) + ",\n\n" + t.what + "\n\n" + facts(e) + "\n" + t.next + "\n" + footer(a.cfg.Name, perPerson)
 	return a.alerts(e, kind, u.Login, t.subject, text, perPerson, addresses)
+}
+
+// toApprovers is what those hear who may approve a session that somebody waits for.
+func (a *Alerts) toApprovers(ctx context.Context, e audit.Event) []store.Alert {
+	if e.Type != audit.ApprovalRequested || !a.cfg.People {
+		return nil
+	}
+	var addresses []string
+	for _, login := range strings.Fields(e.Detail["tell"]) {
+		u, err := a.cfg.Store.Users.ByLogin(ctx, login)
+		if err != nil {
+			if !errors.Is(err, store.ErrNotFound) {
+				a.cfg.Log.Warn("telling an approver of an event", "event", e.ID, "error", err)
+			}
+			continue
+		}
+		addresses = append(addresses, u.Email)
+	}
+	text := "Hello,\n\nsomebody waits for an approval, and you may give it: one whole session, and no other.\n\n" + facts(e) + "\nTo approve or to refuse, with a code of yours:\n\n"
+	if a.cfg.URL != "" {
+		text += "  " + a.cfg.URL + "/me/approvals\n"
+	}
+	code := e.Detail["code"]
+	text += "  ssh YOU@bastion approve " + code + "\n  ssh YOU@bastion refuse " + code + "\n\nIf you do not know what it is for, ask them by another way, or refuse.\n" + footer(a.cfg.Name, perApprover)
+	alerts := a.alerts(e, e.Type, e.User, "["+a.cfg.Name+"] "+e.User+" waits for your approval: "+e.Account+"@"+e.Target, text, perApprover, addresses)
+	expires, err := time.Parse(time.RFC3339, e.Detail["expires"])
+	for i := range alerts {
+		alerts[i].Message.Urgent = true
+		if err == nil {
+			alerts[i].Message.Expires = expires
+		}
+	}
+	return alerts
 }
 
 // toOperators is what operators hear of an event.

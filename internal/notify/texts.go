@@ -100,6 +100,7 @@ var detailNames = []struct{ key, name string }{
 	{"name", "token"}, {"token_name", "token"}, {"used_at", "first used"}, {"used_source", "first from"}, {"used_door", "first at"},
 	{"left", "codes left"}, {"key", "key"}, {"until", "until"}, {"fingerprint", "fingerprint"}, {"known", "known"}, {"shown", "shown"},
 	{"networks", "addresses"}, {"locked", "locked"}, {"lock", "lock"}, {"recording", "recording"}, {"channel", "channel"}, {"path", "path"},
+	{"asked", "came with"}, {"expires", "expires"},
 }
 
 // facts says in lines what an event holds. Its fields are escaped, so that each stays on its line.
