@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode/utf8"
 )
 
 // Format is what Export writes.
@@ -198,7 +199,7 @@ func writeCast2(out *bufio.Writer, r *Reader) error {
 	if err != nil {
 		return fmt.Errorf("encoding the header: %w", err)
 	}
-	line = append(line, '\n')
+	line = append(escapeControls(line), '\n')
 	for {
 		if _, err := out.Write(line); err != nil {
 			return err
@@ -253,7 +254,7 @@ func writeJSON(out *bufio.Writer, r *Reader) error {
 	if err != nil {
 		return fmt.Errorf("encoding the header: %w", err)
 	}
-	fmt.Fprintf(out, "{\"header\":%s,\"events\":[", header)
+	fmt.Fprintf(out, "{\"header\":%s,\"events\":[", escapeControls(header))
 	for separator := "\n"; ; separator = ",\n" {
 		e, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -272,10 +273,28 @@ func writeJSON(out *bufio.Writer, r *Reader) error {
 			return fmt.Errorf("encoding an event: %w", err)
 		}
 		out.WriteString(separator)
-		if _, err := out.Write(line); err != nil {
+		if _, err := out.Write(escapeControls(line)); err != nil {
 			return err
 		}
 	}
+}
+
+// escapeControls escapes the control characters that encoding/json leaves in strings, DEL and C1, so
+// that the file is harmless on a terminal.
+func escapeControls(line []byte) []byte {
+	isControl := func(r rune) bool { return r >= 0x7f && r <= 0x9f }
+	if bytes.IndexFunc(line, isControl) < 0 {
+		return line
+	}
+	var b []byte
+	for _, r := range string(line) {
+		if isControl(r) {
+			b = append(b, '\\', 'u', '0', '0', hexDigits[r>>4], hexDigits[r&15])
+			continue
+		}
+		b = utf8.AppendRune(b, r)
+	}
+	return b
 }
 
 // writeTranscript writes what was printed as plain text.
