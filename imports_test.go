@@ -21,6 +21,7 @@ audit:                 -
 otp:                   -
 otp/tokenfile:         otp
 policy:                -
+ledger:                -
 migrations:            -
 screen:                -
 
@@ -40,13 +41,13 @@ store:                 audit internal/seal internal/tcpend migrations
 internal/notify:       audit store
 
 auth:                  audit identity internal/auditlog internal/notify otp policy store
-session:               audit internal/auditlog internal/readahead recorder store
+session:               audit internal/auditlog internal/readahead ledger recorder store
 upstream:              audit internal/auditlog internal/readahead internal/tcpend store
 
-bastion:               audit auth identity internal/auditlog internal/readahead internal/tcpend policy session store upstream
+bastion:               audit auth identity internal/auditlog internal/readahead internal/tcpend ledger policy session store upstream
 signin:                audit auth identity internal/auditlog internal/web otp store
 portal:                audit auth identity internal/auditlog internal/web otp session signin store
-admin:                 audit auth identity internal/auditlog internal/notify internal/web otp otp/tokenfile policy recorder replay session signin store upstream
+admin:                 audit auth identity internal/auditlog internal/notify internal/web ledger otp otp/tokenfile policy recorder replay session signin store upstream
 
 bench:                 *
 hack/patchssh:         -

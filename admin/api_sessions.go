@@ -69,6 +69,7 @@ func (s *Server) sessionRoutes(api huma.API) {
 			return answer(found), nil
 		})
 	s.recordingRoute(api)
+	s.fileRoutes(api)
 }
 
 // Media types of exports.

@@ -191,6 +191,7 @@ func TestPagesInChromium(t *testing.T) {
 		{"session-live", "/sessions/" + live.ID},
 		{"session", "/sessions/" + past.ID + "?t=0"},
 		{"transcript", "/sessions/" + live.ID + "?view=transcript"},
+		{"files", "/sessions/" + live.ID + "/files"},
 		{"session-end", "/sessions/" + live.ID + "/end"},
 		{"users", "/users"},
 		{"user-new", "/users/new"},

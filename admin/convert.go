@@ -152,7 +152,7 @@ func wireChannel(c store.Channel) Channel {
 	return Channel{
 		ID: c.ID, Kind: c.Kind, Command: c.Command, Term: c.Term, ExitStatus: c.ExitStatus, ExitSignal: c.ExitSignal,
 		BytesIn: c.BytesIn, BytesOut: c.BytesOut, Recording: c.Recording, SHA256: c.SHA256, Truncated: c.Truncated,
-		Started: timeOf(c.Started), Ended: timeOf(c.Ended),
+		Started: timeOf(c.Started), Ended: timeOf(c.Ended), FilesRead: c.FilesRead, FilesWritten: c.FilesWritten,
 	}
 }
 
@@ -183,7 +183,7 @@ func wireDecision(user string, d auth.Decision) Explanation {
 		Verdicts: list(d.Trace, func(v policy.Verdict) Verdict { return Verdict{Rule: v.Rule, Matched: v.Matched, Why: v.Why} }),
 	}
 	if d.Allow {
-		e.Limits, e.Env = d.Limits.String(), d.Env.String()
+		e.Limits, e.Env, e.SFTP = d.Limits.String(), d.Env.String(), d.Files.String()
 		if d.Approval != nil {
 			e.Approval = d.Approval.String()
 		}

@@ -56,6 +56,7 @@ func mergeChannels(rows, live []store.Channel) []store.Channel {
 			rows = append(rows, c)
 		case rows[i].Ended.IsZero():
 			rows[i].BytesIn, rows[i].BytesOut = c.BytesIn, c.BytesOut
+			rows[i].FilesRead, rows[i].FilesWritten = c.FilesRead, c.FilesWritten
 		}
 	}
 	return rows

@@ -40,6 +40,7 @@ const (
 type replayPage struct {
 	sessionView
 	Rows    []channelRow
+	Files   filesData
 	Channel *channelRow // the one whose recording is shown; nil: none has any
 	View    string
 	Tabs    []tab
@@ -115,6 +116,9 @@ func (s *Server) sessionPage(v *visit) error {
 		d.View = viewTranscript
 	}
 	d.choose(v)
+	if d.Files, err = v.sessionFiles(x.ID, "", filesShown); err != nil {
+		return err
+	}
 	if d.Channel != nil {
 		if err := s.fillRecording(v, x, &d); err != nil {
 			return err

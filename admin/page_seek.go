@@ -37,7 +37,7 @@ type markerSource func(ctx context.Context, x store.Session, c store.Channel) ([
 // markerSources are all there are. Whoever keeps something about a channel, with times since its
 // recording began, adds a function here.
 func (s *Server) markerSources() []markerSource {
-	return []markerSource{execMarker}
+	return []markerSource{execMarker, s.fileMarkers}
 }
 
 // execMarker is the command line of an exec channel.
@@ -46,6 +46,27 @@ func execMarker(_ context.Context, _ store.Session, c store.Channel) ([]replay.M
 		return nil, nil
 	}
 	return []replay.Marker{{Kind: markCommand, Label: c.Command}}, nil
+}
+
+// filesMarked is how many files of a session are marked at most.
+const filesMarked = 1000
+
+// fileMarkers are the files that passed in any channel of the session while this one was recorded:
+// what was copied beside a shell is seen on its time line.
+func (s *Server) fileMarkers(ctx context.Context, x store.Session, c store.Channel) ([]replay.Marker, error) {
+	list, err := s.cfg.Store.Transfers.List(ctx, store.TransferFilter{SessionID: x.ID, Limit: filesMarked})
+	var found []replay.Marker
+	for _, t := range list {
+		if t.Started.Before(c.Started) || !c.Ended.IsZero() && t.Started.After(c.Ended) {
+			continue
+		}
+		label := t.Op + " " + t.Path
+		if t.NewPath != "" {
+			label += " → " + t.NewPath
+		}
+		found = append(found, replay.Marker{At: t.Started.Sub(c.Started), Kind: markFile, Label: label})
+	}
+	return found, err
 }
 
 // maxLabel bounds the label of a marker in bytes.

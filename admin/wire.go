@@ -333,6 +333,7 @@ type Explanation struct {
 	Enrols       bool      `json:"enrols" doc:"this person has no token, and enrols one once the password was verified"`
 	Recording    string    `json:"recording" doc:"required, best-effort or off"`
 	Approval     string    `json:"approval" doc:"who must agree before the session starts, in words; empty: nobody" example:"1 of group:dba within 15m"`
+	SFTP         string    `json:"sftp" doc:"paths that SFTP and scp are held to, as in a rule; empty: none" example:"read: [\"/srv/**\"]"`
 	Limits       string    `json:"limits" doc:"as in a rule, the strictest of each; empty: none" example:"idle: 15m, sessions: 3"`
 	Env          string    `json:"env" doc:"environment variables that pass, names and globs" example:"LANG LC_* TERM"`
 	RulesVersion int64     `json:"rules_version"`
@@ -341,19 +342,23 @@ type Explanation struct {
 
 // Channel is one SSH channel of a session.
 type Channel struct {
-	ID         int        `json:"id"`
-	Kind       string     `json:"kind"`
-	Command    string     `json:"command"`
-	Term       bool       `json:"term"`
-	ExitStatus *int       `json:"exit_status"`
-	ExitSignal string     `json:"exit_signal"`
-	BytesIn    int64      `json:"bytes_in" doc:"from the client"`
-	BytesOut   int64      `json:"bytes_out" doc:"to the client"`
-	Recording  string     `json:"recording" doc:"path below the recordings folder; empty: none"`
-	SHA256     string     `json:"sha256"`
-	Truncated  bool       `json:"truncated" doc:"counted and hashed beyond the record limit"`
-	Started    *time.Time `json:"started"`
-	Ended      *time.Time `json:"ended"`
+	ID         int    `json:"id"`
+	Kind       string `json:"kind"`
+	Command    string `json:"command"`
+	Term       bool   `json:"term"`
+	ExitStatus *int   `json:"exit_status"`
+	ExitSignal string `json:"exit_signal"`
+	BytesIn    int64  `json:"bytes_in" doc:"from the client"`
+	BytesOut   int64  `json:"bytes_out" doc:"to the client"`
+	Recording  string `json:"recording" doc:"path below the recordings folder; empty: none"`
+	SHA256     string `json:"sha256"`
+	Truncated  bool   `json:"truncated" doc:"counted and hashed beyond the record limit"`
+
+	FilesRead    int `json:"files_read" doc:"files that were sent to the person"`
+	FilesWritten int `json:"files_written" doc:"files that came from the person"`
+
+	Started *time.Time `json:"started"`
+	Ended   *time.Time `json:"ended"`
 }
 
 // Session is a person's whole connection through the bastion.

@@ -337,6 +337,7 @@ func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Req
 	return session.Grant{
 		Allowed: d.Allow, Refusal: d.Refusal, Denied: !d.Allow && d.Rule != "",
 		Record: d.Recording != policy.RecordOff, Required: d.Recording == policy.RecordRequired, RecordLimit: d.RecordLimit,
+		Files: files(d.Files),
 	}, nil
 }
 

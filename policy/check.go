@@ -36,6 +36,7 @@ func checkRule(r *Rule) *ruleError {
 		{"trust", r.Trust != nil},
 		{"recording", r.Recording != RecordRequired},
 		{"record-limit", r.RecordLimit != 0},
+		{"sftp", r.SFTP != nil},
 		{"relay", r.Relay},
 		{"approval", r.Approval != nil},
 		{"limits", r.Limits != Limits{}},
@@ -83,6 +84,9 @@ func checkAllow(r *Rule) *ruleError {
 	}
 	if err := checkLockout(r.Lockout); err != nil {
 		return wrong("lockout", err)
+	}
+	if err := checkFiles(r); err != nil {
+		return err
 	}
 	return checkLimits(r.Limits)
 }

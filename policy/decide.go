@@ -42,7 +42,8 @@ type Decision struct {
 	Approval     *Approval // nil: nobody else has to agree
 	Limits       Limits
 	Lockout      Limit
-	Env          Env // names that all of the rules let pass
+	Env          Env    // names that all of the rules let pass
+	Files        *Paths // what SFTP and scp are held to by the rule that allows it; of a connection as a whole, SFTP
 	Trust        *Trust
 
 	Trace []Verdict // one per rule looked at, in order
@@ -75,6 +76,7 @@ func (d *Document) Decide(r Request) Decision {
 		trace   = newTrace(len(matchers))
 		open    = q.want // kinds no rule has decided yet
 		granted kindSet
+		files   *matcher
 		grants  []*matcher
 		denial  *matcher
 	)
@@ -88,6 +90,9 @@ func (d *Document) Decide(r Request) Decision {
 		case m.allow:
 			granted |= kinds
 			grants = append(grants, m)
+			if !q.whole || kinds&fileKinds != 0 && files == nil {
+				files = m
+			}
 			trace.add(m, true, &reason{"allows ", kinds.String()})
 		default:
 			if denial == nil {
@@ -101,6 +106,9 @@ func (d *Document) Decide(r Request) Decision {
 	}
 	decision := conclude(grants, denial)
 	decision.Trace = trace.finish()
+	if decision.Allow && files != nil {
+		decision.Files = files.paths(r.User)
+	}
 	if decision.Allow && q.whole {
 		decision.Channels = granted.words()
 	}

@@ -66,6 +66,7 @@ func (r *Rule) format(b *strings.Builder) {
 	if r.RecordLimit != 0 {
 		line("record-limit", formatSize(r.RecordLimit))
 	}
+	line("sftp", r.SFTP.format())
 	if r.Relay {
 		line("relay", "true")
 	}

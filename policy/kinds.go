@@ -34,6 +34,9 @@ const allKinds = kindSet(1<<len(kindWords) - 1)
 // defaultKinds is what a rule allows that has no channels: shell, exec, sftp, scp, the first four words.
 const defaultKinds = kindSet(1<<4 - 1)
 
+// fileKinds are sftp and scp: what a rule with sftp paths allows that has no channels.
+const fileKinds = kindSet(1<<2 | 1<<3)
+
 // forwardsOut are local-forward and dynamic, by which a client reaches what the target can reach.
 const forwardsOut = kindSet(1<<6 | 1<<7)
 

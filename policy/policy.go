@@ -45,11 +45,11 @@
 //     dynamic and remote-forward, where DEST is HOST:PORT, HOST an address, a CIDR prefix, a glob of
 //     names or `*`, PORT a number, a range 8000-8099 or `*`, and IPv6 stands in brackets.
 //
-// Globs know `*` (any text) and `?` (one character).
+// Globs know `*` (any text) and `?` (one character). Those of sftp are of paths, see [Files].
 //
 // A field that is left out does not restrict, with two exceptions that keep a forgotten line from
 // opening a door: a rule that allows must list users and targets, and without channels it allows
-// shell, exec, sftp and scp only. A list that is present must not be empty. What is not known about a
+// shell, exec, sftp and scp only, with sftp paths the last two. A list that is present must not be empty. What is not known about a
 // request (no account yet, no usable source address) counts towards denial: it fails the field of a
 // rule that allows and satisfies that of a rule that denies.
 //
@@ -67,6 +67,8 @@
 //     7d after ten uses.
 //   - recording: required (default), best-effort or off; record-limit (16MiB): how much of a channel
 //     without a terminal is kept.
+//   - sftp: paths that SFTP and scp are held to, `{read: [/srv/**], write: ["/srv/in/{user}/**"]}`; what neither
+//     list names is refused. A list that is left out allows nothing.
 //   - relay: `true` lets the person answer prompts of the target's own, where the target is set up so.
 //   - approval: others must agree before a session starts: `{by: [group:dba, carol], count: 1, within: 15m}`; with
 //     `reason: required` the person must say what for. Nobody approves their own session.
@@ -132,6 +134,7 @@ type Rule struct {
 	Trust        *Trust // nil: a code is never remembered
 	Recording    Mode
 	RecordLimit  int64     // bytes; zero means DefaultRecordLimit
+	SFTP         *Files    // paths that SFTP and scp are held to; nil: none
 	Relay        bool      // the target's own prompts may be answered by the person
 	Approval     *Approval // nil: nobody else has to agree
 	Limits       Limits

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,11 @@ func drawRule(t *rapid.T, name string, networks map[string][]netip.Prefix) Rule 
 	}
 	r.Recording = rapid.SampledFrom([]Mode{RecordRequired, RecordBestEffort, RecordOff}).Draw(t, "recording")
 	r.RecordLimit = rapid.Int64Range(0, 1<<30).Draw(t, "limit")
+	if read, write := list("read", 0, "/srv/**", "/home/{user}", "/a b/*.txt"), list("write", 0, "/", "/**", "/in/?/**/x"); read != nil || write != nil {
+		if !slices.ContainsFunc(r.Channels, func(c Channel) bool { return c.Kind == Rsync }) {
+			r.SFTP = &Files{read, write}
+		}
+	}
 	r.Relay = rapid.Bool().Draw(t, "relay")
 	if rapid.Bool().Draw(t, "approval") {
 		r.Approval = &Approval{By: list("by", 1, "group:dba", "carol", "*"), Count: rapid.IntRange(1, 10).Draw(t, "count"),

@@ -31,6 +31,7 @@ type channel struct {
 	envs    int
 	envSize int
 	rec     *recorder.Recording // nil: not recorded
+	files   *files              // nil: no files are transferred, or nobody wants to know
 	grant   Grant
 	started chan struct{} // closed when shell, exec or subsystem runs
 	written bool          // the row is in the database and wants its end, whether or not anything ran
@@ -175,6 +176,9 @@ func (c *channel) start() {
 		c.s.terminalOpen()
 	}
 	close(c.started)
+	if c.files != nil {
+		go c.files.run()
+	}
 	c.s.tellNotices(c)
 	c.s.greet(c)
 	c.fromUp.Go(func() { c.toClient(c.down, c.up, recordOutput) })
@@ -195,7 +199,11 @@ func (c *channel) toTarget() {
 			if c.term != nil {
 				c.s.typed.Store(c.s.active.Load())
 			}
-			if _, werr := c.up.Write(b.bytes(n)); werr != nil {
+			p, ok := c.files.fromClient(b.bytes(n))
+			if !ok {
+				return
+			}
+			if _, werr := c.up.Write(p); werr != nil {
 				return
 			}
 		}
@@ -225,7 +233,7 @@ func (c *channel) toClient(dst io.Writer, src io.Reader, which stream) {
 			if !c.record(which, b.bytes(n)) {
 				return
 			}
-			if _, werr := dst.Write(b.bytes(n)); werr != nil {
+			if werr := c.show(dst, b.bytes(n), which); werr != nil {
 				// The person is gone or has closed the channel. Go on taking what the target
 				// sends, so that its window cannot block other channels, until it notices.
 				_ = c.up.Close()
@@ -237,6 +245,22 @@ func (c *channel) toClient(dst io.Writer, src io.Reader, which stream) {
 			return
 		}
 	}
+}
+
+// show writes p to the person, or what the ledger of files leaves of it.
+func (c *channel) show(dst io.Writer, p []byte, which stream) error {
+	write := func(p []byte) error {
+		_, err := dst.Write(p)
+		return err
+	}
+	if c.files == nil || which != recordOutput {
+		return write(p)
+	}
+	err, ok := c.files.toClient(p, write)
+	if !ok {
+		return errStopped
+	}
+	return err
 }
 
 // record hands p to the recorder. It is false when the session must end because p could not be kept.
@@ -445,6 +469,12 @@ func (c *channel) close() {
 	row := c.snapshot()
 	row.Ended = time.Now()
 	detail := map[string]string{"kind": row.Kind, "bytes-in": fmt.Sprint(row.BytesIn), "bytes-out": fmt.Sprint(row.BytesOut)}
+	if c.files != nil && c.running {
+		sum := c.files.finish(row.ExitStatus)
+		row.FilesRead, row.FilesWritten = sum.Read, sum.Written
+		filesDetail(sum, detail)
+		c.s.transferred(sum)
+	}
 	if row.ExitStatus != nil {
 		detail["exit-status"] = fmt.Sprint(*row.ExitStatus)
 	}
@@ -475,6 +505,14 @@ func (c *channel) snapshot() store.Channel {
 	defer c.mu.Unlock()
 	row := c.row
 	row.BytesIn, row.BytesOut = c.in.Load(), c.out.Load()
+	select {
+	case <-c.started:
+		if c.files != nil {
+			sum := c.files.p.Summary()
+			row.FilesRead, row.FilesWritten = sum.Read, sum.Written
+		}
+	default:
+	}
 	return row
 }
 

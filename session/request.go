@@ -158,9 +158,12 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 		c.grant, kind = grant, decided
 		c.mu.Lock()
 		c.row.Kind, c.row.Command, c.row.Term, c.row.Started = kind, audit.Escape(command), c.term != nil, time.Now()
-		c.became = became{kindsOf(asked, command), command}
+		c.became = became{kindsOf(asked, command), command, transfers(asked, command), grant.Files.text()}
 		c.mu.Unlock()
 		again = c.s.checks.Load() != checks // a recheck may have looked before there was something to see
+	}
+	if text := c.beginFiles(asked, command); text != "" {
+		return c.refuseFiles(r, command, text)
 	}
 	if err := c.beginRecording(kind, command); err != nil {
 		return c.refuseStart(r, "this session has to be recorded, and that is not possible now: "+err.Error()+". Tell an operator")

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/audit"
+	"sallyport/ledger"
 	"sallyport/store"
 )
 
@@ -41,6 +42,7 @@ type Grant struct {
 	Record      bool   // keep a recording
 	Required    bool   // and end the session when that fails
 	RecordLimit int64  // bytes kept of a channel without a terminal
+	Files       *Files // paths that file transfers are held to; nil: none
 	To          string // of a forward: where it goes instead of the name that was asked for; "": there
 }
 
@@ -101,6 +103,7 @@ type Session struct {
 	forwards map[int]*forward
 	notices  []string // for the next channel on which something runs
 	greeted  bool
+	files    ledger.Summary
 	taken    int // channels that count against the limit
 	open     int // channels that are not done, attached or not
 	next     int // id of the next channel
@@ -234,7 +237,14 @@ func (s *Session) Close(reason string) {
 }
 
 func (s *Session) noteEnd(reason string) {
-	s.m.over(s.event(audit.SessionEnded, audit.OK, reason), func(ctx context.Context, e audit.Event) error {
+	e := s.event(audit.SessionEnded, audit.OK, reason)
+	s.mu.Lock()
+	if s.files != (ledger.Summary{}) {
+		e.Detail = map[string]string{}
+		filesDetail(s.files, e.Detail)
+	}
+	s.mu.Unlock()
+	s.m.over(e, func(ctx context.Context, e audit.Event) error {
 		return s.m.cfg.Store.Sessions.End(ctx, s.row.ID, reason, e)
 	})
 }

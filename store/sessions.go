@@ -57,6 +57,8 @@ type Channel struct {
 	Truncated  bool // the recording stopped at its limit
 	Started    time.Time
 	Ended      time.Time
+
+	FilesRead, FilesWritten int // transferred by it, as the ledger counts
 }
 
 // SessionFilter chooses sessions. Empty fields choose all.
@@ -95,12 +97,13 @@ type channelRow struct {
 }
 
 const channelColumns = `session_id, id, kind, command, term, exit_status, exit_signal, bytes_in, bytes_out, recording,
-	sha256, truncated, started, ended`
+	sha256, truncated, started, ended, files_read, files_written`
 
 func channelFields(c *channelRow) []any {
 	return []any{
 		&c.sessionID, &c.ID, &c.Kind, &c.Command, &c.Term, &c.exitStatus, &c.ExitSignal, &c.BytesIn, &c.BytesOut,
 		&c.Recording, &c.SHA256, &c.Truncated, timeColumn{&c.Started}, timeColumn{&c.Ended},
+		&c.FilesRead, &c.FilesWritten,
 	}
 }
 
@@ -203,14 +206,14 @@ func (s Sessions) putChannel(ctx context.Context, what, sessionID string, c Chan
 	}
 	return s.together(ctx, what, false, events, func(ctx context.Context, q querier) error {
 		_, err := exec(ctx, q, "INSERT INTO session_channels ("+channelColumns+`)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (session_id, id) DO UPDATE SET kind = excluded.kind, command = excluded.command,
 				term = excluded.term, exit_status = excluded.exit_status, exit_signal = excluded.exit_signal,
 				bytes_in = excluded.bytes_in, bytes_out = excluded.bytes_out, recording = excluded.recording,
 				sha256 = excluded.sha256, truncated = excluded.truncated, started = excluded.started,
-				ended = excluded.ended`,
+				ended = excluded.ended, files_read = excluded.files_read, files_written = excluded.files_written`,
 			sessionID, c.ID, c.Kind, c.Command, c.Term, status, c.ExitSignal, c.BytesIn, c.BytesOut, c.Recording,
-			c.SHA256, c.Truncated, ms(c.Started), ms(c.Ended))
+			c.SHA256, c.Truncated, ms(c.Started), ms(c.Ended), c.FilesRead, c.FilesWritten)
 		return err
 	})
 }

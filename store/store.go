@@ -66,6 +66,7 @@ type Store struct {
 	Grants      Grants
 	Sessions    Sessions
 	Approvals   Approvals
+	Transfers   Transfers
 	Audit       Audit
 	Admins      Admins
 	APITokens   APITokens
@@ -104,7 +105,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	d.bus = bus
 	return &Store{
 		Users: Users{d}, UserKeys: UserKeys{d}, UserCAs: UserCAs{d}, Robots: Robots{d}, Tokens: Tokens{d}, Stock: Stock{d}, Imports: Imports{d}, SpareCodes: SpareCodes{d}, Targets: Targets{d},
-		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Approvals: Approvals{d},
+		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Approvals: Approvals{d}, Transfers: Transfers{d},
 		Audit: Audit{d}, Admins: Admins{d},
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
 		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, Bus: bus, db: d,
