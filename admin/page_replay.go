@@ -56,7 +56,6 @@ type replayPage struct {
 	Idle   string // "", or seconds that a pause is cut to
 	Idles  []string
 	// What is in the recording, if it could be told in time.
-	Known   bool
 	Poster  string // second at which there is something to see
 	Lasts   string
 	Open    bool   // more may come
@@ -190,7 +189,7 @@ func (s *Server) fillContents(v *visit, x store.Session, d *replayPage) {
 		}
 		return
 	}
-	d.Known, d.Lasts, d.Open = true, clockOf(found.Duration), found.Open
+	d.Lasts, d.Open = clockOf(found.Duration), found.Open
 	if d.Poster = d.Start; d.Start == "" {
 		d.Poster = secondsOf(max(min(found.Duration, posterAt), found.Shown))
 	}

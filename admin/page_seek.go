@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sallyport/audit"
+	"sallyport/ledger"
 	"sallyport/replay"
 	"sallyport/store"
 )
@@ -60,7 +61,11 @@ func (s *Server) fileMarkers(ctx context.Context, x store.Session, c store.Chann
 		if t.Started.Before(c.Started) || !c.Ended.IsZero() && t.Started.After(c.Ended) {
 			continue
 		}
-		label := t.Op + " " + t.Path
+		switch t.Op {
+		case ledger.OpList, ledger.OpSetstat, ledger.OpNote: // many, and nothing to look for
+			continue
+		}
+		label := fileVerbs[t.Op] + " " + t.Path
 		if t.NewPath != "" {
 			label += " → " + t.NewPath
 		}

@@ -182,14 +182,15 @@ func TestFileMarkers(t *testing.T) {
 	must(t, w.Store.Transfers.Put(context.Background(), x.ID, 2, []store.Transfer{
 		{Seq: 1, Op: "read", Path: "/etc/shadow", Started: begun.Add(90 * time.Second), Ended: begun.Add(91 * time.Second)},
 		{Seq: 2, Op: "rename", Path: "/tmp/\x1b[6n<b>", NewPath: "/tmp/\u202eb", Started: begun.Add(2 * time.Hour), Ended: begun.Add(2 * time.Hour)},
+		{Seq: 4, Op: "list", Path: "/", Started: begun.Add(time.Second), Ended: begun.Add(time.Second)},
 		{Seq: 3, Op: "rename", Path: "/tmp/\x1b[6n<b>", NewPath: "/tmp/\u202eb", Started: begun.Add(100 * time.Second), Ended: begun.Add(100 * time.Second)},
 	}))
-	page := w.signedIn("ines").shows("/sessions/"+x.ID, `>1:30</a> <span class="badge">file</span> <span class="any">read /etc/shadow</span>`, `rename /tmp/\u{1b}[6n&lt;b&gt; → /tmp/\u{202e}b</span>`)
+	page := w.signedIn("ines").shows("/sessions/"+x.ID, `>1:30</a> <span class="badge">file</span> <span class="any">download /etc/shadow</span>`, `rename /tmp/\u{1b}[6n&lt;b&gt; → /tmp/\u{202e}b</span>`)
 	if n := strings.Count(page, `<span class="badge">file</span>`); n != 2 {
 		t.Errorf("%d files are marked, want 2", n)
 	}
 	_, index, _ := w.signedIn("ines").get("/sessions/" + x.ID + "/channels/1/replay.json")
-	if !strings.Contains(index, `[90,"read /etc/shadow"]`) {
+	if !strings.Contains(index, `[90,"download /etc/shadow"]`) {
 		t.Errorf("the player's markers are %.500s", index[strings.Index(index, `"markers"`):])
 	}
 }

@@ -133,6 +133,10 @@ func TestSeekInChromium(t *testing.T) {
 	c.do(chromedp.SetValue("#r-t", "1:00:26"), chromedp.Click("#replay-form button:not([type])"))
 	c.address("t", "3626")
 	c.shows("moment 3625")
+	c.do(chromedp.Evaluate[chromedp.Void](`void (navigator.clipboard.writeText = (text) => { window.copied = text; return Promise.resolve(); })`), chromedp.Click("#replay-copy"))
+	if copied := ask[string](c, "window.copied"); !strings.HasPrefix(copied, w.URL+"/sessions/"+x.ID+"?") || !strings.Contains(copied, "t=3626") {
+		t.Errorf("copied is %s", copied)
+	}
 	for _, speed := range []string{"1.5", "2", "4", "8"} {
 		c.key("+")
 		c.address("speed", speed)

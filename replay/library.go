@@ -15,8 +15,8 @@ import (
 	"sallyport/recorder"
 )
 
-// openAtOnce is how many recordings a Library remembers.
-const openAtOnce = 32
+// openAtOnce is how many recordings a Library remembers. Each may take some 20 MiB if a stranger wants it to.
+const openAtOnce = 10
 
 // waiting is how many ended recordings wait to be prepared at most.
 const waiting = 1000

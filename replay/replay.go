@@ -128,6 +128,12 @@ func (r *Replay) look(ctx context.Context) (outline, error) {
 	n := o.keep(list)
 	o.cut(n)
 	for _, p := range list[n:] {
+		if err := ctx.Err(); err != nil {
+			r.mu.Lock()
+			r.outline = o // what was read need not be read again
+			r.mu.Unlock()
+			return outline{}, err
+		}
 		if err := o.add(ctx, r.src, p); err != nil {
 			return outline{}, err
 		}

@@ -426,6 +426,45 @@ func TestDamagedPart(t *testing.T) {
 	}
 }
 
+// impatient is a Source whose reader leaves after so many parts.
+type impatient struct {
+	Source
+	parts int
+	leave func()
+	read  int
+}
+
+func (s *impatient) ReadPart(ctx context.Context, p recorder.Part) ([]byte, error) {
+	if s.read++; s.read == s.parts {
+		s.leave()
+	}
+	return s.Source.ReadPart(ctx, p)
+}
+
+// TestImpatience: who leaves while a long recording is read has not had it read for nothing.
+func TestImpatience(t *testing.T) {
+	t.Parallel()
+	w := newTape(t, func(c *recorder.Config) { c.PartSize = 2000 })
+	rec := w.record(80, 24)
+	for i := range 500 {
+		must(t, rec.Output(fmt.Appendf(nil, "line %d\r\n", i)))
+	}
+	sum, err := rec.Close()
+	must(t, err)
+	ctx, leave := context.WithCancel(context.Background())
+	src := &impatient{Source: recording{w.Recorder, sum.Path}, parts: 3, leave: leave}
+	r := New(src)
+	if _, err := r.Contents(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatalf("after leaving: %v", err)
+	}
+	c, err := r.Contents(context.Background())
+	must(t, err)
+	if src.read != len(c.Starts) {
+		t.Errorf("%d parts were read for %d", src.read, len(c.Starts))
+	}
+	followRules(t, r)
+}
+
 // TestScreensAreBounded: a stranger's screens may be large; what is kept of them is not.
 func TestScreensAreBounded(t *testing.T) {
 	t.Parallel()
