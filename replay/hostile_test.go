@@ -176,7 +176,7 @@ func TestSlowScreens(t *testing.T) {
 		t.Errorf("put together is %.200q", got)
 	}
 	// A pass that gives up says from where on.
-	replay.stopped = 1
+	replay.stopped, replay.enough = 1, 50*time.Millisecond
 	if c, err = replay.Contents(context.Background()); err != nil || c.Exact >= c.Duration {
 		t.Errorf("exact to %v of %v, %v", c.Exact, c.Duration, err)
 	}

@@ -62,6 +62,7 @@ type Replay struct {
 	busy chan struct{} // lent to whoever prints a whole recording
 	side beside        // where screens are kept; nil: nowhere
 
+	enough  time.Duration // processor time for a screen that is not kept
 	reading chan struct{} // lent to whoever reads the outline
 
 	mu       sync.Mutex // guards the fields below
@@ -90,7 +91,7 @@ func New(src Source) *Replay {
 }
 
 func newReplay(ctx context.Context, src Source, busy chan struct{}, side beside) *Replay {
-	r := &Replay{src: src, busy: busy, side: side, apart: apart, reading: make(chan struct{}, 1), progress: make(chan struct{})}
+	r := &Replay{src: src, busy: busy, side: side, apart: apart, enough: deriveTime, reading: make(chan struct{}, 1), progress: make(chan struct{})}
 	r.run, r.stop = context.WithCancel(ctx)
 	return r
 }

@@ -15,7 +15,7 @@ func (r *Replay) screenAt(ctx context.Context, o *outline, n int) (*screen.Scree
 	for {
 		from, init, wait := r.nearest(o, n)
 		if wait == nil {
-			s, err := r.derive(ctx, o, from, init, n, math.MaxInt64, deriveTime)
+			s, err := r.derive(ctx, o, from, init, n, math.MaxInt64, r.enough)
 			if err != nil || s != nil {
 				return s, err
 			}
