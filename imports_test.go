@@ -41,6 +41,7 @@ store:                 audit internal/seal internal/tcpend migrations
 internal/notify:       audit store
 
 auth:                  audit identity internal/auditlog internal/notify otp policy store
+internal/custody:      audit internal/auditlog recorder store
 session:               audit internal/auditlog internal/readahead ledger recorder store
 upstream:              audit internal/auditlog internal/readahead internal/tcpend store
 

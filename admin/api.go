@@ -41,6 +41,7 @@ func (s *Server) api(mux *http.ServeMux, callerOf func(*http.Request) (Caller, e
 	s.sessionRoutes(api)
 	s.approvalRoutes(api)
 	s.auditRoutes(api)
+	s.auditChainRoutes(api)
 	s.messageRoutes(api)
 	s.transferRoutes(api)
 	for _, unused := range []string{"ErrorModel", "ErrorDetail"} { // huma's own errors; ours is Problem

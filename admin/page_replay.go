@@ -40,10 +40,13 @@ const (
 type replayPage struct {
 	sessionView
 	Rows    []channelRow
+	Keep    keepView
 	Files   filesData
 	Channel *channelRow // the one whose recording is shown; nil: none has any
 	View    string
 	Tabs    []tab
+
+	Encrypted bool // only its recipients can read it
 
 	// replay
 	Player bool   // the scripts are there
@@ -114,6 +117,9 @@ func (s *Server) sessionPage(v *visit) error {
 	if v.query("view") == viewTranscript {
 		d.View = viewTranscript
 	}
+	if d.Keep, err = s.viewKeep(v, x); err != nil {
+		return err
+	}
 	d.choose(v)
 	if d.Files, err = v.sessionFiles(x.ID, "", filesShown); err != nil {
 		return err
@@ -155,6 +161,10 @@ func (s *Server) fillRecording(v *visit, x store.Session, d *replayPage) error {
 		{"Transcript", address(d.Path, "channel", channel, "view", viewTranscript), d.View == viewTranscript},
 	}
 	d.Player = s.web.player
+	if s.cfg.Recorder.IsEncrypted(d.Channel.Recording) {
+		d.Encrypted, d.Player, d.Tabs = true, false, d.Tabs[:1]
+		return nil
+	}
 	d.Base = within("sessions", d.ID, "channels", channel)
 	start, _ := readMoment(v.query("t"))
 	if start > 0 {
@@ -227,6 +237,7 @@ var fileFormats = map[string]struct {
 	"v2.cast": {recorder.Asciicast2, mimeCast},
 	"txt":     {recorder.Text, mimeText},
 	"json":    {recorder.JSON, mimeJSON},
+	"tar":     {recorder.Encrypted, mimeTar},
 }
 
 // recordingFile sends a recording: "3.cast" with its proof, "3.v2.cast" for older players, "3.txt" as

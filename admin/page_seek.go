@@ -226,6 +226,9 @@ func (s *Server) seekable(v *visit) (store.Session, store.Channel, error) {
 	if !ok {
 		return store.Session{}, store.Channel{}, notFound("", "this channel has no recording")
 	}
+	if s.cfg.Recorder.IsEncrypted(c.Recording) {
+		return store.Session{}, store.Channel{}, notFound("", "this recording is encrypted, and only its recipients can read it")
+	}
 	return x, c, nil
 }
 

@@ -36,6 +36,9 @@ func checkRule(r *Rule) *ruleError {
 		{"trust", r.Trust != nil},
 		{"recording", r.Recording != RecordRequired},
 		{"record-limit", r.RecordLimit != 0},
+		{"retention", r.Retention != 0},
+		{"record-input", r.RecordInput},
+		{"break-glass", r.BreakGlass},
 		{"sftp", r.SFTP != nil},
 		{"relay", r.Relay},
 		{"approval", r.Approval != nil},
@@ -64,10 +67,24 @@ func checkAllow(r *Rule) *ruleError {
 		return wrong("password-code", errors.New("has no meaning where no code is asked (code: none)"))
 	case r.Recording > RecordOff:
 		return wrong("recording", errors.New("is not a mode"))
+	case r.RecordInput && r.Recording == RecordOff:
+		return wrong("record-input", errors.New("has no meaning where nothing is recorded (recording: off)"))
+	case r.BreakGlass && r.Recording != RecordRequired:
+		return wrong("break-glass", errors.New("has a meaning with recording: required only"))
+	case r.BreakGlass && !r.Code.Fresh:
+		return wrong("break-glass", errors.New("needs code: fresh, so that each use has a code of its own"))
 	}
 	if r.RecordLimit != 0 {
 		if err := checkSize(r.RecordLimit); err != nil {
 			return wrong("record-limit", err)
+		}
+	}
+	if r.Retention != 0 && r.Retention != Forever {
+		if err := checkDuration(r.Retention); err != nil {
+			return wrong("retention", err)
+		}
+		if r.Recording == RecordOff {
+			return wrong("retention", errors.New("has no meaning where nothing is recorded (recording: off)"))
 		}
 	}
 	if err := checkCode(r.Code); err != nil {

@@ -37,7 +37,10 @@ type Decision struct {
 	TokenOnly    bool
 	PasswordCode bool
 	Recording    Mode
-	RecordLimit  int64 // bytes, never zero when allowed
+	RecordLimit  int64         // bytes, never zero when allowed
+	Retention    time.Duration // of recordings; zero: as the server is set, or Forever
+	RecordInput  bool
+	BreakGlass   bool
 	Relay        bool
 	Approval     *Approval // nil: nobody else has to agree
 	Limits       Limits
@@ -176,6 +179,9 @@ func (m *matcher) grant() Decision {
 		PasswordCode: m.rule.PasswordCode,
 		Recording:    m.rule.Recording,
 		RecordLimit:  m.rule.RecordLimit,
+		Retention:    m.rule.Retention,
+		RecordInput:  m.rule.RecordInput,
+		BreakGlass:   m.rule.BreakGlass,
 		Relay:        m.rule.Relay,
 		Limits:       m.rule.Limits,
 		Lockout:      m.rule.Lockout,
@@ -206,6 +212,9 @@ func (d *Decision) tighten(other Decision) {
 	d.Code.Fresh = fresh
 	d.Recording = min(d.Recording, other.Recording)
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
+	d.Retention = max(d.Retention, other.Retention)
+	d.RecordInput = d.RecordInput || other.RecordInput
+	d.BreakGlass = d.BreakGlass && other.BreakGlass
 	d.Relay = d.Relay && other.Relay
 	d.Approval = d.Approval.tighten(other.Approval)
 	d.Lockout = d.Lockout.stricter(other.Lockout)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Format writes the document as YAML that Parse reads back to the same rules: keys in a fixed order,
@@ -66,6 +67,15 @@ func (r *Rule) format(b *strings.Builder) {
 	if r.RecordLimit != 0 {
 		line("record-limit", formatSize(r.RecordLimit))
 	}
+	if r.Retention != 0 {
+		line("retention", formatRetention(r.Retention))
+	}
+	if r.RecordInput {
+		line("record-input", "true")
+	}
+	if r.BreakGlass {
+		line("break-glass", "true")
+	}
 	line("sftp", r.SFTP.format())
 	if r.Relay {
 		line("relay", "true")
@@ -92,6 +102,13 @@ func (d *Document) RuleHash(name string) string {
 		}
 	}
 	return ""
+}
+
+func formatRetention(d time.Duration) string {
+	if d == Forever {
+		return foreverWord
+	}
+	return formatDuration(d)
 }
 
 func (c Code) format() string {

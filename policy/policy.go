@@ -66,7 +66,7 @@
 //     (or idle if that is longer), idle is max. With `grow: {after: 10, max: 7d}` the longest lifetime becomes
 //     7d after ten uses.
 //   - recording: required (default), best-effort or off; record-limit (16MiB): how much of a channel
-//     without a terminal is kept.
+//     without a terminal is kept; retention: how long recordings are kept (`90d`, or `forever`).
 //   - sftp: paths that SFTP and scp are held to, `{read: [/srv/**], write: ["/srv/in/{user}/**"]}`; what neither
 //     list names is refused. A list that is left out allows nothing.
 //   - relay: `true` lets the person answer prompts of the target's own, where the target is set up so.
@@ -86,6 +86,7 @@ package policy
 import (
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -104,6 +105,12 @@ const (
 // DefaultRecordLimit is how much of a channel without a terminal is recorded, in bytes, when the rule
 // does not say.
 const DefaultRecordLimit = 16 << 20
+
+// Forever is the retention of recordings that are never deleted, and foreverWord how rules write it.
+const (
+	Forever     = time.Duration(math.MaxInt64)
+	foreverWord = "forever"
+)
 
 // defaultTrustMax bounds a grant whose rule names only the idle time.
 const defaultTrustMax = 24 * time.Hour
@@ -133,10 +140,13 @@ type Rule struct {
 	PasswordCode bool   // password and code may come as one, in the password field
 	Trust        *Trust // nil: a code is never remembered
 	Recording    Mode
-	RecordLimit  int64     // bytes; zero means DefaultRecordLimit
-	SFTP         *Files    // paths that SFTP and scp are held to; nil: none
-	Relay        bool      // the target's own prompts may be answered by the person
-	Approval     *Approval // nil: nobody else has to agree
+	RecordLimit  int64         // bytes; zero means DefaultRecordLimit
+	Retention    time.Duration // of recordings; zero: as the server is set, or Forever
+	RecordInput  bool          // what is typed and shown is recorded as input too
+	BreakGlass   bool          // where a recording is required and not possible, the session goes on without, and operators are told
+	SFTP         *Files        // paths that SFTP and scp are held to; nil: none
+	Relay        bool          // the target's own prompts may be answered by the person
+	Approval     *Approval     // nil: nobody else has to agree
 	Limits       Limits
 	Lockout      Limit // of one person from one source, where stricter than the general one; zero fields say nothing
 }

@@ -83,6 +83,9 @@ func drawRule(t *rapid.T, name string, networks map[string][]netip.Prefix) Rule 
 	}
 	r.Recording = rapid.SampledFrom([]Mode{RecordRequired, RecordBestEffort, RecordOff}).Draw(t, "recording")
 	r.RecordLimit = rapid.Int64Range(0, 1<<30).Draw(t, "limit")
+	if r.Recording != RecordOff {
+		r.Retention = rapid.SampledFrom([]time.Duration{0, time.Hour, 90 * 24 * time.Hour, Forever}).Draw(t, "retention")
+	}
 	if read, write := list("read", 0, "/srv/**", "/home/{user}", "/a b/*.txt"), list("write", 0, "/", "/**", "/in/?/**/x"); read != nil || write != nil {
 		if !slices.ContainsFunc(r.Channels, func(c Channel) bool { return c.Kind == Rsync }) {
 			r.SFTP = &Files{read, write}
@@ -142,7 +145,7 @@ func TestDecideProperties(t *testing.T) {
 			if one.Allow != listed && !takesDestinations(kind) {
 				t.Fatalf("kind %d %s: alone %v, in the connection %v", i, kind, one.Allow, listed)
 			}
-			if one.Allow && (one.Code.stricter(got.Code) || one.Recording < got.Recording || one.RecordLimit > got.RecordLimit || got.Relay && !one.Relay) {
+			if one.Allow && (one.Code.stricter(got.Code) || one.Recording < got.Recording || one.RecordLimit > got.RecordLimit || one.Retention > got.Retention || got.Relay && !one.Relay) {
 				t.Fatalf("%s asks for more than the connection: %+v, %+v", kind, one, got)
 			}
 			if one.Approval != nil && (got.Approval == nil || one.Approval.Count > got.Approval.Count || one.Approval.Reason && !got.Approval.Reason) {

@@ -3,7 +3,6 @@ package recorder
 import (
 	"bufio"
 	"bytes"
-	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +27,9 @@ const (
 	// JSON is one value: {"header": {…}, "events": [{"at": seconds, "code": "o", "text": "…"}, …]}.
 	// Events whose bytes are not UTF-8 have them in "data" as base64.
 	JSON Format = "json"
+	// Encrypted is the files of an encrypted recording in one tar archive, as they are: for VerifyFile, and
+	// for Decrypt where the key is.
+	Encrypted Format = "encrypted"
 )
 
 // proofPrefix begins the comments that hold the index in an exported asciicast.
@@ -49,6 +51,8 @@ func (r *Recorder) Export(w io.Writer, path string, f Format) error {
 		err = r.exportEvents(out, path, writeTranscript)
 	case JSON:
 		err = r.exportEvents(out, path, writeJSON)
+	case Encrypted:
+		err = r.exportArchive(out, where)
 	default:
 		return fmt.Errorf("exporting %s: unknown format %q", where.cast(), f)
 	}
@@ -122,8 +126,8 @@ func writeProof(out *bufio.Writer, index io.Reader, size int64) error {
 
 // findProof looks for the index in an exported asciicast. It returns a Reader of it and its offset,
 // or nil if there is none.
-func findProof(f *os.File) (io.Reader, int64, error) {
-	lines := bufio.NewReaderSize(f, 64<<10)
+func findProof(f *io.SectionReader) (io.Reader, int64, error) {
+	lines := bufio.NewReaderSize(io.NewSectionReader(f, 0, f.Size()), 64<<10)
 	var at int64
 	begins := true // the next piece begins a line
 	for {
@@ -166,7 +170,7 @@ func (u *uncomment) Read(p []byte) (int, error) {
 }
 
 // verifyExport checks an exported asciicast whose proof begins at the given offset.
-func verifyExport(f *os.File, index io.Reader, at int64, keys map[string]ed25519.PublicKey) (Report, error) {
+func verifyExport(f *io.SectionReader, index io.Reader, at int64, keys Keyring) (Report, error) {
 	check := &partCheck{plain: io.NewSectionReader(f, 0, at)}
 	w, err := walkIndex(index, keys, check.part)
 	report := w.report

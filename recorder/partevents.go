@@ -79,8 +79,8 @@ func (r *Recorder) ReadScreens(path string) ([]byte, error) {
 }
 
 // WriteScreens keeps data that was made of a recording beside it, so that it need not be made again.
-// It proves nothing, and may be removed at any time. The error is os.ErrNotExist if the recording's
-// folder is not here.
+// It proves nothing, and may be removed at any time. The error is os.ErrNotExist if the sealed recording
+// is not here.
 func (r *Recorder) WriteScreens(path string, data []byte) error {
 	where, err := parsePath(path)
 	if err != nil {
@@ -96,6 +96,9 @@ func (r *Recorder) WriteScreens(path string, data []byte) error {
 }
 
 func (r *Recorder) writeScreens(where place, data []byte) error {
+	if err := r.wantMode(where.packed(), 0); err != nil { // they go with it
+		return err
+	}
 	// Under another name first: half of it must never be taken for the whole.
 	unfinished := where.screens() + newEnding
 	f, err := r.openFile(unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)

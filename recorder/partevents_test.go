@@ -90,6 +90,16 @@ func TestScreensBeside(t *testing.T) {
 	if err := r.WriteScreens("../x", nil); !errors.Is(err, ErrPath) {
 		t.Errorf("outside: %v", err)
 	}
+	// They go with the recording.
+	other := closed(t, create(t, r, Header{Session: "02-test"}))
+	must(t, r.WriteScreens(other.Path, []byte("x")))
+	must(t, r.Delete(context.Background(), other.Path))
+	if _, err := os.Stat(fileOf(r, strings.TrimSuffix(other.Path, ".zst")+".screens")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("screens of a deleted recording: %v", err)
+	}
+	if err := r.WriteScreens(other.Path, []byte("x")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("screens for a deleted recording: %v", err)
+	}
 	// A link that somebody has put there is not followed.
 	must(t, os.Remove(fileOf(r, strings.TrimSuffix(sum.Path, ".zst")+".screens")))
 	must(t, os.Symlink("/etc/passwd", fileOf(r, strings.TrimSuffix(sum.Path, ".zst")+".screens")))

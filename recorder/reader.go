@@ -84,6 +84,9 @@ func (r *Recorder) Follow(ctx context.Context, path string) (*Reader, error) {
 	if w == nil {
 		return r.Open(path)
 	}
+	if w.vault != nil {
+		return nil, fmt.Errorf("following %s: %w", where.cast(), ErrEncrypted)
+	}
 	f, err := r.openFile(where.cast(), os.O_RDONLY)
 	if errors.Is(err, os.ErrNotExist) { // sealed in the meantime
 		return r.Open(path)
@@ -104,6 +107,9 @@ func (r *Recorder) openPlain(where place) (io.ReadCloser, error) {
 	w := r.active[where.base]
 	r.mu.Unlock()
 	f, err := r.openFile(where.cast(), os.O_RDONLY)
+	if err == nil && isVault(f) {
+		return nil, errors.Join(ErrEncrypted, f.Close())
+	}
 	if err == nil && w != nil {
 		size, _, _ := w.watch()
 		return limited{io.NewSectionReader(f, 0, size), f}, nil
@@ -116,6 +122,9 @@ func (r *Recorder) openPlain(where place) (io.ReadCloser, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if isSealedFrame(f) {
+		return nil, errors.Join(ErrEncrypted, f.Close())
 	}
 	return unpack(f, f)
 }

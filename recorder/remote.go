@@ -92,6 +92,9 @@ func (r *Recorder) openRemote(where place) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(parts) > 0 && parts[0].record.Sealed != "" {
+		return nil, ErrEncrypted
+	}
 	return &remoteReader{r: r, where: where, parts: parts}, nil
 }
 
@@ -129,13 +132,12 @@ func (r *Recorder) verifyRemote(ctx context.Context, where place) (walked, error
 	if err != nil {
 		return walked{}, err
 	}
-	w, err := walkIndex(bytes.NewReader(index), r.trusted, func(p partRecord) error {
+	w, err := walkIndex(bytes.NewReader(index), r.signer.Load().ring, func(p partRecord) error {
 		packed, err := r.remotePart(ctx, where, p)
 		if err != nil {
 			return err
 		}
-		_, err = unpackPart(p, packed)
-		return err
+		return checkPacked(p, packed)
 	})
 	if err == nil && (w.report.Session != where.session || w.report.Channel != where.channel) {
 		err = fmt.Errorf("%w: it is channel %d of session %q", ErrDamaged, w.report.Channel, w.report.Session)
@@ -143,9 +145,10 @@ func (r *Recorder) verifyRemote(ctx context.Context, where place) (walked, error
 	return w, err
 }
 
-// isHere tells whether any file of a recording is on this node.
+// isHere tells whether a recording is on this node. Of one that goes to the store the index is
+// removed first.
 func (r *Recorder) isHere(where place) bool {
-	for _, name := range []string{where.cast(), where.packed(), where.index()} {
+	for _, name := range []string{where.cast(), where.index()} {
 		if _, err := r.root.Lstat(name); err == nil {
 			return true
 		}
@@ -153,7 +156,7 @@ func (r *Recorder) isHere(where place) bool {
 	return false
 }
 
-// Here tells whether any file of a recording is on this node.
+// Here tells whether a recording is on this node, and not only in the store.
 func (r *Recorder) Here(path string) bool {
 	where, err := parsePath(path)
 	return err == nil && r.isHere(where)
@@ -161,3 +164,141 @@ func (r *Recorder) Here(path string) bool {
 
 // remoteBase is the prefix of all objects of a recording.
 func (p place) remoteBase() string { return strings.TrimSuffix(p.base, "/") + "/" }
+
+// ErrLocked is the error of deleting what the store has locked. Nothing was deleted then.
+var ErrLocked = blob.ErrLocked
+
+// Ships tells whether a recording waits to be brought to the store.
+func (r *Recorder) Ships(path string) bool {
+	where, err := parsePath(path)
+	if err != nil || r.shipper == nil {
+		return false
+	}
+	r.shipper.mu.Lock()
+	defer r.shipper.mu.Unlock()
+	return r.shipper.waiting[where.base] != nil
+}
+
+// Delete deletes a recording, here and in the store. The index in the store goes first: it was locked
+// last, so that if it may go all the rest may, too. A recording that is being written is not deleted.
+func (r *Recorder) Delete(ctx context.Context, path string) error {
+	where, err := parsePath(path)
+	if err != nil {
+		return err
+	}
+	if err := r.delete(ctx, where); err != nil {
+		return fmt.Errorf("deleting %s: %w", where.cast(), err)
+	}
+	return nil
+}
+
+func (r *Recorder) delete(ctx context.Context, where place) error {
+	r.mu.Lock()
+	active := r.active[where.base] != nil
+	r.mu.Unlock()
+	if active {
+		return errors.New("it is being written")
+	}
+	if r.cfg.Store != nil {
+		defer r.shipper.forgo(where)()
+		if err := r.deleteRemote(ctx, where); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{
+		where.screens(), where.screens() + newEnding,
+		where.index(), where.packed(), where.cast(), where.base + newSuffix, where.index() + damagedSuffix, where.cast() + damagedSuffix,
+	} {
+		if err := r.remove(name); err != nil {
+			return err
+		}
+	}
+	_ = r.root.Remove(where.dir()) // if it was the last of its session
+	return nil
+}
+
+func (r *Recorder) deleteRemote(ctx context.Context, where place) error {
+	for _, key := range []string{where.remoteIndex(), where.remotePending()} {
+		if err := r.cfg.Store.Delete(ctx, key); err != nil {
+			return err
+		}
+	}
+	objects, err := r.cfg.Store.List(ctx, where.remoteBase())
+	if err != nil {
+		return err
+	}
+	for _, o := range objects {
+		if err := r.cfg.Store.Delete(ctx, o.Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Refuse has Create refuse with err from now on; nil ends it.
+func (r *Recorder) Refuse(err error) {
+	if err == nil {
+		r.refusal.Store(nil)
+		return
+	}
+	r.refusal.Store(&err)
+}
+
+// openStored gives the files of a recording in the store.
+func (r *Recorder) openStored(where place, e *evidence) error {
+	index, err := r.remoteIndex(r.ctx, where)
+	if err != nil {
+		return err
+	}
+	parts, err := readParts(bytes.NewReader(index))
+	if err != nil {
+		return err
+	}
+	var size int64
+	if n := len(parts); n > 0 {
+		size = parts[n-1].record.PackedOffset + parts[n-1].Packed
+	}
+	e.plain = nil
+	e.packed = io.NewSectionReader(&remotePacked{r: r, where: where, parts: parts}, 0, size)
+	e.index = io.NewSectionReader(bytes.NewReader(index), 0, int64(len(index)))
+	return nil
+}
+
+// remotePacked is the packed file of a recording in the store. It serves one goroutine.
+type remotePacked struct {
+	r     *Recorder
+	where place
+	parts []Part
+
+	have  int // number of the part in frame
+	frame []byte
+}
+
+// ReadAt implements io.ReaderAt.
+func (s *remotePacked) ReadAt(p []byte, offset int64) (int, error) {
+	done := 0
+	for _, part := range s.parts {
+		if done == len(p) {
+			break
+		}
+		begin := offset + int64(done) - part.record.PackedOffset
+		if begin < 0 || begin >= part.Packed {
+			continue
+		}
+		if s.have != part.Number {
+			frame, err := s.r.remotePart(s.r.ctx, s.where, part.record)
+			if err == nil {
+				err = checkFrame(part.record, frame)
+			}
+			if err != nil {
+				return done, err
+			}
+			s.have, s.frame = part.Number, frame
+		}
+		done += copy(p[done:], s.frame[begin:])
+	}
+	if done < len(p) {
+		return done, io.EOF
+	}
+	return done, nil
+}

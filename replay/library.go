@@ -85,7 +85,7 @@ func (l *Library) prepareLoop() {
 		select {
 		case path := <-l.ended:
 			r := newReplay(l.run, recording{l.recordings, path}, l.busy, screensFile{l, path})
-			if err := r.prepare(l.run); err != nil && l.run.Err() == nil {
+			if err := r.prepare(l.run); err != nil && l.run.Err() == nil && !errors.Is(err, recorder.ErrEncrypted) {
 				l.log.Warn("preparing the replay of a recording", "recording", path, "error", err)
 			}
 			r.Close()

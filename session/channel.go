@@ -43,8 +43,11 @@ type channel struct {
 	fromUp   sync.WaitGroup // stdout and stderr of the target
 	over     chan struct{}  // closed when the channel is done
 
-	gap atomic.Bool // the recording cannot be written just now
-	eof sync.Once   // see endOutput
+	gap         atomic.Bool // the recording cannot be written just now
+	glass       sync.Mutex  // guards glassBroken
+	glassBroken bool        // … and the session goes on all the same, as its rule says
+	input       *echoes     // what was typed and is not yet seen to be shown; nil: input is not recorded
+	eof         sync.Once   // see endOutput
 
 	mu     sync.Mutex    // guards the fields below
 	row    store.Channel // ID is set before the channel is shared
@@ -199,6 +202,7 @@ func (c *channel) toTarget() {
 			if c.term != nil {
 				c.s.typed.Store(c.s.active.Load())
 			}
+			c.input.typed(b.bytes(n))
 			p, ok := c.files.fromClient(b.bytes(n))
 			if !ok {
 				return
@@ -232,6 +236,9 @@ func (c *channel) toClient(dst io.Writer, src io.Reader, which stream) {
 			c.s.touch()
 			if !c.record(which, b.bytes(n)) {
 				return
+			}
+			if which == recordOutput {
+				c.input.shown(b.bytes(n))
 			}
 			if werr := c.show(dst, b.bytes(n), which); werr != nil {
 				// The person is gone or has closed the channel. Go on taking what the target
@@ -296,7 +303,7 @@ func (c *channel) recordingFailed(err error, lost int) bool {
 	if first {
 		_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.Error, err.Error(), nil))
 	}
-	if !c.grant.Required {
+	if !c.grant.Required || c.breakGlass(err) == nil {
 		return true
 	}
 	if first {
@@ -488,8 +495,13 @@ func (c *channel) close() {
 		if err != nil {
 			_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.Error, err.Error(), nil))
 		}
+		c.endGap(sum)
 		row.Recording, row.SHA256, row.Truncated = sum.Path, sum.SHA256, sum.Truncated
+		if err == nil {
+			row.Sealed = sealedRow(sum)
+		}
 		detail["recording"], detail["root"], detail["sha256"] = sum.Path, sum.Root, sum.SHA256
+		c.s.sealed(row.ID, sum.Root)
 		if sum.BLAKE3 != "" {
 			detail["blake3"] = sum.BLAKE3
 		}
@@ -497,6 +509,11 @@ func (c *channel) close() {
 	c.s.m.over(c.event(audit.ChannelEnded, audit.OK, "", detail), func(ctx context.Context, e audit.Event) error {
 		return c.s.m.cfg.Store.Sessions.CloseChannel(ctx, c.s.row.ID, row, e)
 	})
+}
+
+// sealedRow is a sealed recording as its row tells of it.
+func sealedRow(sum recorder.Summary) *store.SealedRecording {
+	return &store.SealedRecording{Path: sum.Path, Root: sum.Root, Bytes: sum.Bytes, Packed: sum.Packed, Parts: sum.Parts}
 }
 
 // snapshot is the channel's row with the counters as of now.

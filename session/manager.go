@@ -23,6 +23,8 @@ type Config struct {
 	Audit    *auditlog.Log
 	Node     string
 	Log      *slog.Logger // nil: slog.Default()
+
+	AliveEvery time.Duration // how often this node says that it lives; 0: 5 s
 }
 
 // Node is the name of this node.
@@ -31,8 +33,8 @@ func (m *Manager) Node() string { return m.cfg.Node }
 // topicEnd is the bus topic on which nodes ask each other to end a session.
 const topicEnd = "session.end"
 
-// aliveEvery is how often a node says that it lives.
-const aliveEvery = 15 * time.Second
+// aliveEvery is how often a node says that it lives. Others take it for lost after store.LostAfter.
+const aliveEvery = 5 * time.Second
 
 // Manager knows the sessions that are open on this node.
 type Manager struct {
@@ -50,6 +52,9 @@ type Manager struct {
 func NewManager(cfg Config) *Manager {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if cfg.AliveEvery <= 0 {
+		cfg.AliveEvery = aliveEvery
 	}
 	return &Manager{cfg: cfg, live: map[string]*Session{}, idle: make(chan struct{})}
 }
@@ -184,7 +189,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer tick.Stop()
 	seal := time.NewTicker(10 * time.Minute)
 	defer seal.Stop()
-	alive := time.NewTicker(aliveEvery)
+	alive := time.NewTicker(m.cfg.AliveEvery)
 	defer alive.Stop()
 	for {
 		select {
@@ -203,7 +208,7 @@ func (m *Manager) Run(ctx context.Context) error {
 				m.cfg.Log.Warn("sealing recordings that were left", "error", err)
 			}
 		case <-alive.C:
-			if err := m.cfg.Store.Sessions.Alive(ctx, m.cfg.Node); err != nil {
+			if err := m.alive(ctx); err != nil {
 				m.cfg.Log.Warn("telling other nodes that this one lives", "error", err)
 			}
 		case <-tick.C:
@@ -213,6 +218,26 @@ func (m *Manager) Run(ctx context.Context) error {
 			m.settle(ctx)
 		}
 	}
+}
+
+// alive tells the other nodes that this one lives. Sessions that they took for lost meanwhile, while this
+// node did not reach the database, are live again.
+func (m *Manager) alive(ctx context.Context) error {
+	if err := m.cfg.Store.Sessions.Alive(ctx, m.cfg.Node); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	ids := make([]string, 0, len(m.live))
+	for id := range m.live {
+		ids = append(ids, id)
+	}
+	m.mu.Unlock()
+	back, err := m.cfg.Store.Sessions.Revive(ctx, m.cfg.Node, ids)
+	for _, row := range back {
+		_ = m.emit(ctx, audit.Event{Type: audit.SessionStarted, Result: audit.OK, Door: audit.DoorSSH, User: row.User, Source: row.Source, Target: row.Target,
+			Account: row.Account, Session: row.ID, Rule: row.Rule, Reason: "it was taken for lost while its node did not reach the database, and goes on"})
+	}
+	return err
 }
 
 // sealLeft completes recordings that nobody is writing any more: what a dead process left, and what
@@ -225,7 +250,13 @@ func (m *Manager) sealLeft(ctx context.Context) error {
 		if r.Err != nil {
 			e.Result, e.Reason = audit.Error, r.Err.Error()
 		}
-		_ = m.emit(ctx, e)
+		if r.Summary.Root == "" { // not sealed: it is tried again
+			_ = m.emit(ctx, e)
+			continue
+		}
+		m.over(e, func(ctx context.Context, e audit.Event) error {
+			return m.cfg.Store.Recordings.Seal(ctx, r.Session, r.Channel, *sealedRow(r.Summary), e)
+		})
 	}
 	return err
 }

@@ -122,7 +122,7 @@ func (c *channel) windowChange(r *ssh.Request) bool {
 		return false
 	}
 	// Recorded first: what the target then draws is drawn for the new size.
-	if c.rec != nil && c.rec.Resize(int(min(p.Cols, 10000)), int(min(p.Rows, 10000))) != nil && c.grant.Required {
+	if c.rec != nil && c.rec.Resize(int(min(p.Cols, 10000)), int(min(p.Rows, 10000))) != nil && c.grant.Required && !c.grant.BreakGlass {
 		return false
 	}
 	return c.pass(r)
@@ -267,13 +267,14 @@ func (c *channel) beginRecording(kind, command string) error {
 	if err != nil {
 		_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.Error, err.Error(), nil))
 		if c.grant.Required {
-			return err
+			return c.breakGlass(err)
 		}
 		return nil
 	}
 	c.rec = rec
+	c.listenInput()
 	c.mu.Lock()
-	c.row.Recording = rec.Path()
+	c.row.Recording, c.row.Retention = rec.Path(), c.grant.Retention
 	c.mu.Unlock()
 	// An error of the background sync while nothing is being written.
 	rec.OnFail(func() {

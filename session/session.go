@@ -37,13 +37,16 @@ type Upstream interface {
 // Grant is what the rules allow for one channel.
 type Grant struct {
 	Allowed     bool
-	Refusal     string // one line for the person when not allowed
-	Denied      bool   // a rule says no; false: merely no rule says yes
-	Record      bool   // keep a recording
-	Required    bool   // and end the session when that fails
-	RecordLimit int64  // bytes kept of a channel without a terminal
-	Files       *Files // paths that file transfers are held to; nil: none
-	To          string // of a forward: where it goes instead of the name that was asked for; "": there
+	Refusal     string        // one line for the person when not allowed
+	Denied      bool          // a rule says no; false: merely no rule says yes
+	Record      bool          // keep a recording
+	Required    bool          // and end the session when that fails
+	RecordLimit int64         // bytes kept of a channel without a terminal
+	Input       bool          // record what is typed, as far as the terminal shows it
+	BreakGlass  bool          // go on without a recording where Required cannot be had, and tell operators
+	To          string        // of a forward: where it goes instead of the name that was asked for; "": there
+	Retention   time.Duration // of the recording; 0: for ever
+	Files       *Files        // paths that file transfers are held to; nil: none
 }
 
 // Only is what a session is held to by who the person, or robot, is. The zero value holds to nothing.
@@ -104,9 +107,10 @@ type Session struct {
 	notices  []string // for the next channel on which something runs
 	greeted  bool
 	files    ledger.Summary
-	taken    int // channels that count against the limit
-	open     int // channels that are not done, attached or not
-	next     int // id of the next channel
+	taken    int  // channels that count against the limit
+	open     int  // channels that are not done, attached or not
+	next     int  // id of the next channel
+	root     Root // of the recordings that have ended
 	ended    bool
 	closed   bool // Close was called
 	reason   string
@@ -237,10 +241,12 @@ func (s *Session) Close(reason string) {
 }
 
 func (s *Session) noteEnd(reason string) {
-	e := s.event(audit.SessionEnded, audit.OK, reason)
+	e := s.withRoot(s.event(audit.SessionEnded, audit.OK, reason))
 	s.mu.Lock()
 	if s.files != (ledger.Summary{}) {
-		e.Detail = map[string]string{}
+		if e.Detail == nil {
+			e.Detail = map[string]string{}
+		}
 		filesDetail(s.files, e.Detail)
 	}
 	s.mu.Unlock()

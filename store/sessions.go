@@ -59,6 +59,10 @@ type Channel struct {
 	Ended      time.Time
 
 	FilesRead, FilesWritten int // transferred by it, as the ledger counts
+
+	// Of the recording, for [Sessions.OpenChannel] and CloseChannel only; see [Recording].
+	Retention time.Duration    // 0: for ever
+	Sealed    *SealedRecording // nil: it is open, or could not be sealed
 }
 
 // SessionFilter chooses sessions. Empty fields choose all.
@@ -204,7 +208,7 @@ func (s Sessions) putChannel(ctx context.Context, what, sessionID string, c Chan
 	if c.ExitStatus != nil {
 		status = sql.NullInt64{Int64: int64(*c.ExitStatus), Valid: true}
 	}
-	return s.together(ctx, what, false, events, func(ctx context.Context, q querier) error {
+	return s.together(ctx, what, c.Recording != "", events, func(ctx context.Context, q querier) error {
 		_, err := exec(ctx, q, "INSERT INTO session_channels ("+channelColumns+`)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (session_id, id) DO UPDATE SET kind = excluded.kind, command = excluded.command,
@@ -214,16 +218,19 @@ func (s Sessions) putChannel(ctx context.Context, what, sessionID string, c Chan
 				ended = excluded.ended, files_read = excluded.files_read, files_written = excluded.files_written`,
 			sessionID, c.ID, c.Kind, c.Command, c.Term, status, c.ExitSignal, c.BytesIn, c.BytesOut, c.Recording,
 			c.SHA256, c.Truncated, ms(c.Started), ms(c.Ended), c.FilesRead, c.FilesWritten)
-		return err
+		if err != nil {
+			return err
+		}
+		return Recordings{s.db}.put(ctx, q, sessionID, c)
 	})
 }
 
-// End notes that a live session has ended now. On one that has ended it does nothing; the error is
-// [ErrNotFound] if there is none.
+// End notes that a session has ended now, one too that another node took for lost. On one that has ended
+// it does nothing; the error is [ErrNotFound] if there is none.
 func (s Sessions) End(ctx context.Context, id, reason string, events ...audit.Event) error {
 	return s.together(ctx, "noting the end of session "+id, false, events, func(ctx context.Context, q querier) error {
-		n, err := exec(ctx, q, "UPDATE sessions SET state = ?, reason = ?, ended = ? WHERE id = ? AND state = ?",
-			Ended, reason, ms(s.db.now()), id, Live)
+		n, err := exec(ctx, q, "UPDATE sessions SET state = ?, reason = ?, ended = ? WHERE id = ? AND state IN (?, ?)",
+			Ended, reason, ms(s.db.now()), id, Live, Lost)
 		if err != nil || n == 1 {
 			return err
 		}
@@ -244,6 +251,9 @@ func (s Sessions) MarkLost(ctx context.Context, node string) ([]Session, error) 
 			return err
 		}
 		slices.SortFunc(lost, func(a, b Session) int { return strings.Compare(b.ID, a.ID) })
+		if err := (Recordings{s.db}).lost(ctx, tx, lost); err != nil {
+			return err
+		}
 		return addChannels(ctx, tx, lost)
 	})
 	if err != nil {

@@ -65,6 +65,7 @@ type Store struct {
 	Places      Places
 	Grants      Grants
 	Sessions    Sessions
+	Recordings  Recordings
 	Approvals   Approvals
 	Transfers   Transfers
 	Audit       Audit
@@ -76,6 +77,7 @@ type Store struct {
 	CAKeys      CAKeys
 	Settings    Settings
 	Keys        Keys
+	SigningKeys SigningKeys
 	Outbox      Outbox
 	SentCodes   SentCodes
 	Bus         *Bus
@@ -105,10 +107,10 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	d.bus = bus
 	return &Store{
 		Users: Users{d}, UserKeys: UserKeys{d}, UserCAs: UserCAs{d}, Robots: Robots{d}, Tokens: Tokens{d}, Stock: Stock{d}, Imports: Imports{d}, SpareCodes: SpareCodes{d}, Targets: Targets{d},
-		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Approvals: Approvals{d}, Transfers: Transfers{d},
+		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Recordings: Recordings{d}, Approvals: Approvals{d}, Transfers: Transfers{d},
 		Audit: Audit{d}, Admins: Admins{d},
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
-		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, Bus: bus, db: d,
+		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, SigningKeys: SigningKeys{d}, Bus: bus, db: d,
 	}, nil
 }
 

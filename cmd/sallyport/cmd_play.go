@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"os/signal"
 	"strconv"
@@ -26,44 +25,47 @@ import (
 const screenReset = "\x1b[0m\x1b(B\x1b)B\x0f\x1b[r\x1b[4l\x1b[20l\x1b[?5l\x1b[?6l\x1b[?7h\x1b[?25h\x1b[?2026l\x1b[?1049l\r\n"
 
 func sessionPlayCommand(g *globals) *cobra.Command {
-	var channel int
+	var source castSource
 	var speed float64
 	var idle time.Duration
 	var from string
-	c := action(g, "play ID", "Replay a recording in this terminal", cobra.ExactArgs(1), func(c *cobra.Command, api *client, args []string) error {
-		at, ok := readMoment(from)
-		if !ok {
-			return usage("Use seconds such as 73, or 1:02:03.", "--at %s cannot be", from)
-		}
-		if !(speed > 0 && speed <= 1000) {
-			return usage("Use a number such as 2 or 0.5.", "--speed %v cannot be", speed)
-		}
-		if idle < 0 {
-			return usage("Use a length of time such as 2s.", "--idle-limit %v cannot be", idle)
-		}
-		ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt)
-		defer stop()
-		cast, err := fetchRecording(ctx, api, args[0], channel)
-		if err != nil {
-			return err
-		}
-		defer cast.Close()
-		in, out, ok := terminals(g)
-		if ok {
-			return playInTerminal(ctx, cast, theatre{in: in, out: out, speed: speed, idle: idle}, at, g.say)
-		}
-		if at > 0 {
-			return usage("Play it in a terminal, with its input and output.", "--at needs keys to come from a terminal")
-		}
-		p := player{out: g.Out, speed: speed, idle: idle, sleep: sleep, warn: g.say}
-		return p.play(ctx, cast)
-	})
+	c := &cobra.Command{
+		Use: "play ID|FILE", Short: "Replay a recording in this terminal", Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			at, ok := readMoment(from)
+			if !ok {
+				return usage("Use seconds such as 73, or 1:02:03.", "--at %s cannot be", from)
+			}
+			if !(speed > 0 && speed <= 1000) {
+				return usage("Use a number such as 2 or 0.5.", "--speed %v cannot be", speed)
+			}
+			if idle < 0 {
+				return usage("Use a length of time such as 2s.", "--idle-limit %v cannot be", idle)
+			}
+			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt)
+			defer stop()
+			cast, err := source.open(ctx, g, args[0], "replay")
+			if err != nil {
+				return err
+			}
+			defer cast.Close()
+			in, out, ok := terminals(g)
+			if ok {
+				return playInTerminal(ctx, cast, theatre{in: in, out: out, speed: speed, idle: idle}, at, g.say)
+			}
+			if at > 0 {
+				return usage("Play it in a terminal, with its input and output.", "--at needs keys to come from a terminal")
+			}
+			p := player{out: g.Out, speed: speed, idle: idle, sleep: sleep, warn: g.say}
+			return p.play(ctx, cast)
+		},
+	}
 	c.Long = "Replay a recording in this terminal, with the time it took, until q or Ctrl-C. Keys are those of the web player:\n\n" +
 		playKeys + "\n\n" +
 		"What could reach beyond the screen (questions to the terminal, its clipboard, its title, its keyboard) is left out.\n" +
 		"Where input or output is no terminal there are no keys: what was printed is written with the time it took."
 	f := c.Flags()
-	f.IntVar(&channel, "channel", 0, "number of the channel (default: the first that was recorded)")
+	source.register(c)
 	f.Float64Var(&speed, "speed", 1, "how many times as fast")
 	f.StringVar(&from, "at", "0", "begin at this second, or at h:mm:ss")
 	f.DurationVar(&idle, "idle-limit", 0, "longest pause, such as 2s (default: as recorded)")
@@ -79,12 +81,12 @@ func terminals(g *globals) (in, out *os.File, ok bool) {
 
 // playInTerminal reads the whole recording before the first picture, so that one that is damaged is
 // not taken for whole.
-func playInTerminal(ctx context.Context, cast *os.File, t theatre, at time.Duration, warn func(string, ...any)) error {
-	info, err := cast.Stat()
+func playInTerminal(ctx context.Context, cast io.Reader, t theatre, at time.Duration, warn func(string, ...any)) error {
+	whole, size, err := seekable(cast)
 	if err != nil {
-		return fmt.Errorf("looking at a temporary file: %w", err)
+		return err
 	}
-	src, err := replay.OpenFile(cast, info.Size())
+	src, err := replay.OpenFile(whole, size)
 	if err != nil {
 		return err
 	}
@@ -99,6 +101,20 @@ func playInTerminal(ctx context.Context, cast *os.File, t theatre, at time.Durat
 	return t.run(ctx, at)
 }
 
+// seekable is a recording that can be read anywhere. One that was encrypted comes into memory: what is
+// in it is on no disk.
+func seekable(cast io.Reader) (io.ReaderAt, int64, error) {
+	if f, ok := cast.(*os.File); ok {
+		info, err := f.Stat()
+		if err != nil {
+			return nil, 0, fmt.Errorf("looking at the recording: %w", err)
+		}
+		return f, info.Size(), nil
+	}
+	plain, err := io.ReadAll(cast)
+	return bytes.NewReader(plain), int64(len(plain)), err
+}
+
 // readMoment reads a moment of a recording: seconds such as 73 or 73.5, or 1:02:03.
 func readMoment(text string) (time.Duration, bool) {
 	seconds := 0.0
@@ -110,29 +126,6 @@ func readMoment(text string) (time.Duration, bool) {
 		seconds = seconds*60 + n
 	}
 	return time.Duration(min(seconds, 1e7) * float64(time.Second)), true
-}
-
-// fetchRecording takes a recording whole before it is played, so that a long replay does not hold a
-// connection. The file has no name: nobody finds it afterwards.
-func fetchRecording(ctx context.Context, api *client, id string, channel int) (*os.File, error) {
-	f, err := os.CreateTemp("", "sallyport-replay-")
-	if err != nil {
-		return nil, fmt.Errorf("making a temporary file: %w", err)
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("hiding a temporary file: %w", err)
-	}
-	q := url.Values{"format": {"asciicast3"}, "channel": {itoa(channel)}, "for": {"replay"}}
-	err = api.stream(ctx, route("sessions", id, "recording"), q, f)
-	if err == nil {
-		_, err = f.Seek(0, io.SeekStart)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

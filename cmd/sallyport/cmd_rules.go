@@ -198,7 +198,7 @@ func (g *globals) showExplanation(e admin.Explanation, from string) error {
 	switch {
 	case e.Allow:
 		_, err := fmt.Fprintf(g.Out, "\nallowed: %s, by rule %s\nchannels: %s\ncode: %s\nrecording: %s\napproval: %s\nlimits: %s\nenvironment: %s\n%s",
-			audit.Escape(what), audit.Escape(e.Rule), joined(e.Channels), codeWords(e), e.Recording, orNone(e.Approval), orNone(e.Limits), e.Env, filesLine(e))
+			audit.Escape(what), audit.Escape(e.Rule), joined(e.Channels), codeWords(e), recordingWords(e), orNone(e.Approval), orNone(e.Limits), e.Env, filesLine(e))
 		return err
 	case e.Rule == "":
 		_, err := fmt.Fprintf(g.Out, "\nrefused: %s, because no rule allows it\n", audit.Escape(what))
@@ -208,6 +208,18 @@ func (g *globals) showExplanation(e admin.Explanation, from string) error {
 	return err
 }
 
+func recordingWords(e admin.Explanation) string {
+	words := e.Recording
+	if e.RecordInput {
+		words += ", with what is typed and shown"
+	}
+	if e.BreakGlass {
+		words += "; goes on without one in an emergency (break-glass)"
+	}
+	return words
+}
+
+// filesLine tells what file transfers are held to.
 func filesLine(e admin.Explanation) string {
 	if e.SFTP == "" {
 		return ""

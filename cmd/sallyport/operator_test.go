@@ -42,7 +42,10 @@ func startOperatedAt(t *testing.T, address string) *operated {
 func startOperatedWith(t *testing.T, address, more string) *operated {
 	t.Helper()
 	dir := t.TempDir()
-	text := "node: n1\ndata: " + dir + "\nssh: {listen: \"127.0.0.1:0\", addresses: [" + address + "]}\nweb: {listen: \"127.0.0.1:0\"}\nrecordings: {reserve: 1KiB}\n" + more
+	text := "node: n1\ndata: " + dir + "\nssh: {listen: \"127.0.0.1:0\", addresses: [" + address + "]}\nweb: {listen: \"127.0.0.1:0\"}\n" + more
+	if !strings.Contains(more, "recordings:") {
+		text += "recordings: {reserve: 1KiB}\n"
+	}
 	cfg, err := config.Parse(filepath.Join(dir, "sallyport.yaml"), []byte(text))
 	noError(t, err)
 	_, err = seal.LoadOrCreate(string(cfg.Keys.Ring))
