@@ -42,7 +42,7 @@ internal/notify:       audit store
 
 auth:                  audit identity internal/auditlog internal/notify otp policy store
 internal/custody:      audit internal/auditlog recorder store
-session:               audit internal/auditlog internal/readahead ledger recorder store
+session:               audit internal/auditlog internal/readahead ledger recorder screen store
 upstream:              audit internal/auditlog internal/readahead internal/tcpend store
 
 bastion:               audit auth identity internal/auditlog internal/readahead internal/tcpend ledger policy session store upstream

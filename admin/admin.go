@@ -95,6 +95,7 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) Handler() http.Handler {
 	own := http.NewServeMux()
 	s.api(own, s.webCaller)
+	own.HandleFunc(livePath, s.liveSocket)
 	mux := http.NewServeMux()
 	// Pages of other sites must not make a signed-in browser do anything here.
 	mux.Handle(apiPath+"/", web.Headers(s.cfg.Secure, http.NewCrossOriginProtection().Handler(own)))

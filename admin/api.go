@@ -39,6 +39,7 @@ func (s *Server) api(mux *http.ServeMux, callerOf func(*http.Request) (Caller, e
 	s.targetRoutes(api)
 	s.ruleRoutes(api)
 	s.sessionRoutes(api)
+	s.liveRoutes(api, callerOf)
 	s.approvalRoutes(api)
 	s.auditRoutes(api)
 	s.auditChainRoutes(api)

@@ -192,6 +192,7 @@ func TestPagesInChromium(t *testing.T) {
 		{"session-live", "/sessions/" + live.ID},
 		{"session", "/sessions/" + past.ID + "?t=0"},
 		{"transcript", "/sessions/" + live.ID + "?view=transcript"},
+		{"session-watch", "/sessions/" + live.ID + "/live"},
 		{"files", "/sessions/" + live.ID + "/files"},
 		{"session-end", "/sessions/" + live.ID + "/end"},
 		{"hold", "/sessions/" + past.ID + "/hold"},

@@ -179,7 +179,7 @@ func wireLock(l store.Lock) Lockout {
 func wireDecision(user string, d auth.Decision) Explanation {
 	e := Explanation{
 		Allow: d.Allow, Rule: d.Rule, User: user, Target: d.Target.Name, Account: d.Account,
-		Channels: append([]string{}, d.Channels...), Code: codeWord(d.Code), TokenOnly: d.TokenOnly, PasswordCode: d.PasswordCode, RecordInput: d.RecordInput, BreakGlass: d.BreakGlass, SentBy: d.SentBy, Enrols: d.Enrols, Recording: d.Recording.String(), RulesVersion: d.RulesVersion,
+		Channels: append([]string{}, d.Channels...), Code: codeWord(d.Code), TokenOnly: d.TokenOnly, PasswordCode: d.PasswordCode, RecordInput: d.RecordInput, BreakGlass: d.BreakGlass, SentBy: d.SentBy, Enrols: d.Enrols, Recording: d.Recording.String(), Observed: observedWord(d), Moderator: moderatorWords(d), RulesVersion: d.RulesVersion,
 		Verdicts: list(d.Trace, func(v policy.Verdict) Verdict { return Verdict{Rule: v.Rule, Matched: v.Matched, Why: v.Why} }),
 	}
 	if d.Allow {

@@ -269,6 +269,7 @@ func (w *pageWorld) pastSessions() {
 		}
 		if i == 0 {
 			w.transfers(x, 2)
+			must(w.t, w.Store.Recordings.Hold(ctx, store.Hold{SessionID: x.ID, Reason: "case 7", Actor: "ada"}))
 		}
 		if i > 0 {
 			must(w.t, w.Store.Sessions.End(ctx, x.ID, "the client disconnected"))

@@ -118,6 +118,7 @@ func (s *Server) pageList() []page {
 		{"GET /sessions/{id}/channels/{channel}/replay.json", needAuditor, s.replayIndex},
 		{"GET /sessions/{id}/channels/{channel}/replay/{segment}", needAuditor, s.replaySegment},
 		{"GET /sessions/{id}/channels/{channel}/pauses.json", needAuditor, s.replayPauses},
+		{"GET /sessions/{id}/live", needAuditor, s.watchPage},
 		{"GET /sessions/{id}/files", needAuditor, s.filesPage},
 		{"GET /sessions/{id}/files.csv", needAuditor, s.filesCSV},
 		{"GET /sessions/{id}/end", needAdmin, s.confirmEndPage},

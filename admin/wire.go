@@ -325,6 +325,8 @@ type Explanation struct {
 	Target       string    `json:"target"`
 	Account      string    `json:"account"`
 	Channels     []string  `json:"channels" nullable:"false"`
+	Observed     string    `json:"observed" doc:"tell: the person reads who watches; silent"`
+	Moderator    string    `json:"moderator" doc:"who has to watch for the session to run, in words; empty: nobody"`
 	Code         string    `json:"code" doc:"always, fresh, younger-than or none"`
 	CodeMaxAge   int64     `json:"code_max_age" doc:"seconds; 0 unless code is younger-than"`
 	TokenOnly    bool      `json:"token_only" doc:"a code that was sent by mail or SMS does not do"`

@@ -52,6 +52,8 @@ const (
 	AccountAlarm   = "account.alarm"    // a person said that somebody else has signed in as them, and is locked
 	ClockDoubted   = "clock.doubted"    // many tokens moved the same way: the server's clock is wrong
 	SessionEnded   = "session.ended"
+	SessionWatched = "session.watched"   // somebody begins, or has ended, to watch an open session
+	Moderation     = "session.moderated" // a session that needs a moderator goes on, or stands still
 
 	ApprovalRequested = "approval.requested" // a person waits for others to agree to a session
 	ApprovalDecided   = "approval.decided"   // somebody agreed or refused, or tried to

@@ -305,9 +305,19 @@ func (c *connection) params(id auth.Identity, d auth.Decision, up *upstream.Upst
 			}
 			return c.authorizeForward(ctx, d.Target.Name, kind, to, g), nil
 		},
+		Silent: d.Silent, Moderation: moderation(d),
 		Place:  func() bool { return c.take() > 0 },
 		Vacate: func() { c.channels.Add(-1) },
 	}
+}
+
+// moderation is the demand of the rules that somebody watches; nil: there is none.
+func moderation(d auth.Decision) *session.Moderation {
+	m := d.Moderator
+	if m == nil {
+		return nil
+	}
+	return &session.Moderation{May: m.May, By: m.Who(), Pause: m.Pause, Within: m.Within}
 }
 
 // decide asks the rules. What they allow always leaves an event; of what they refuse, the first in a connection do: a

@@ -30,6 +30,8 @@ func checkRule(r *Rule) *ruleError {
 		field string
 		set   bool
 	}{
+		{"observed", r.Silent},
+		{"moderator", r.Moderator != nil},
 		{"code", r.Code != Code{}},
 		{"token-only", r.TokenOnly},
 		{"password-code", r.PasswordCode},
@@ -78,6 +80,9 @@ func checkAllow(r *Rule) *ruleError {
 		if err := checkSize(r.RecordLimit); err != nil {
 			return wrong("record-limit", err)
 		}
+	}
+	if err := checkModerator(r.Moderator); err != nil {
+		return err
 	}
 	if r.Retention != 0 && r.Retention != Forever {
 		if err := checkDuration(r.Retention); err != nil {

@@ -33,6 +33,8 @@ type Decision struct {
 	Channels []string // kinds allowed, when the request asked for the connection as a whole
 
 	// What the rule asks. When several rules allow parts of a connection, the strictest of each.
+	Silent       bool
+	Moderator    *Moderator // nil: nobody has to watch
 	Code         Code
 	TokenOnly    bool
 	PasswordCode bool
@@ -174,6 +176,8 @@ func (m *matcher) grant() Decision {
 		Allow:        true,
 		Rule:         m.rule.Name,
 		Why:          "rule " + show(m.rule.Name) + " allows",
+		Silent:       m.rule.Silent,
+		Moderator:    m.rule.Moderator.decided(),
 		Code:         m.rule.Code,
 		TokenOnly:    m.rule.TokenOnly,
 		PasswordCode: m.rule.PasswordCode,
@@ -203,6 +207,8 @@ func (m *matcher) grant() Decision {
 
 // tighten takes from other what is stricter.
 func (d *Decision) tighten(other Decision) {
+	d.Silent = d.Silent && other.Silent
+	d.Moderator = d.Moderator.tighten(other.Moderator)
 	d.TokenOnly = d.TokenOnly || other.TokenOnly
 	d.PasswordCode = d.PasswordCode && other.PasswordCode
 	fresh := d.Code.Fresh || other.Code.Fresh

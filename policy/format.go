@@ -53,6 +53,10 @@ func (r *Rule) format(b *strings.Builder) {
 	line("not-from", formatWords(r.NotFrom))
 	line("channels", formatList(r.Channels, formatChannel))
 	line("env", formatWords(r.Env))
+	if r.Silent {
+		line("observed", "silent")
+	}
+	line("moderator", r.Moderator.format())
 	line("code", r.Code.format())
 	if r.TokenOnly {
 		line("token-only", "true")

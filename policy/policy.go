@@ -59,6 +59,9 @@
 //     (trust); `fresh` asks for one in each connection, whatever is remembered; with
 //     `{younger-than: 30m}` it must also have been accepted within that time when a target or channel is
 //     opened; `none` asks for none, needs `from` and must not cover a whole address family.
+//   - observed: `tell` (default) tells people on their terminals who watches them, `silent` does not; moderator:
+//     a session runs only while one of `by` watches it; when the last one leaves it ends or, with
+//     `leaving: pause`, stands still; it waits for one as long as `within` (15m).
 //   - token-only: the code must be one of a token; one that was sent by mail or SMS does not do.
 //   - password-code: a client that knows no prompts may send password and code in one, as the password.
 //   - trust: an accepted code may be remembered; idle and max lifetime, number of uses, number of targets,
@@ -135,6 +138,8 @@ type Rule struct {
 	Channels                                []Channel
 	Env                                     []string // environment variables that pass; nil: LANG, LC_* and TERM
 
+	Silent       bool // people are not told who watches them
+	Moderator    *Moderator
 	Code         Code
 	TokenOnly    bool   // a code that was sent by mail or SMS does not do
 	PasswordCode bool   // password and code may come as one, in the password field

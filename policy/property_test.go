@@ -67,6 +67,13 @@ func drawRule(t *rapid.T, name string, networks map[string][]netip.Prefix) Rule 
 		r.Message = rapid.SampledFrom([]string{"", "no", `say "no": it's # closed`, "- not", "{x}", "null"}).Draw(t, "message")
 		return r
 	}
+	r.Silent = rapid.Bool().Draw(t, "silent")
+	if rapid.Bool().Draw(t, "moderated") {
+		r.Moderator = &Moderator{By: list("moderators", 1, "*", "carol", "group:auditors", "group:domain users"), Pause: rapid.Bool().Draw(t, "pause")}
+		if rapid.Bool().Draw(t, "waits") {
+			r.Moderator.Within = duration("within")
+		}
+	}
 	r.Code.Kind = rapid.SampledFrom([]CodeKind{CodeAlways, CodeYoungerThan}).Draw(t, "code")
 	if r.Code.Kind == CodeYoungerThan {
 		r.Code.YoungerThan = duration("younger than")
@@ -145,7 +152,8 @@ func TestDecideProperties(t *testing.T) {
 			if one.Allow != listed && !takesDestinations(kind) {
 				t.Fatalf("kind %d %s: alone %v, in the connection %v", i, kind, one.Allow, listed)
 			}
-			if one.Allow && (one.Code.stricter(got.Code) || one.Recording < got.Recording || one.RecordLimit > got.RecordLimit || one.Retention > got.Retention || got.Relay && !one.Relay) {
+			if one.Allow && (one.Code.stricter(got.Code) || one.Recording < got.Recording || one.RecordLimit > got.RecordLimit || one.Retention > got.Retention || got.Relay && !one.Relay ||
+				got.Silent && !one.Silent || one.Moderator != nil && (got.Moderator == nil || got.Moderator.May("carol", nil) && !one.Moderator.May("carol", nil))) {
 				t.Fatalf("%s asks for more than the connection: %+v, %+v", kind, one, got)
 			}
 			if one.Approval != nil && (got.Approval == nil || one.Approval.Count > got.Approval.Count || one.Approval.Reason && !got.Approval.Reason) {

@@ -44,6 +44,7 @@ type Reader struct {
 	node   string
 	src    *bufio.Reader
 	close  func() error
+	follow *follower // nil: nothing is waited for
 
 	long   []byte // a line longer than src's buffer
 	line   int    // number of the last line
@@ -94,10 +95,12 @@ func (r *Recorder) Follow(ctx context.Context, path string) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", where.cast(), err)
 	}
-	reader, err := newReader(&follower{ctx: ctx, w: w, f: f})
+	follow := &follower{ctx: ctx, w: w, f: f}
+	reader, err := newReader(follow)
 	if err != nil {
 		return nil, fmt.Errorf("following %s: %w", where.cast(), err)
 	}
+	reader.follow = follow
 	return reader, nil
 }
 
@@ -165,10 +168,11 @@ func (u *unpacker) Close() error {
 
 // follower reads the file of an open recording and waits at its end.
 type follower struct {
-	ctx context.Context
-	w   *Recording
-	f   *os.File
-	pos int64
+	ctx  context.Context
+	w    *Recording
+	f    *os.File
+	pos  int64
+	idle func() // see Reader.OnWait
 }
 
 func (f *follower) Close() error { return f.f.Close() }
@@ -183,6 +187,9 @@ func (f *follower) Read(p []byte) (int, error) {
 		}
 		if closed {
 			return 0, io.EOF
+		}
+		if f.idle != nil {
+			f.idle()
 		}
 		select {
 		case <-changed:

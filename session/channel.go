@@ -24,6 +24,9 @@ type channel struct {
 
 	in, out   atomic.Int64 // bytes from the person, and to the person
 	limitTold atomic.Bool  // the audit log knows that the recording has reached its limit
+	tapped    atomic.Pointer[tap]
+	holding   atomic.Pointer[bool] // set once a moderator was waited for before anything runs: there is a terminal
+	size      atomic.Uint64        // columns and rows of the terminal, as packed by sizeOf
 
 	// The fields below belong to the goroutine that handles the client's requests until started is
 	// closed, and do not change after that.
@@ -38,10 +41,15 @@ type channel struct {
 	running bool          // started is closed; only the goroutine of the client's requests looks
 	replay  bool          // the request at hand was answered to the client before; only that goroutine looks
 	refusal string        // why nothing was started; read when that goroutine has ended
+	reqs    <-chan *ssh.Request
 
 	starting sync.Mutex     // held from asking the target to run something until the client has the answer
 	fromUp   sync.WaitGroup // stdout and stderr of the target
 	over     chan struct{}  // closed when the channel is done
+	left     chan struct{}  // closed when the client has closed it
+
+	telling sync.Mutex // guards told; held while the person is told
+	told    []string   // who watches, as the person was told last
 
 	gap         atomic.Bool // the recording cannot be written just now
 	glass       sync.Mutex  // guards glassBroken
@@ -58,7 +66,7 @@ type channel struct {
 
 // Channel relays one channel that the client opened, and returns when it is over.
 func (s *Session) Channel(nc ssh.NewChannel) {
-	c := &channel{s: s, started: make(chan struct{}), over: make(chan struct{})}
+	c := &channel{s: s, started: make(chan struct{}), over: make(chan struct{}), left: make(chan struct{})}
 	if err := s.reserve(c); err != nil {
 		_ = nc.Reject(ssh.ResourceShortage, err.Error())
 		return
@@ -184,6 +192,8 @@ func (c *channel) start() {
 	}
 	c.s.tellNotices(c)
 	c.s.greet(c)
+	c.tellObserved()
+	c.tellPaused()
 	c.fromUp.Go(func() { c.toClient(c.down, c.up, recordOutput) })
 	c.fromUp.Go(func() { c.toClient(c.down.Stderr(), c.up.Stderr(), recordStderr) })
 	go c.toTarget()
@@ -197,6 +207,9 @@ func (c *channel) toTarget() {
 	for {
 		n, err := b.read(c.down)
 		if n > 0 {
+			if !c.hold() {
+				return
+			}
 			c.in.Add(int64(n))
 			c.s.touch()
 			if c.term != nil {
@@ -234,7 +247,7 @@ func (c *channel) toClient(dst io.Writer, src io.Reader, which stream) {
 		if n > 0 {
 			c.out.Add(int64(n))
 			c.s.touch()
-			if !c.record(which, b.bytes(n)) {
+			if !c.admit(which, b.bytes(n)) {
 				return
 			}
 			if which == recordOutput {
@@ -457,6 +470,10 @@ func (c *channel) end(reason string) {
 		say(c.down, c.term != nil, "session ended: "+audit.Escape(reason)+".")
 		_, _ = c.down.SendRequest("exit-status", false, ssh.Marshal(exitStatus{255}))
 	default:
+		if holding := c.holding.Load(); holding != nil {
+			say(c.down, *holding, "session ended: "+audit.Escape(reason)+".")
+			_, _ = c.down.SendRequest("exit-status", false, ssh.Marshal(exitStatus{255}))
+		}
 	}
 	_ = c.down.Close()
 	_ = c.up.Close()
@@ -465,6 +482,7 @@ func (c *channel) end(reason string) {
 // close seals the recording and writes the end of the channel.
 func (c *channel) close() {
 	close(c.over)
+	c.untap()
 	if c.running && c.term != nil {
 		c.s.terminalClosed()
 	}

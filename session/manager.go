@@ -41,11 +41,16 @@ type Manager struct {
 	cfg    Config
 	doubts doubts
 
+	watching sync.Mutex // held while the database is asked who watches
+
 	mu       sync.Mutex // guards the fields below
 	live     map[string]*Session
 	draining bool
 	idle     chan struct{} // closed when draining and the last session is gone
 	pending  []func(context.Context) error
+	hubs     map[hubKey]*hub // what is watched here
+	views    map[*View]bool  // … and by whom
+	sending  map[string]bool // streams that go to other nodes
 }
 
 // NewManager returns a Manager. Call [Manager.Run] beside it.
@@ -157,6 +162,7 @@ func (m *Manager) Drain(ctx context.Context, message string) {
 	case <-m.idle:
 	case <-ctx.Done():
 	}
+	m.endViews(ctx)
 	_ = m.flush(ctx)
 }
 
@@ -183,7 +189,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	if err := m.sealLeft(ctx); err != nil {
 		m.cfg.Log.Error("sealing recordings that a dead process left", "error", err)
 	}
-	messages, cancel := m.cfg.Store.Bus.Subscribe(topicEnd)
+	messages, cancel := m.cfg.Store.Bus.Subscribe(topicEnd, store.TopicLive)
 	defer cancel()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -191,6 +197,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer seal.Stop()
 	alive := time.NewTicker(m.cfg.AliveEvery)
 	defer alive.Stop()
+	watched := time.NewTicker(store.LiveRenew)
+	defer watched.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -199,14 +207,19 @@ func (m *Manager) Run(ctx context.Context) error {
 			if !ok {
 				return errors.New("the bus has closed")
 			}
+			if msg.Topic == store.TopicLive || msg.Missed {
+				m.lookAtWatches(ctx)
+			}
 			var o endOrder
-			if json.Unmarshal([]byte(msg.Payload), &o) == nil {
+			if msg.Topic == topicEnd && json.Unmarshal([]byte(msg.Payload), &o) == nil {
 				m.endHere(o)
 			}
 		case <-seal.C:
 			if err := m.sealLeft(ctx); err != nil {
 				m.cfg.Log.Warn("sealing recordings that were left", "error", err)
 			}
+		case <-watched.C:
+			m.lookAtWatches(ctx)
 		case <-alive.C:
 			if err := m.alive(ctx); err != nil {
 				m.cfg.Log.Warn("telling other nodes that this one lives", "error", err)

@@ -32,6 +32,8 @@ type windowChange struct{ Cols, Rows, WidthPx, HeightPx uint32 }
 // clientRequests decides and passes on the client's requests in their order, and tells the target
 // when the client has closed the channel.
 func (c *channel) clientRequests(reqs <-chan *ssh.Request) {
+	defer close(c.left)
+	c.reqs = reqs
 	for r := range reqs {
 		ok := c.clientRequest(r)
 		if r.WantReply {
@@ -94,6 +96,7 @@ func (c *channel) ptyRequest(r *ssh.Request) bool {
 		return false
 	}
 	c.term = &p
+	c.size.Store(sizeOf(p.Cols, p.Rows))
 	return true
 }
 
@@ -125,6 +128,10 @@ func (c *channel) windowChange(r *ssh.Request) bool {
 	if c.rec != nil && c.rec.Resize(int(min(p.Cols, 10000)), int(min(p.Rows, 10000))) != nil && c.grant.Required && !c.grant.BreakGlass {
 		return false
 	}
+	c.size.Store(sizeOf(p.Cols, p.Rows))
+	if t := c.tapped.Load(); t != nil {
+		t.resize(int(min(p.Cols, 10000)), int(min(p.Rows, 10000)))
+	}
 	return c.pass(r)
 }
 
@@ -134,6 +141,7 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 	if c.running {
 		return false // RFC 4254, section 6.5: only one of these can succeed per channel
 	}
+	defer func(replay bool) { c.replay = replay }(c.replay)
 	original := c.force(r)
 	asked, command, err := parseStart(r)
 	if err != nil {
@@ -160,7 +168,14 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 		c.row.Kind, c.row.Command, c.row.Term, c.row.Started = kind, audit.Escape(command), c.term != nil, time.Now()
 		c.became = became{kindsOf(asked, command), command, transfers(asked, command), grant.Files.text()}
 		c.mu.Unlock()
-		again = c.s.checks.Load() != checks // a recheck may have looked before there was something to see
+		waits := c.s.paused.Load()
+		if err := c.awaitModerator(r); errors.Is(err, errHeld) {
+			c.refusal = err.Error()
+			return true
+		} else if err != nil {
+			return c.refuseStart(r, err.Error())
+		}
+		again = waits || c.s.checks.Load() != checks // a recheck may have looked before there was something to see
 	}
 	if text := c.beginFiles(asked, command); text != "" {
 		return c.refuseFiles(r, command, text)
@@ -182,6 +197,10 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 	defer c.starting.Unlock()
 	ok := c.pass(r)
 	c.answer(r, ok)
+	if !ok && c.holding.Load() != nil { // the client was told yes while it waited
+		c.abandon()
+		return c.refuseStart(r, "the target would not start it")
+	}
 	if !ok {
 		c.abandon()
 		return false

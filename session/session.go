@@ -74,6 +74,9 @@ type Params struct {
 	Authorize func(ctx context.Context, kind, to, command string) (Grant, error)
 	Place     func() bool // takes a place among the connection's channels for one that the target opens
 	Vacate    func()      // gives it back
+
+	Silent     bool        // the person is not told who watches
+	Moderation *Moderation // somebody has to watch; nil: nobody has to
 }
 
 // maxSessionChannels bounds the session channels that are open at once in one connection, as
@@ -93,6 +96,7 @@ type Session struct {
 	envTold   atomic.Bool  // the audit log knows of a variable that did not pass
 	refused   atomic.Int64 // channels and requests that were turned away
 	silent    atomic.Int64 // channels that the target did not answer the opening of in time
+	paused    atomic.Bool  // nothing passes: a moderator is waited for
 	closing   chan struct{}
 
 	agent, x11 atomic.Bool  // granted to the target
@@ -116,11 +120,16 @@ type Session struct {
 	reason   string
 	timers   []*time.Timer
 	gone     *sync.Cond // a channel has ended
+
+	observers    []string // who watches, escaped
+	lastObserved time.Time
+	mod          moderation
 }
 
 // Open registers a session, writes its row and its audit event, and ends it when the upstream goes.
 func (m *Manager) Open(ctx context.Context, p Params) (*Session, error) {
 	p.Row.Node, p.Row.State = m.cfg.Node, store.Live
+	p.moderated()
 	if p.Row.ID == "" {
 		id, err := uuid.NewV7()
 		if err != nil {
@@ -145,7 +154,11 @@ func (m *Manager) Open(ctx context.Context, p Params) (*Session, error) {
 		}
 		return nil, fmt.Errorf("writing the session: %w", err)
 	}
+	s.waitForModerator()
 	if !m.add(s) {
+		for _, t := range s.timers {
+			t.Stop()
+		}
 		s.noteEnd("the bastion is shutting down")
 		return nil, errors.New("the bastion is shutting down")
 	}

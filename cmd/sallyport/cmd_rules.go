@@ -197,8 +197,8 @@ func (g *globals) showExplanation(e admin.Explanation, from string) error {
 	what := fmt.Sprintf("%s as %s on %s from %s", e.User, orNone(e.Account), e.Target, from)
 	switch {
 	case e.Allow:
-		_, err := fmt.Fprintf(g.Out, "\nallowed: %s, by rule %s\nchannels: %s\ncode: %s\nrecording: %s\napproval: %s\nlimits: %s\nenvironment: %s\n%s",
-			audit.Escape(what), audit.Escape(e.Rule), joined(e.Channels), codeWords(e), recordingWords(e), orNone(e.Approval), orNone(e.Limits), e.Env, filesLine(e))
+		_, err := fmt.Fprintf(g.Out, "\nallowed: %s, by rule %s\nchannels: %s\ncode: %s\nrecording: %s\nobserved: %s\nmoderator: %s\napproval: %s\nlimits: %s\nenvironment: %s\n%s",
+			audit.Escape(what), audit.Escape(e.Rule), joined(e.Channels), codeWords(e), recordingWords(e), e.Observed, audit.Escape(orNone(e.Moderator)), orNone(e.Approval), orNone(e.Limits), e.Env, filesLine(e))
 		return err
 	case e.Rule == "":
 		_, err := fmt.Fprintf(g.Out, "\nrefused: %s, because no rule allows it\n", audit.Escape(what))

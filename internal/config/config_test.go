@@ -129,6 +129,8 @@ func TestErrors(t *testing.T) {
 		{"web off loopback", "web: {listen: \":8080\"}\n", 1, 15, "name a certificate and key, or list in web.proxies"},
 		{"certificate alone", "web: {certificate: /c.pem}\n", 1, 20, "certificate and key go together"},
 		{"key alone", "web: {key: /c.pem}\n", 1, 12, "certificate and key go together"},
+		{"recipient", "recordings:\n  recipients: [age1x]\n", 2, 16, "want a recipient as age-keygen prints it"},
+		{"identity as recipient", "recordings:\n  recipients: [AGE-SECRET-KEY-1]\n", 2, 16, "want a recipient"},
 		{"s3", "recordings: {s3: {}}\n", 1, 18, "endpoint is missing"},
 		{"s3 without bucket", "recordings:\n  s3: {endpoint: https://s3.example.org}\n", 2, 7, "bucket is missing"},
 		{"s3 in the clear", "recordings:\n  s3: {endpoint: http://s3.example.org, bucket: b}\n", 2, 18, "in the clear"},

@@ -22,7 +22,7 @@ const (
 // OperatorEvents are the types of audit events that operators can be told of.
 var OperatorEvents = []string{
 	audit.LockoutSet, audit.PlacesMany, audit.CodeReplayed, audit.AccountAlarm, audit.HostKeyRefused, audit.HostKeyTrusted, audit.RecordFailed, audit.RecordLimit, audit.RecordSealed, audit.RecordDeleted, audit.BreakGlassUsed,
-	audit.TokenEnrolled, audit.OperatorChange, audit.OperatorView, audit.NodeStarted, audit.NodeStopped,
+	audit.TokenEnrolled, audit.OperatorChange, audit.OperatorView, audit.SessionWatched, audit.Moderation, audit.NodeStarted, audit.NodeStopped,
 }
 
 // alertLife is how long delivery of an alert is tried.
