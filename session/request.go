@@ -309,7 +309,11 @@ func (c *channel) beginRecording(kind, command string) error {
 // abandon closes a recording of something that never ran.
 func (c *channel) abandon() {
 	if c.rec != nil {
-		_, _ = c.rec.Close()
+		if sum, err := c.rec.Close(); err == nil {
+			c.mu.Lock()
+			c.row.Recording, c.row.Sealed = sum.Path, sealedRow(sum)
+			c.mu.Unlock()
+		}
 		c.rec = nil
 	}
 }
