@@ -27,6 +27,7 @@ const (
 	DoorAPI     = "api"     // JSON API with a token
 	DoorConsole = "console" // JSON API over the unix socket: whoever owns the data folder
 	DoorNode    = "node"    // the server itself
+	DoorRADIUS  = "radius"  // VPN servers, gateways and the like, which ask for people
 )
 
 // Types of events. The list is part of what outside scripts rely on: names are added, never changed.
@@ -77,6 +78,9 @@ const (
 	NodeStopped    = "node.stopped"
 	ConnRefused    = "connection.refused" // the guard turned a connection away
 )
+
+// RadiusAccounting is that a RADIUS client tells that a person came or went.
+const RadiusAccounting = "radius.accounting"
 
 // Event is one line of the audit log. Empty fields are left out of JSON. Every string may hold
 // what a stranger typed: use [Escape] before a terminal or a log sees it.

@@ -19,7 +19,7 @@ type Request struct {
 	Target  Target   // Name is required
 	Account string   // login name on the target; empty while it is not known
 	Source  netip.Addr
-	Channel string    // one of Kinds; empty asks for the connection as a whole
+	Channel string    // one of Kinds; empty asks for the connection of SSH as a whole
 	To      string    // for a forward: "host:port" as asked for, IPv6 in brackets
 	At      time.Time // when it happens; no field of a rule reads it so far
 }
@@ -45,7 +45,8 @@ type Decision struct {
 	Unsearched   bool // recordings are kept out of the search
 	BreakGlass   bool
 	Relay        bool
-	Approval     *Approval // nil: nobody else has to agree
+	Approval     *Approval        // nil: nobody else has to agree
+	Reply        []ReplyAttribute // of a decision about RADIUS
 	Limits       Limits
 	Lockout      Limit
 	Env          Env    // names that all of the rules let pass
@@ -193,6 +194,7 @@ func (m *matcher) grant() Decision {
 		Lockout:      m.rule.Lockout,
 		Env:          Env{lists: [][]string{m.rule.Env}},
 	}
+	d.Reply = m.reply
 	if d.RecordLimit == 0 {
 		d.RecordLimit = DefaultRecordLimit
 	}
@@ -269,7 +271,7 @@ func (q *query) init(r *Request) string {
 	if r.Target.Name == "" {
 		return "the request names no target"
 	}
-	q.want, q.whole = allKinds, r.Channel == ""
+	q.want, q.whole = sshKinds, r.Channel == ""
 	if !q.whole {
 		kind, known := kindOf(r.Channel)
 		if !known {

@@ -43,7 +43,9 @@
 //     IPv6 (::ffff:192.0.2.1) is the IPv4 address.
 //   - channels: words of [Kinds]. A forward may be held to destinations: `{local-forward: [DEST]}`, also
 //     dynamic and remote-forward, where DEST is HOST:PORT, HOST an address, a CIDR prefix, a glob of
-//     names or `*`, PORT a number, a range 8000-8099 or `*`, and IPv6 stands in brackets.
+//     names or `*`, PORT a number, a range 8000-8099 or `*`, and IPv6 stands in brackets. The word `radius` is
+//     about RADIUS clients (VPNs, gateways), whose names are then compared with targets; no rule allows it that
+//     does not name it, and it opens nothing in SSH.
 //
 // Globs know `*` (any text) and `?` (one character). Those of sftp are of paths, see [Files].
 //
@@ -78,6 +80,7 @@
 //     `reason: required` the person must say what for. Nobody approves their own session.
 //   - lockout: after how many failures one person is locked at one source who names a target of this rule,
 //     where that is stricter than the general setting: `{failures: 3, window: 10m, lock: 1h}`.
+//   - reply: attributes that go out with an acceptance by RADIUS, `[Filter-Id=staff, "Cisco-AVPair=shell:priv-lvl=15"]`.
 //   - limits: idle, keyboard-idle and max time of a session; sessions open at once, of one person under
 //     this rule (sessions) or under all (user-sessions), of everybody under this rule (rule-sessions) or at
 //     the target (target-sessions), of one connection (connection-sessions); channels of one session.
@@ -154,6 +157,7 @@ type Rule struct {
 	SFTP         *Files        // paths that SFTP and scp are held to; nil: none
 	Relay        bool          // the target's own prompts may be answered by the person
 	Approval     *Approval     // nil: nobody else has to agree
+	Reply        []string      // attributes that go out with an acceptance by RADIUS, NAME=VALUE
 	Limits       Limits
 	Lockout      Limit // of one person from one source, where stricter than the general one; zero fields say nothing
 }
@@ -364,5 +368,5 @@ func (d *Document) KindsFor(target Target) []string {
 			closed |= m.kinds &^ m.limited()
 		}
 	}
-	return could.words()
+	return (could & sshKinds).words()
 }

@@ -26,6 +26,8 @@ var sealedColumns = []sealedColumn{
 	{"ca_keys", "secret", "id", ""},
 	{"live_chunks", "data", "id", ""},
 	{"outbox", "content", "id", ""},
+	{"radius_clients", "secret", "id", ""},
+	{"radius_states", "password", "id", ""},
 	{"secrets", "value", "name", ""},
 	{"stock_tokens", "secret", "id", "tokens"}, // before tokens, which is where they go
 	{"targets", "secret", "id", ""},

@@ -1,0 +1,92 @@
+package admin
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/store"
+)
+
+func TestRadiusAPI(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	made := do[RadiusClientSecret](f, 200, "POST", "/radius-clients", NewRadiusClient{Name: "vpn", RadiusClientChange: RadiusClientChange{Networks: []string{"192.0.2.20"}}})
+	if len(made.Secret) != 32 || made.Client.Mode != "challenge" || made.Client.MessageAuthenticator != "yes" || made.Client.SourceAttribute != "Calling-Station-Id" {
+		t.Errorf("new client %+v", made.Client)
+	}
+	if given := do[RadiusClientSecret](f, 200, "POST", "/radius-clients", NewRadiusClient{Name: "given", RadiusClientChange: RadiusClientChange{Networks: []string{"192.0.2.21"}, Secret: "0123456789abcdef"}}); given.Secret != "" {
+		t.Error("a secret that was given is shown")
+	}
+	for what, c := range map[string]struct {
+		status int
+		change func(*NewRadiusClient)
+		detail string
+	}{
+		"the same name":          {409, func(n *NewRadiusClient) { n.Name = "vpn" }, "already"},
+		"the same address":       {409, func(n *NewRadiusClient) { n.Networks = []string{"192.0.2.20"} }, "asks from"},
+		"no name":                {422, func(n *NewRadiusClient) { n.Name = "a b" }, "name"},
+		"no network":             {422, func(n *NewRadiusClient) { n.Networks = nil }, "addresses"},
+		"the whole world":        {422, func(n *NewRadiusClient) { n.Networks = []string{"0.0.0.0/0"} }, "more than"},
+		"a short secret":         {422, func(n *NewRadiusClient) { n.Secret = "0123456789abcde" }, "16 characters"},
+		"a secret with a blank":  {422, func(n *NewRadiusClient) { n.Secret = "0123456789 abcdef" }, "written"},
+		"two secrets":            {422, func(n *NewRadiusClient) { n.Secret, n.GenerateSecret = "0123456789abcdef", true }, "to be made"},
+		"auto for many":          {422, func(n *NewRadiusClient) { n.Networks, n.MessageAuthenticator = []string{"198.51.100.0/24"}, "auto" }, "one address"},
+		"a mode of no kind":      {422, func(n *NewRadiusClient) { n.Mode = "eap" }, ""},
+		"a separator of digits":  {422, func(n *NewRadiusClient) { s := "1"; n.Mode, n.Separator = "password+code", &s }, "digits"},
+		"a separator for a code": {422, func(n *NewRadiusClient) { s := ","; n.Mode, n.Separator = "code", &s }, "separator"},
+		"remember a code alone":  {422, func(n *NewRadiusClient) { s := int64(60); n.Mode, n.Remember = "code", &s }, "proved"},
+		"chap with a password":   {422, func(n *NewRadiusClient) { b := true; n.Mode, n.CHAP = "challenge", &b }, "CHAP"},
+		"an attribute of no use": {422, func(n *NewRadiusClient) { n.SourceAttribute = "State" }, "attribute"},
+		"half a fingerprint":     {422, func(n *NewRadiusClient) { s := "aa:bb"; n.Certificate = &s }, "fingerprint"},
+	} {
+		n := NewRadiusClient{Name: "other", RadiusClientChange: RadiusClientChange{Networks: []string{"198.51.100.7"}}}
+		c.change(&n)
+		if p := f.refused(c.status, "POST", "/radius-clients", n); !strings.Contains(p.Detail, c.detail) {
+			t.Errorf("%s: %+v, want %q", what, p, c.detail)
+		}
+	}
+	f.refused(404, "GET", "/radius-clients/nobody", nil)
+	f.refused(404, "GET", "/radius-clients/nobody/doctor", nil)
+}
+
+// The doctor says what an operator would have to work out of the counters.
+func TestRadiusFindings(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	c := store.RadiusClient{Name: "vpn", Enabled: true, AssertsSource: true, SourceAttribute: 31}
+	for what, x := range map[string]struct {
+		heard   map[string]int // kind: seconds ago
+		want    []string
+		without []string
+	}{
+		"nothing":               {nil, []string{"Nothing was heard"}, nil},
+		"well":                  {map[string]int{"request": 1, "message-authenticator": 1, "accept": 1}, []string{"sends Message-Authenticator"}, []string{"wrong", "CVE"}},
+		"unsigned":              {map[string]int{"request": 1, "no-message-authenticator": 1}, []string{"CVE-2024-3596"}, []string{"It sends Message-Authenticator"}},
+		"discarded":             {map[string]int{"message-authenticator-missing": 1}, []string{"were discarded for that"}, nil},
+		"another secret":        {map[string]int{"message-authenticator-wrong": 1}, []string{"The secret looks wrong"}, nil},
+		"mended":                {map[string]int{"message-authenticator-wrong": 9, "message-authenticator": 1, "request": 1}, nil, []string{"looks wrong"}},
+		"another secret, plain": {map[string]int{"secret-suspect": 1}, []string{"The secret looks wrong"}, nil},
+		"mended, plain":         {map[string]int{"secret-suspect": 9, "accept": 1}, nil, []string{"looks wrong"}},
+	} {
+		h := heard{}
+		for kind, ago := range x.heard {
+			h[kind] = store.RadiusCount{Kind: kind, Times: 1, Last: now.Add(-time.Duration(ago) * time.Second)}
+		}
+		var text []string
+		for _, f := range h.findings(c) {
+			text = append(text, f.Text)
+		}
+		for _, want := range x.want {
+			if !slices.ContainsFunc(text, func(s string) bool { return strings.Contains(s, want) }) {
+				t.Errorf("%s: no %q in %q", what, want, text)
+			}
+		}
+		for _, not := range x.without {
+			if slices.ContainsFunc(text, func(s string) bool { return strings.Contains(s, not) }) {
+				t.Errorf("%s: %q in %q", what, not, text)
+			}
+		}
+	}
+}
