@@ -27,6 +27,7 @@ const (
 	DoorAPI     = "api"     // JSON API with a token
 	DoorConsole = "console" // JSON API over the unix socket: whoever owns the data folder
 	DoorNode    = "node"    // the server itself
+	DoorRADIUS  = "radius"  // VPN servers, gateways and the like, which ask for people
 )
 
 // Types of events. The list is part of what outside scripts rely on: names are added, never changed.

@@ -112,6 +112,11 @@ type Attempt struct {
 	Target  string     // "" if none was named
 	Account string     // "" if none was named
 	Client  string     // client's version string, for the log
+
+	// Of a door where a machine asks for people, such as RADIUS:
+	Channel string            // what the rules call it, a channel word; the rules are part of the verdict then. "": a door of people
+	Peer    string            // the machine; failures are counted by person and machine too, and by nothing else if Source is not known
+	Detail  map[string]string // more for the log
 }
 
 // Prompt is one question to the person (RFC 4256, section 3.2).
@@ -146,6 +151,7 @@ type Identity struct {
 	Source         netip.Addr
 	Factors        []string     // "password", "key", "certificate", "code", "sent", "recovery", "bypass", "remembered-code", "enrolment", "without-token", in the order proved
 	CodeAt         time.Time    // when a one-time code was proved; zero: none was
+	CodeAhead      int          // time steps by which that code was ahead of the clock
 	Trusted        *Trusted     // a remembered code that stood in for one, or the one just remembered; nil: neither
 	KeyFingerprint string       // SHA256:… of the proved public key; "": none
 	KeyInDirectory bool         // … which stands in the directory, not here

@@ -190,7 +190,7 @@ func (e *Engine) demandCode(ctx context.Context, d *Decision, id Identity, now t
 
 func (e *Engine) reportDecision(ctx context.Context, id Identity, r Request, d Decision) error {
 	ev := audit.Event{
-		Type: audit.AccessDecided, Result: audit.OK, Door: id.Door, User: id.Login, Source: r.Source.String(),
+		Type: audit.AccessDecided, Result: audit.OK, Door: id.Door, User: id.Login, Source: sourceText(r.Source),
 		Target: r.Target, Account: d.Account, Rule: d.Rule, Detail: map[string]string{"rules-version": fmt.Sprint(d.RulesVersion)},
 	}
 	if r.Channel != "" {
@@ -232,6 +232,9 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (Decision, error
 	if err != nil {
 		return d, err
 	}
+	if d.Target.ID == "" && r.Channel == policy.RADIUS {
+		return d, fmt.Errorf("RADIUS client %s: %w", audit.Escape(r.Target), store.ErrNotFound)
+	}
 	if d.Target.ID == "" {
 		return d, fmt.Errorf("target %s: %w", audit.Escape(r.Target), store.ErrNotFound)
 	}
@@ -252,7 +255,12 @@ func (e *Engine) decide(ctx context.Context, who person, r Request, at time.Time
 		return Decision{}, err
 	}
 	d := Decision{RulesVersion: version, Account: r.Account}
-	t, err := e.cfg.Store.Targets.ByName(ctx, r.Target)
+	var t store.Target
+	if r.Channel == policy.RADIUS {
+		t, err = e.radiusClient(ctx, r.Target)
+	} else {
+		t, err = e.cfg.Store.Targets.ByName(ctx, r.Target)
+	}
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		d.Refusal = noAccess(who, r.Target)

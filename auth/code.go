@@ -65,7 +65,7 @@ func (c *Conversation) judgeCode(ctx context.Context, s subject, code string, v 
 	var hitStep, usedStep int64
 	for i := range s.tokens {
 		t := &s.tokens[i]
-		m := c.e.match(t, code, now)
+		m := c.e.match(t, c.codeFor(t, code), now)
 		if m.Replayed && used == nil {
 			used, usedStep = t, m.Step
 		}
@@ -86,6 +86,7 @@ func (c *Conversation) judgeCode(ctx context.Context, s subject, code string, v 
 	if c.proved() {
 		return nil
 	}
+	c.part(hit)
 	return c.consume(ctx, v)
 }
 

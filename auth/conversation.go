@@ -30,6 +30,12 @@ type Conversation struct {
 	outer        *Outer           // the connection within which this one is made; nil: none
 	subject      *subject         // looked up before; nil: not yet
 
+	joined    *joined // password and code came as one; nil: they did not
+	elsewhere bool    // the door's client has checked the first factor, or there is none
+
+	matches      func(code string) bool // a code was proved, not sent; nil: it was sent
+	rememberedAt time.Time              // when the code was accepted that is not asked for again; zero: one is asked for
+
 	onProof func(Decision) // told of the first proof, see OnFirstProof; nil: nobody is
 
 	sending *sending // not nil: the first factor is verified, and a code was asked for
@@ -284,7 +290,8 @@ func (e *Engine) waitForGrid(started time.Time, grid time.Duration) {
 
 // accepted is the event without which nobody gets in.
 func (c *Conversation) accepted(id *Identity) audit.Event {
-	detail := map[string]string{"factors": join(id.Factors), "client": c.a.Client}
+	detail := c.a.detail()
+	detail["factors"] = join(id.Factors)
 	if id.Robot != "" {
 		detail["robot"] = id.Robot
 	}
@@ -295,7 +302,7 @@ func (c *Conversation) accepted(id *Identity) audit.Event {
 		detail["ca"], detail["key-id"], detail["serial"] = cert.CA, audit.Escape(cert.KeyID), strconv.FormatUint(cert.Serial, 10)
 	}
 	ev := audit.Event{
-		Type: audit.LoginAccepted, Result: audit.OK, Door: c.a.Door, User: id.Login, Source: c.a.Source.String(),
+		Type: audit.LoginAccepted, Result: audit.OK, Door: c.a.Door, User: id.Login, Source: sourceText(c.a.Source),
 		Target: c.a.Target, Account: c.a.Account, Detail: detail,
 	}
 	c.outer.tell(&ev, id.CodeAt)
@@ -305,15 +312,15 @@ func (c *Conversation) accepted(id *Identity) audit.Event {
 func (c *Conversation) reportRefusal(ctx context.Context, s subject, cause error) {
 	e, a := c.e, c.a
 	ev := audit.Event{
-		Type: audit.LoginRefused, Result: audit.Refused, Door: a.Door, User: s.login, Source: a.Source.String(),
-		Target: a.Target, Account: a.Account, Reason: cause.Error(), Detail: map[string]string{"client": a.Client},
+		Type: audit.LoginRefused, Result: audit.Refused, Door: a.Door, User: s.login, Source: sourceText(a.Source),
+		Target: a.Target, Account: a.Account, Reason: cause.Error(), Detail: a.detail(),
 	}
 	c.outer.tell(&ev, time.Time{})
 	if errors.Is(cause, ErrUnavailable) {
 		ev.Result = audit.Error
 	}
 	_ = e.cfg.Audit.Emit(ctx, ev) // kept in memory and flushed later if the database is away; the person is refused anyway
-	if s.user != nil && ev.Result == audit.Refused {
+	if s.user != nil && ev.Result == audit.Refused && a.Source.IsValid() {
 		_ = e.cfg.Store.Places.Refused(ctx, s.user.ID, a.Source) // what is lost here is in the audit log
 	}
 	if errors.Is(cause, ErrReplay) {

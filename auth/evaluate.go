@@ -24,6 +24,7 @@ const (
 	kindTarget = "user+source+target"
 	kindSource = "source"
 	kindUser   = "user"
+	kindPeer   = "user+client"
 )
 
 // knownFor is how long after a success a source is not hurt by a lock of the user from elsewhere.
@@ -44,7 +45,7 @@ func (c *Conversation) evaluate(ctx context.Context, k *known, code string, even
 	// The budget begins after the wait for a turn, so that honest parallel logins do not eat it.
 	judging, cancel := context.WithTimeout(ctx, c.e.cfg.Budget)
 	defer cancel()
-	v := verdict{Acceptance: store.Acceptance{Reservation: r, Reset: []string{kindPair, kindTarget, kindUser}, Source: c.a.Source.Unmap(), Alarm: c.e.cfg.Places}}
+	v := verdict{Acceptance: store.Acceptance{Reservation: r, Reset: []string{kindPair, kindPeer, kindTarget, kindUser}, Source: c.a.Source.Unmap(), SourceUnknown: c.a.Peer != "", Alarm: c.e.cfg.Places}}
 	if c.outer != nil && !k.needCode {
 		v.Reset = nil // nothing was proved that somebody could have guessed: earlier failures stay
 	}
@@ -106,7 +107,7 @@ func (c *Conversation) accept(ctx context.Context, v *verdict, event func(*Ident
 // reportPlaces tells of a person who came from many new addresses.
 func (c *Conversation) reportPlaces(ctx context.Context, v *verdict) {
 	ev := audit.Event{
-		Type: audit.PlacesMany, Result: audit.OK, Door: c.a.Door, User: v.id.Login, Source: c.a.Source.String(), Target: c.a.Target, Account: c.a.Account,
+		Type: audit.PlacesMany, Result: audit.OK, Door: c.a.Door, User: v.id.Login, Source: sourceText(c.a.Source), Target: c.a.Target, Account: c.a.Account,
 		Reason: v.Alarm.Reason(v.Networks), Detail: map[string]string{"networks": strconv.Itoa(v.Networks)},
 	}
 	if v.Alarm.Lock {
@@ -118,13 +119,13 @@ func (c *Conversation) reportPlaces(ctx context.Context, v *verdict) {
 // settle ends the reservation of an attempt that was not accepted, and returns why it was not.
 func (c *Conversation) settle(ctx context.Context, r store.Reservation, s subject, judged error, code string) error {
 	attempts := c.e.cfg.Store.Attempts
-	if errors.Is(judged, ErrUnavailable) || errors.Is(judged, errGrantGone) || errors.Is(judged, store.ErrNoFreeLogin) {
+	if errors.Is(judged, ErrUnavailable) || errors.Is(judged, errGrantGone) || errors.Is(judged, store.ErrNoFreeLogin) || errors.Is(judged, errRules) {
 		if err := attempts.Cancel(ctx, r); err != nil {
 			return errors.Join(judged, err) // stays in flight; becomes a failure after a minute
 		}
 		return judged
 	}
-	locks, err := attempts.FailGuess(ctx, r, store.Guess{Kind: kindPair, Hash: guessHash(s, judged, code)})
+	locks, err := attempts.FailGuess(ctx, r, store.Guess{Kind: c.pairKind(), Hash: guessHash(s, judged, code)})
 	for _, l := range locks {
 		c.reportLock(ctx, s, l)
 	}
@@ -186,7 +187,18 @@ func (c *Conversation) counters(ctx context.Context, k *known) ([]store.Counter,
 	limit := func(kind, key string, l policy.Limit) store.Counter {
 		return store.Counter{Kind: kind, Key: key, Limit: l.Failures, Window: l.Window, Lock: l.Lock, Longest: lockout.Longest}
 	}
-	out := []store.Counter{limit(kindPair, s.key+"|"+src, lockout.Pair)}
+	var out []store.Counter
+	if c.a.Peer != "" {
+		out = append(out, limit(kindPeer, s.key+"|"+c.a.Peer, lockout.Pair))
+	}
+	if c.a.Source.IsValid() || c.a.Peer == "" {
+		out = append(out, limit(kindPair, s.key+"|"+src, lockout.Pair), limit(kindSource, src, lockout.Source))
+	} else {
+		src = c.a.Peer
+	}
+	if c.a.Channel != "" {
+		target = &store.Target{Name: c.a.Channel + " " + c.a.Target}
+	}
 	if target == nil && c.a.Target != "" {
 		t, err := c.e.cfg.Store.Targets.ByName(ctx, c.a.Target)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -199,7 +211,6 @@ func (c *Conversation) counters(ctx context.Context, k *known) ([]store.Counter,
 		strict := lockout.Stricter(policy.Lockout{Pair: k.lockout}).Stricter(policy.Lockout{Pair: policy.Limit{Failures: target.Lockout}}).Pair
 		out = append(out, limit(kindTarget, s.key+"|"+src+"|"+target.Name, strict))
 	}
-	out = append(out, limit(kindSource, src, lockout.Source))
 	known := false
 	if s.robot != nil { // its sources are the places it is known from
 		known, _ = listed(strings.Join(s.robot.Sources, ","), c.a.Source)
@@ -250,10 +261,16 @@ func (c *Conversation) judge(ctx context.Context, k *known, code string, v *verd
 		return err
 	}
 	if needCode {
-		v.id.Factors, v.id.CodeAt = append(v.id.Factors, v.factor), c.e.cfg.Now()
+		v.id.Factors, v.id.CodeAt, v.id.CodeAhead = append(v.id.Factors, v.factor), c.e.cfg.Now(), v.Ahead
 	}
 	if v.Free = k.free; v.Free != nil {
 		v.id.Factors = append(v.id.Factors, FactorFree)
+	}
+	if !needCode && !c.rememberedAt.IsZero() {
+		v.id.Factors, v.id.CodeAt = append(v.id.Factors, "remembered-code"), c.rememberedAt
+	}
+	if c.a.Channel != "" && (k.decision == nil || !k.decision.Allow) {
+		return errRules
 	}
 	if err := c.remember(ctx, s, v); err != nil {
 		return err
@@ -303,6 +320,9 @@ func (c *Conversation) judgeFirst(ctx context.Context, s subject, v *verdict) er
 		if err := judge(ctx, s, v); err != nil {
 			return errors.Join(err, c.consume(ctx, v))
 		}
+		return nil
+	}
+	if c.elsewhere {
 		return nil
 	}
 	if err := c.judgePassword(ctx, s); err != nil {
@@ -390,7 +410,7 @@ func (c *Conversation) remember(ctx context.Context, s subject, v *verdict) erro
 
 func (c *Conversation) reportLock(ctx context.Context, s subject, l store.Lock) {
 	_ = c.e.cfg.Audit.Emit(ctx, audit.Event{
-		Type: audit.LockoutSet, Result: audit.OK, Door: c.a.Door, User: s.login, Source: c.a.Source.String(), Target: c.a.Target,
+		Type: audit.LockoutSet, Result: audit.OK, Door: c.a.Door, User: s.login, Source: sourceText(c.a.Source), Target: c.a.Target,
 		Reason: fmt.Sprintf("%d failures", l.Failures),
 		Detail: map[string]string{"lock": l.ID, "until": l.Until.UTC().Format(time.RFC3339)},
 	})

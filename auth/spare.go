@@ -72,7 +72,7 @@ func (c *Conversation) takeSpare(ctx context.Context, s subject, code string, v 
 	}
 	v.factor = spare.Kind
 	ev := audit.Event{
-		Type: audit.RecoveryUsed, Result: audit.OK, Door: c.a.Door, User: s.login, Source: c.a.Source.String(), Target: c.a.Target,
+		Type: audit.RecoveryUsed, Result: audit.OK, Door: c.a.Door, User: s.login, Source: sourceText(c.a.Source), Target: c.a.Target,
 		Account: c.a.Account, Detail: map[string]string{"client": c.a.Client, "made_by": spare.Issuer},
 	}
 	if spare.Kind == store.BypassCode {

@@ -19,7 +19,7 @@ type Request struct {
 	Target  Target   // Name is required
 	Account string   // login name on the target; empty while it is not known
 	Source  netip.Addr
-	Channel string    // one of Kinds; empty asks for the connection as a whole
+	Channel string    // one of Kinds; empty asks for the connection of SSH as a whole
 	To      string    // for a forward: "host:port" as asked for, IPv6 in brackets
 	At      time.Time // when it happens; no field of a rule reads it so far
 }
@@ -243,7 +243,7 @@ func (q *query) init(r *Request) string {
 	if r.Target.Name == "" {
 		return "the request names no target"
 	}
-	q.want, q.whole = allKinds, r.Channel == ""
+	q.want, q.whole = sshKinds, r.Channel == ""
 	if !q.whole {
 		kind, known := kindOf(r.Channel)
 		if !known {

@@ -16,11 +16,12 @@ const (
 	UnixForward   = "unix-forward"   // forwarded Unix sockets
 	Agent         = "agent"
 	X11           = "x11"
+	RADIUS        = "radius" // no channel of SSH: being let in by a RADIUS client, whose name stands for the target's
 )
 
 // kindWords is the order in which kinds are listed; a kind's index is its bit in a kindSet.
 var kindWords = [...]string{
-	Shell, Exec, SFTP, SCP, Rsync, Git, LocalForward, Dynamic, RemoteForward, UnixForward, Agent, X11,
+	Shell, Exec, SFTP, SCP, Rsync, Git, LocalForward, Dynamic, RemoteForward, UnixForward, Agent, X11, RADIUS,
 }
 
 // Kinds lists the words for channels, in the order in which every list of kinds is given.
@@ -30,6 +31,12 @@ func Kinds() []string { return append([]string(nil), kindWords[:]...) }
 type kindSet uint16
 
 const allKinds = kindSet(1<<len(kindWords) - 1)
+
+// radiusKind is the one kind that no connection of SSH has.
+const radiusKind = kindSet(1 << 12)
+
+// sshKinds are those of a connection of SSH.
+const sshKinds = allKinds &^ radiusKind
 
 // defaultKinds is what a rule allows that has no channels: shell, exec, sftp, scp, the first four words.
 const defaultKinds = kindSet(1<<4 - 1)

@@ -55,9 +55,12 @@ func (m *matcher) match(q *query, open kindSet) (kinds, settled kindSet) {
 		return 0, 0
 	}
 	if kinds = m.kinds & open; kinds == 0 {
-		if q.whole {
+		switch {
+		case q.whole && m.kinds&sshKinds == 0:
+			q.why = reason{"speaks of no channel of SSH, only of ", m.inChannels}
+		case q.whole:
 			q.why = reason{"matches, but rules above have decided ", m.kinds.String()}
-		} else {
+		default:
 			q.why = reason{q.says.channel, m.inChannels}
 		}
 		return 0, 0

@@ -43,7 +43,9 @@
 //     IPv6 (::ffff:192.0.2.1) is the IPv4 address.
 //   - channels: words of [Kinds]. A forward may be held to destinations: `{local-forward: [DEST]}`, also
 //     dynamic and remote-forward, where DEST is HOST:PORT, HOST an address, a CIDR prefix, a glob of
-//     names or `*`, PORT a number, a range 8000-8099 or `*`, and IPv6 stands in brackets.
+//     names or `*`, PORT a number, a range 8000-8099 or `*`, and IPv6 stands in brackets. The word `radius` is
+//     about RADIUS clients (VPNs, gateways), whose names are then compared with targets; no rule allows it that
+//     does not name it, and it opens nothing in SSH.
 //
 // Globs know `*` (any text) and `?` (one character).
 //
@@ -344,5 +346,5 @@ func (d *Document) KindsFor(target Target) []string {
 			closed |= m.kinds &^ m.limited()
 		}
 	}
-	return could.words()
+	return (could & sshKinds).words()
 }

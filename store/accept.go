@@ -32,22 +32,23 @@ type FreeLogins struct {
 
 // Acceptance is what a right guess leaves behind.
 type Acceptance struct {
-	Reservation Reservation
-	Reset       []string // kinds of counters whose failures are forgotten, see [Attempts.Succeed]
-	UserID      string
-	Source      netip.Addr
-	TokenID     string // "": there was no code, or [Tokens.ConsumeStep] has consumed it
-	Step        int64
-	Ahead       int             // see [TokenUse]
-	Door        string          // the same
-	KeyID       string          // public key that was used; "": none
-	Certificate *CertificateUse // that was used; nil: none
-	Robot       *RobotUse       // not nil: a robot comes in, and UserID is ""
-	Use         *GrantUse       // a grant that stood in for the code; nil: none
-	Remember    *Grant          // the code, as a grant: without ID, times of use and Uses; nil: it is not remembered
-	Free        *FreeLogins     // there was no code for want of a token; nil: otherwise
-	Event       *audit.Event    // nil: none
-	Alarm       *PlacesAlarm    // of many new addresses; nil: off
+	Reservation   Reservation
+	Reset         []string // kinds of counters whose failures are forgotten, see [Attempts.Succeed]
+	UserID        string
+	Source        netip.Addr
+	SourceUnknown bool   // Source may be invalid: no place is noted then
+	TokenID       string // "": there was no code, or [Tokens.ConsumeStep] has consumed it
+	Step          int64
+	Ahead         int             // see [TokenUse]
+	Door          string          // the same
+	KeyID         string          // public key that was used; "": none
+	Certificate   *CertificateUse // that was used; nil: none
+	Robot         *RobotUse       // not nil: a robot comes in, and UserID is ""
+	Use           *GrantUse       // a grant that stood in for the code; nil: none
+	Remember      *Grant          // the code, as a grant: without ID, times of use and Uses; nil: it is not remembered
+	Free          *FreeLogins     // there was no code for want of a token; nil: otherwise
+	Event         *audit.Event    // nil: none
+	Alarm         *PlacesAlarm    // of many new addresses; nil: off
 
 	Networks int // set by [Attempts.Accept]: new networks for which the alarm was raised by this login; 0: it was not
 }
@@ -72,7 +73,7 @@ type RobotUse struct{ ID, Fingerprint string }
 // [ErrManyPlaces], and nothing is open to the user any more, here or on another node.
 func (s Attempts) Accept(ctx context.Context, a *Acceptance) error {
 	const what = "accepting an attempt"
-	if !a.Source.IsValid() {
+	if !a.Source.IsValid() && !a.SourceUnknown {
 		return fmt.Errorf("%s: %w", what, errors.New("the address is missing"))
 	}
 	var event []any
@@ -155,6 +156,9 @@ func (s Attempts) accept(ctx context.Context, tx querier, a *Acceptance, now int
 		if err := useCertificate(ctx, tx, *a.Certificate, now); err != nil {
 			return err
 		}
+	}
+	if !a.Source.IsValid() {
+		return succeed(ctx, tx, a.Reservation, a.Reset, now)
 	}
 	if err := see(ctx, tx, a.UserID, canonicalAddr(a.Source), now); err != nil {
 		return err

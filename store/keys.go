@@ -25,6 +25,8 @@ func (c sealedColumn) sealedFor() string { return cmp.Or(c.as, c.table) }
 var sealedColumns = []sealedColumn{
 	{"ca_keys", "secret", "id", ""},
 	{"outbox", "content", "id", ""},
+	{"radius_clients", "secret", "id", ""},
+	{"radius_states", "password", "id", ""},
 	{"secrets", "value", "name", ""},
 	{"stock_tokens", "secret", "id", "tokens"}, // before tokens, which is where they go
 	{"targets", "secret", "id", ""},
