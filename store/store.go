@@ -79,6 +79,7 @@ type Store struct {
 	SentCodes   SentCodes
 	Bus         *Bus
 
+	APIKeys       APIKeys
 	RadiusClients RadiusClients
 	RadiusStates  RadiusStates
 	RadiusGrants  RadiusGrants
@@ -112,6 +113,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		Audit: Audit{d}, Admins: Admins{d},
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
 		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, Bus: bus, db: d,
+		APIKeys:       APIKeys{d},
 		RadiusClients: RadiusClients{d}, RadiusStates: RadiusStates{d}, RadiusGrants: RadiusGrants{d},
 	}, nil
 }
@@ -160,7 +162,7 @@ func (s *Store) Purge(ctx context.Context) error {
 	}
 	return s.db.writing(ctx, "deleting what has expired", func(ctx context.Context, q querier) error {
 		now := ms(s.db.now())
-		for _, table := range []string{"tickets", "web_sessions", "grants", "sent_codes", "send_counts", "radius_states", "radius_grants"} {
+		for _, table := range []string{"tickets", "web_sessions", "grants", "sent_codes", "send_counts", "radius_states", "radius_grants", "api_enrolments"} {
 			if _, err := exec(ctx, q, "DELETE FROM "+table+" WHERE expires <= ?", now); err != nil {
 				return err
 			}
