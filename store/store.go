@@ -3,7 +3,7 @@
 // Each entity has one file and one type; its methods are reached through the fields of [Store]. The
 // statements that security rests on live here and nowhere else, each one atomic on both engines:
 // [Attempts] (reserve before a guess is evaluated), [Tokens.ConsumeStep] (a time step is accepted
-// once), [Tokens.AddFirst] (one first token), [Tickets.Take], [SpareCodes.Take] and [SentCodes.Take] (take once),
+// once), [Tokens.AddFirst] and [Tokens.AddForProgram] (one first token), [APIKeys.Use] (so many calls a minute), [Tickets.Take], [SpareCodes.Take] and [SentCodes.Take] (take once),
 // [SentCodes.Issue] (so many messages an hour) and [Admins.Remove] (never the last one).
 //
 // Every method gives up after three seconds, or earlier if its context says so. Errors can be told
