@@ -21,11 +21,13 @@ audit:                 -
 otp:                   -
 otp/tokenfile:         otp
 policy:                -
+ledger:                -
 migrations:            -
 screen:                -
 
 identity:              -
-recorder:              -
+recorder/blob:         -
+recorder:              recorder/blob
 internal/seal:         -
 internal/readahead:    -
 internal/tcpend:       -
@@ -38,13 +40,14 @@ store:                 audit internal/seal internal/tcpend migrations
 internal/notify:       audit store
 
 auth:                  audit identity internal/auditlog internal/notify otp policy store
-session:               audit internal/auditlog internal/readahead recorder store
+internal/custody:      audit internal/auditlog recorder store
+session:               audit internal/auditlog internal/readahead ledger recorder screen store
 upstream:              audit internal/auditlog internal/readahead internal/tcpend store
 
-bastion:               audit auth identity internal/auditlog internal/readahead internal/tcpend policy session store upstream
+bastion:               audit auth identity internal/auditlog internal/readahead internal/tcpend ledger policy session store upstream
 signin:                audit auth identity internal/auditlog internal/web otp store
 portal:                audit auth identity internal/auditlog internal/web otp session signin store
-admin:                 audit auth identity internal/auditlog internal/notify internal/web otp otp/tokenfile policy recorder session signin store upstream
+admin:                 audit auth identity internal/auditlog internal/notify internal/web ledger otp otp/tokenfile policy recorder session signin store upstream
 
 bench:                 *
 hack/patchssh:         -

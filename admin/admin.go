@@ -9,7 +9,6 @@
 package admin
 
 import (
-	"crypto/ed25519"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -37,20 +36,20 @@ type Config struct {
 	Recorder *recorder.Recorder
 	Audit    *auditlog.Log
 
-	HostCA       ssh.PublicKey       // signs host keys in the place of targets (ssh -J); nil: there are none
-	Keys         []ed25519.PublicKey // signing keys of other nodes; recordings of all nodes are verified by them and this node's own
-	Addresses    []string            // the bastion's addresses as targets see them, for from="…" when onboarding
-	SSHAddress   string              // host:port of the SSH door as people reach it
-	Secure       bool                // the web is served by TLS, here or by a proxy in front
-	Proxies      []netip.Prefix      // peers whose X-Forwarded-For is believed
-	Numbers      notify.Numbers      // how telephone numbers are read
-	Messages     bool                // this node sends mail or SMS
-	Mail         bool                // mail is sent
-	Name         string              // of the installation, in mail
-	URL          string              // of the web as browsers know it, without a slash at its end, for links; "": there is none
-	WithoutToken int                 // logins without a code for people who never had a token
-	Compat       Compat              // calls of other products that are answered
-	Demo         bool                // pages say that this is a demo
+	HostCA       ssh.PublicKey     // signs host keys in the place of targets (ssh -J); nil: there are none
+	Chain        *auditlog.Chainer // chains audit events on this node; nil: nobody does
+	Addresses    []string          // the bastion's addresses as targets see them, for from="…" when onboarding
+	SSHAddress   string            // host:port of the SSH door as people reach it
+	Secure       bool              // the web is served by TLS, here or by a proxy in front
+	Proxies      []netip.Prefix    // peers whose X-Forwarded-For is believed
+	Numbers      notify.Numbers    // how telephone numbers are read
+	Messages     bool              // this node sends mail or SMS
+	Mail         bool              // mail is sent
+	Name         string            // of the installation, in mail
+	URL          string            // of the web as browsers know it, without a slash at its end, for links; "": there is none
+	WithoutToken int               // logins without a code for people who never had a token
+	Compat       Compat            // calls of other products that are answered
+	Demo         bool              // pages say that this is a demo
 	Version      string
 	Node         string
 	Log          *slog.Logger     // nil: slog.Default()
@@ -86,6 +85,7 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) Handler() http.Handler {
 	own := http.NewServeMux()
 	s.api(own, s.webCaller)
+	own.HandleFunc(livePath, s.liveSocket)
 	mux := http.NewServeMux()
 	// Pages of other sites must not make a signed-in browser do anything here.
 	mux.Handle(apiPath+"/", web.Headers(s.cfg.Secure, http.NewCrossOriginProtection().Handler(own)))

@@ -27,7 +27,7 @@ type sessionsInput struct {
 type recordingInput struct {
 	ID      string `path:"id" maxLength:"100"`
 	Channel int    `query:"channel" minimum:"0" maximum:"9999" doc:"0: the first that has a recording"`
-	Format  string `query:"format" enum:"asciicast3,asciicast2,text,json" default:"asciicast3"`
+	Format  string `query:"format" enum:"asciicast3,asciicast2,text,json,encrypted" default:"asciicast3"`
 	For     string `query:"for" enum:"export,replay" default:"export" doc:"named in the audit log"`
 }
 
@@ -69,6 +69,8 @@ func (s *Server) sessionRoutes(api huma.API) {
 			return answer(found), nil
 		})
 	s.recordingRoute(api)
+	s.recordingRoutes(api)
+	s.fileRoutes(api)
 }
 
 // Media types of exports.
@@ -76,6 +78,7 @@ const (
 	mimeCast = "application/x-asciicast"
 	mimeText = "text/plain; charset=utf-8"
 	mimeJSON = "application/json"
+	mimeTar  = "application/x-tar"
 )
 
 // recordingRoute streams one recording. A stream that breaks off is not ended properly, so that the
@@ -83,7 +86,7 @@ const (
 func (s *Server) recordingRoute(api huma.API) {
 	op := route(needAuditor, http.MethodGet, "/sessions/{id}/recording", "session-export", "Export the recording of one channel")
 	op.Responses = map[string]*huma.Response{"200": {Description: "The recording.", Content: map[string]*huma.MediaType{
-		mimeCast: {}, mimeText: {}, mimeJSON: {},
+		mimeCast: {}, mimeText: {}, mimeJSON: {}, mimeTar: {},
 	}}}
 	register(s, api, op, func(ctx context.Context, by Caller, in *recordingInput) (*huma.StreamResponse, error) {
 		x, c, err := s.recording(ctx, in.ID, in.Channel)
@@ -104,6 +107,8 @@ func (s *Server) streamRecording(hc huma.Context, id string, c store.Channel, f 
 		mime, suffix = mimeText, "txt"
 	case recorder.JSON:
 		mime, suffix = mimeJSON, "json"
+	case recorder.Encrypted:
+		mime, suffix = mimeTar, "tar"
 	}
 	out := &lateHeader{hc: hc, mime: mime, name: fmt.Sprintf("%s-%d.%s", id, c.ID, suffix)}
 	w := bufio.NewWriterSize(out, 64<<10)

@@ -184,6 +184,7 @@ func TestPagesInChromium(t *testing.T) {
 	must(t, err)
 	must(t, w.Store.SpareCodes.AddBypass(context.Background(), store.SpareCode{
 		UserID: alice.ID, Reason: "telephone is being repaired", Issuer: "ada", Expires: time.Now().Add(time.Hour)}, "any"))
+	must(t, w.Store.Recordings.Hold(context.Background(), store.Hold{SessionID: live.ID, Reason: "case 4711, asked for by the police on Friday", Actor: "ada"}))
 	pages := []struct{ name, path string }{
 		{"overview", "/"},
 		{"sessions", "/sessions"},
@@ -191,7 +192,11 @@ func TestPagesInChromium(t *testing.T) {
 		{"session-live", "/sessions/" + live.ID},
 		{"session", "/sessions/" + past.ID + "?t=0"},
 		{"transcript", "/sessions/" + live.ID + "?view=transcript"},
+		{"session-watch", "/sessions/" + live.ID + "/live"},
+		{"files", "/sessions/" + live.ID + "/files"},
 		{"session-end", "/sessions/" + live.ID + "/end"},
+		{"hold", "/sessions/" + past.ID + "/hold"},
+		{"release", "/sessions/" + live.ID + "/release"},
 		{"users", "/users"},
 		{"user-new", "/users/new"},
 		{"import", "/import"},
@@ -213,6 +218,7 @@ func TestPagesInChromium(t *testing.T) {
 		{"lockouts", "/lockouts"},
 		{"approvals", "/approvals"},
 		{"audit", "/audit"},
+		{"audit-verify", "/audit/verify"},
 		{"administrators", "/administrators"},
 		{"nothing", "/nothing-here"},
 	}

@@ -152,7 +152,7 @@ func wireChannel(c store.Channel) Channel {
 	return Channel{
 		ID: c.ID, Kind: c.Kind, Command: c.Command, Term: c.Term, ExitStatus: c.ExitStatus, ExitSignal: c.ExitSignal,
 		BytesIn: c.BytesIn, BytesOut: c.BytesOut, Recording: c.Recording, SHA256: c.SHA256, Truncated: c.Truncated,
-		Started: timeOf(c.Started), Ended: timeOf(c.Ended),
+		Started: timeOf(c.Started), Ended: timeOf(c.Ended), FilesRead: c.FilesRead, FilesWritten: c.FilesWritten,
 	}
 }
 
@@ -179,11 +179,11 @@ func wireLock(l store.Lock) Lockout {
 func wireDecision(user string, d auth.Decision) Explanation {
 	e := Explanation{
 		Allow: d.Allow, Rule: d.Rule, User: user, Target: d.Target.Name, Account: d.Account,
-		Channels: append([]string{}, d.Channels...), Code: codeWord(d.Code), TokenOnly: d.TokenOnly, PasswordCode: d.PasswordCode, SentBy: d.SentBy, Enrols: d.Enrols, Recording: d.Recording.String(), RulesVersion: d.RulesVersion,
+		Channels: append([]string{}, d.Channels...), Code: codeWord(d.Code), TokenOnly: d.TokenOnly, PasswordCode: d.PasswordCode, RecordInput: d.RecordInput, BreakGlass: d.BreakGlass, SentBy: d.SentBy, Enrols: d.Enrols, Recording: d.Recording.String(), Observed: observedWord(d), Moderator: moderatorWords(d), RulesVersion: d.RulesVersion,
 		Verdicts: list(d.Trace, func(v policy.Verdict) Verdict { return Verdict{Rule: v.Rule, Matched: v.Matched, Why: v.Why} }),
 	}
 	if d.Allow {
-		e.Limits, e.Env = d.Limits.String(), d.Env.String()
+		e.Limits, e.Env, e.SFTP = d.Limits.String(), d.Env.String(), d.Files.String()
 		if d.Approval != nil {
 			e.Approval = d.Approval.String()
 		}

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"slices"
@@ -56,6 +55,7 @@ func mergeChannels(rows, live []store.Channel) []store.Channel {
 			rows = append(rows, c)
 		case rows[i].Ended.IsZero():
 			rows[i].BytesIn, rows[i].BytesOut = c.BytesIn, c.BytesOut
+			rows[i].FilesRead, rows[i].FilesWritten = c.FilesRead, c.FilesWritten
 		}
 	}
 	return rows
@@ -116,7 +116,7 @@ func (s *Server) recording(ctx context.Context, id string, channel int) (store.S
 	}
 	for _, c := range x.Channels {
 		if c.Recording != "" && (channel == 0 || c.ID == channel) {
-			return x, c, nil
+			return x, c, s.readable(ctx, x, c)
 		}
 	}
 	if channel != 0 {
@@ -141,14 +141,25 @@ func (s *Server) verify(ctx context.Context, id string) ([]Verification, error) 
 	if err != nil {
 		return nil, err
 	}
-	found := []Verification{}
+	log, err := s.witness(ctx, x.ID)
+	if err != nil {
+		return nil, err
+	}
+	found := log.missing(x)
 	for _, c := range x.Channels {
 		if c.Recording == "" {
 			continue
 		}
-		report, err := s.cfg.Recorder.Verify(c.Recording)
-		found = append(found, VerificationOf(fmt.Sprintf("%s/%d", x.ID, c.ID), report, err))
+		var report recorder.Report
+		err := s.readable(ctx, x, c)
+		if err == nil {
+			report, err = s.cfg.Recorder.Verify(c.Recording)
+		}
+		v := VerificationOf(fmt.Sprintf("%s/%d", x.ID, c.ID), report, err)
+		log.check(&v, c.Recording)
+		found = append(found, v)
 	}
+	found = log.checkSession(x.ID, found)
 	if len(found) == 0 {
 		return nil, notFound("see the rule: sallyport session show "+x.ID, "session %s has no recording", x.ID)
 	}
@@ -158,15 +169,12 @@ func (s *Server) verify(ctx context.Context, id string) ([]Verification, error) 
 // keys are the public keys by which recordings are verified: this node's first.
 func (s *Server) keys() ([]RecordingKey, error) {
 	list := []RecordingKey{}
-	for _, k := range append([]ed25519.PublicKey{s.cfg.Recorder.PublicKey()}, s.cfg.Keys...) {
-		text, err := recorder.MarshalKey(k)
+	for _, k := range s.cfg.Recorder.Keys() {
+		text, err := k.MarshalPEM()
 		if err != nil {
 			return nil, fmt.Errorf("writing a public key as PEM: %w", err)
 		}
-		rk := RecordingKey{ID: recorder.KeyID(k), PEM: string(text)}
-		if !slices.Contains(list, rk) {
-			list = append(list, rk)
-		}
+		list = append(list, RecordingKey{ID: k.ID(), PEM: string(text), Node: k.Node, CompromisedFrom: timeOf(k.CompromisedFrom)})
 	}
 	return list, nil
 }

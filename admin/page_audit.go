@@ -91,8 +91,8 @@ type auditData struct {
 var eventTypes = []string{
 	audit.LoginAccepted, audit.LoginRefused, audit.CodeSent, audit.MessageFailed, audit.CodeReplayed, audit.TokenEnrolled, audit.LockoutSet, audit.AccessDecided,
 	audit.SessionStarted, audit.SessionEnded, audit.ChannelStarted, audit.ChannelEnded, audit.ChannelRefused,
-	audit.RecordLimit, audit.RecordFailed, audit.RecordSealed, audit.HostKeyTrusted, audit.HostKeyRefused,
-	audit.OperatorChange, audit.OperatorView, audit.NodeStarted, audit.NodeStopped, audit.ConnRefused,
+	audit.RecordLimit, audit.RecordFailed, audit.RecordSealed, audit.RecordDeleted, audit.BreakGlassUsed, audit.HostKeyTrusted, audit.HostKeyRefused,
+	audit.OperatorChange, audit.OperatorView, audit.SessionWatched, audit.Moderation, audit.NodeStarted, audit.NodeStopped, audit.ConnRefused,
 }
 
 func (s *Server) auditPage(v *visit) error {

@@ -267,6 +267,9 @@ func (w *pageWorld) pastSessions() {
 		if i%3 == 0 {
 			w.record(x, 1, "exec", "systemctl restart nginx && journalctl -u nginx --since '5 min ago'", "● nginx.service restarted\r\n")
 		}
+		if i == 0 {
+			w.transfers(x, 2)
+		}
 		if i > 0 {
 			must(w.t, w.Store.Sessions.End(ctx, x.ID, "the client disconnected"))
 		}

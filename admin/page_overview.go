@@ -108,12 +108,11 @@ func (s *Server) health(ctx context.Context, rules store.RuleSet) []healthLine {
 			line.Detail = web.Size(free) + " free"
 		}
 		lines = append(lines, line)
+		if line, ok := s.storeHealth(ctx); ok {
+			lines = append(lines, line)
+		}
 	}
-	if waiting := s.cfg.Audit.Pending(); waiting > 0 {
-		lines = append(lines, healthLine{"Audit log", "warn", fmt.Sprintf("%d events wait for the database", waiting)})
-	} else {
-		lines = append(lines, healthLine{"Audit log", "ok", "all events are written"})
-	}
+	lines = append(lines, s.auditHealth(ctx))
 	if line, ok := s.outboxHealth(ctx); ok {
 		lines = append(lines, line)
 	}
@@ -129,6 +128,30 @@ func (s *Server) health(ctx context.Context, rules store.RuleSet) []healthLine {
 		lines = append(lines, healthLine{"Addresses", "warn", "the configuration does not say from where targets see the bastion (ssh: addresses)"})
 	}
 	return lines
+}
+
+// storeHealth tells how it stands with what is kept, and with what waits for the bucket.
+func (s *Server) storeHealth(ctx context.Context) (healthLine, bool) {
+	st, err := s.recordingStatus(ctx)
+	if err != nil {
+		return healthLine{"Kept recordings", "bad", "they cannot be counted"}, true
+	}
+	line := healthLine{"Kept recordings", "ok", fmt.Sprintf("%d, %s", st.Kept, web.Size(st.KeptBytes))}
+	if st.TailPending > 0 {
+		line.State, line.Detail = "warn", line.Detail+fmt.Sprintf("; %d wait for lost nodes to come back", st.TailPending)
+	}
+	if !st.Store {
+		return line, st.Kept > 0
+	}
+	switch {
+	case st.Problem != "":
+		line.State, line.Detail = "bad", line.Detail+fmt.Sprintf("; the bucket fails, %d wait here (%s): %s", st.Waiting, web.Size(st.WaitingBytes), st.Problem)
+	case st.WaitingSince != nil && s.cfg.Now().Sub(*st.WaitingSince) > lateUpload:
+		line.State, line.Detail = "warn", line.Detail+fmt.Sprintf("; %d wait here for the bucket since %s", st.Waiting, st.WaitingSince.UTC().Format("15:04"))
+	default:
+		line.Detail += fmt.Sprintf("; %d wait here for the bucket (%s)", st.Waiting, web.Size(st.WaitingBytes))
+	}
+	return line, true
 }
 
 // outboxHealth tells how mail and short messages stand, if any are sent.

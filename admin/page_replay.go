@@ -37,9 +37,13 @@ const (
 type replay struct {
 	sessionView
 	Rows    []channelRow
+	Keep    keepView
+	Files   filesData
 	Channel *channelRow // the one whose recording is shown; nil: none has any
 	View    string
 	Tabs    []tab
+
+	Encrypted bool // only its recipients can read it
 
 	// replay
 	Player bool // the scripts are there
@@ -90,7 +94,13 @@ func (s *Server) sessionPage(v *visit) error {
 	if v.query("view") == viewTranscript {
 		d.View = viewTranscript
 	}
+	if d.Keep, err = s.viewKeep(v, x); err != nil {
+		return err
+	}
 	d.choose(v)
+	if d.Files, err = v.sessionFiles(x.ID, "", filesShown); err != nil {
+		return err
+	}
 	if d.Channel != nil {
 		if err := s.fillRecording(v, x, &d); err != nil {
 			return err
@@ -128,6 +138,10 @@ func (s *Server) fillRecording(v *visit, x store.Session, d *replay) error {
 		{"Transcript", address(d.Path, "channel", channel, "view", viewTranscript), d.View == viewTranscript},
 	}
 	d.Player = s.web.player
+	if s.cfg.Recorder.IsEncrypted(d.Channel.Recording) {
+		d.Encrypted, d.Player, d.Tabs = true, false, d.Tabs[:1]
+		return nil
+	}
 	if start, err := strconv.ParseFloat(v.query("t"), 64); err == nil && start > 0 && start < 1e7 {
 		d.Start = int(start)
 	}
@@ -163,7 +177,7 @@ func oneOf(typed string, allowed []string, otherwise string) string {
 // written first; without it nothing is shown.
 func (s *Server) recordingFile(v *visit) error {
 	name, ending, _ := strings.Cut(v.path("file"), ".")
-	format, ok := map[string]recorder.Format{"cast": recorder.Asciicast3, "txt": recorder.Text}[ending]
+	format, ok := map[string]recorder.Format{"cast": recorder.Asciicast3, "txt": recorder.Text, "tar": recorder.Encrypted}[ending]
 	id, err := strconv.Atoi(name)
 	if err != nil || !ok {
 		return notFound("", "there is no such recording")
@@ -185,7 +199,7 @@ func (s *Server) recordingFile(v *visit) error {
 		return err
 	}
 	h := v.w.Header()
-	h.Set("Content-Type", map[string]string{"cast": "application/x-asciicast", "txt": "text/plain; charset=utf-8"}[ending])
+	h.Set("Content-Type", map[string]string{"cast": "application/x-asciicast", "txt": "text/plain; charset=utf-8", "tar": mimeTar}[ending])
 	if download {
 		h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s-%d.%s"`, x.ID, c.ID, ending))
 	}

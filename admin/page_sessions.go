@@ -59,7 +59,7 @@ func (s *Server) viewSession(x store.Session) sessionView {
 // channelsInWords is "shell", "exec: uptime", "shell, 2 sftp".
 func channelsInWords(channels []store.Channel) string {
 	if len(channels) == 1 && channels[0].Command != "" {
-		return channels[0].Kind + ": " + clip(channels[0].Command, 80)
+		return channels[0].Kind + ": " + clip(channels[0].Command, 80) + filesInWords(channels)
 	}
 	var order []string
 	count := map[string]int{}
@@ -74,7 +74,30 @@ func channelsInWords(channels []store.Channel) string {
 			order[i] = fmt.Sprintf("%d %s", n, kind)
 		}
 	}
-	return strings.Join(order, ", ")
+	return strings.Join(order, ", ") + filesInWords(channels)
+}
+
+// filesInWords is " (3 files up, 1 down)", or nothing.
+func filesInWords(channels []store.Channel) string {
+	up, down := 0, 0
+	for _, c := range channels {
+		up, down = up+c.FilesWritten, down+c.FilesRead
+	}
+	unit := func(n int) string {
+		if n == 1 {
+			return "1 file"
+		}
+		return fmt.Sprintf("%d files", n)
+	}
+	switch {
+	case up > 0 && down > 0:
+		return fmt.Sprintf(" (%s up, %d down)", unit(up), down)
+	case up > 0:
+		return " (" + unit(up) + " up)"
+	case down > 0:
+		return " (" + unit(down) + " down)"
+	}
+	return ""
 }
 
 // clip shortens s to n runes at most.

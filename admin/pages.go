@@ -115,8 +115,15 @@ func (s *Server) pageList() []page {
 		{"GET /sessions", needAuditor, s.sessionsPage},
 		{"GET /sessions/{id}", needAuditor, s.sessionPage},
 		{"GET /sessions/{id}/recordings/{file}", needAuditor, s.recordingFile},
+		{"GET /sessions/{id}/live", needAuditor, s.watchPage},
+		{"GET /sessions/{id}/files", needAuditor, s.filesPage},
+		{"GET /sessions/{id}/files.csv", needAuditor, s.filesCSV},
 		{"GET /sessions/{id}/end", needAdmin, s.confirmEndPage},
 		{"POST /sessions/{id}/end", needAdmin, s.endSessionForm},
+		{"GET /sessions/{id}/hold", needAdmin, s.confirmHoldPage},
+		{"POST /sessions/{id}/hold", needAdmin, s.holdForm},
+		{"GET /sessions/{id}/release", needAdmin, s.confirmReleasePage},
+		{"POST /sessions/{id}/release", needAdmin, s.releaseForm},
 
 		{"GET /approvals", needAuditor, s.approvalsPage},
 		{"GET /approvals/{id}/refuse", needAdmin, s.confirmRefusePage},
@@ -191,6 +198,7 @@ func (s *Server) pageList() []page {
 		{"POST /lockouts/add", needAdmin, s.addLockoutForm},
 
 		{"GET /audit", needAuditor, s.auditPage},
+		{"GET /audit/verify", needAuditor, s.auditVerifyPage},
 
 		{"GET /administrators", needAuditor, s.adminsPage},
 		{"POST /administrators", needAdmin, s.setRoleForm},
@@ -315,6 +323,7 @@ type confirmation struct {
 	Button                string
 	Cancel                string // where "no" leads
 	Message               bool   // asks for a text that the person will read
+	Reason                bool   // asks why, for the record
 }
 
 func (v *visit) confirm(section, title string, c confirmation) error {

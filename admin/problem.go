@@ -10,6 +10,7 @@ import (
 	"sallyport/audit"
 	"sallyport/auth"
 	"sallyport/policy"
+	"sallyport/recorder"
 	"sallyport/store"
 )
 
@@ -65,6 +66,11 @@ func (s *Server) problemOf(ctx context.Context, err error) *Problem {
 		p = &Problem{
 			Status: http.StatusUnprocessableEntity, Detail: parse.Msg, Line: parse.Line, Column: parse.Column, Excerpt: parse.Excerpt,
 			Hint: "correct the line and apply again; the words are explained in docs/rules.md",
+		}
+	case errors.Is(err, recorder.ErrEncrypted):
+		p = &Problem{
+			Status: http.StatusConflict, Detail: "the recording is encrypted to its recipients, and this server cannot read it",
+			Hint: "whoever has the key of a recipient: sallyport session play ID --identity FILE, or session export ID --identity FILE",
 		}
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, auth.ErrUnavailable):
 		s.cfg.Log.ErrorContext(ctx, "operator's request", "error", err)

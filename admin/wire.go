@@ -325,14 +325,19 @@ type Explanation struct {
 	Target       string    `json:"target"`
 	Account      string    `json:"account"`
 	Channels     []string  `json:"channels" nullable:"false"`
+	Observed     string    `json:"observed" doc:"tell: the person reads who watches; silent"`
+	Moderator    string    `json:"moderator" doc:"who has to watch for the session to run, in words; empty: nobody"`
 	Code         string    `json:"code" doc:"always, fresh, younger-than or none"`
 	CodeMaxAge   int64     `json:"code_max_age" doc:"seconds; 0 unless code is younger-than"`
 	TokenOnly    bool      `json:"token_only" doc:"a code that was sent by mail or SMS does not do"`
+	RecordInput  bool      `json:"record_input" doc:"what is typed and shown is recorded as input"`
+	BreakGlass   bool      `json:"break_glass" doc:"where no recording is possible it goes on without, and operators are told"`
 	PasswordCode bool      `json:"password_code" doc:"clients without prompts may send password,code as the password"`
 	SentBy       string    `json:"sent_by" doc:"mail or sms: this person has no token, and is sent a code once the password was verified; empty: not"`
 	Enrols       bool      `json:"enrols" doc:"this person has no token, and enrols one once the password was verified"`
 	Recording    string    `json:"recording" doc:"required, best-effort or off"`
 	Approval     string    `json:"approval" doc:"who must agree before the session starts, in words; empty: nobody" example:"1 of group:dba within 15m"`
+	SFTP         string    `json:"sftp" doc:"paths that SFTP and scp are held to, as in a rule; empty: none" example:"read: [\"/srv/**\"]"`
 	Limits       string    `json:"limits" doc:"as in a rule, the strictest of each; empty: none" example:"idle: 15m, sessions: 3"`
 	Env          string    `json:"env" doc:"environment variables that pass, names and globs" example:"LANG LC_* TERM"`
 	RulesVersion int64     `json:"rules_version"`
@@ -341,19 +346,23 @@ type Explanation struct {
 
 // Channel is one SSH channel of a session.
 type Channel struct {
-	ID         int        `json:"id"`
-	Kind       string     `json:"kind"`
-	Command    string     `json:"command"`
-	Term       bool       `json:"term"`
-	ExitStatus *int       `json:"exit_status"`
-	ExitSignal string     `json:"exit_signal"`
-	BytesIn    int64      `json:"bytes_in" doc:"from the client"`
-	BytesOut   int64      `json:"bytes_out" doc:"to the client"`
-	Recording  string     `json:"recording" doc:"path below the recordings folder; empty: none"`
-	SHA256     string     `json:"sha256"`
-	Truncated  bool       `json:"truncated" doc:"counted and hashed beyond the record limit"`
-	Started    *time.Time `json:"started"`
-	Ended      *time.Time `json:"ended"`
+	ID         int    `json:"id"`
+	Kind       string `json:"kind"`
+	Command    string `json:"command"`
+	Term       bool   `json:"term"`
+	ExitStatus *int   `json:"exit_status"`
+	ExitSignal string `json:"exit_signal"`
+	BytesIn    int64  `json:"bytes_in" doc:"from the client"`
+	BytesOut   int64  `json:"bytes_out" doc:"to the client"`
+	Recording  string `json:"recording" doc:"path below the recordings folder; empty: none"`
+	SHA256     string `json:"sha256"`
+	Truncated  bool   `json:"truncated" doc:"counted and hashed beyond the record limit"`
+
+	FilesRead    int `json:"files_read" doc:"files that were sent to the person"`
+	FilesWritten int `json:"files_written" doc:"files that came from the person"`
+
+	Started *time.Time `json:"started"`
+	Ended   *time.Time `json:"ended"`
 }
 
 // Session is a person's whole connection through the bastion.
@@ -367,7 +376,7 @@ type Session struct {
 	Client         string     `json:"client"`
 	Node           string     `json:"node"`
 	Rule           string     `json:"rule"`
-	RecordingMode  string     `json:"recording_mode" doc:"required, best-effort or off"`
+	RecordingMode  string     `json:"recording_mode" doc:"required, best-effort, off, or break-glass: required, but a session goes on where that is not possible"`
 	KeyFingerprint string     `json:"key_fingerprint"`
 	State          string     `json:"state" enum:"live,ended,lost"`
 	Started        *time.Time `json:"started"`
@@ -390,6 +399,7 @@ type Verification struct {
 	Parts       int      `json:"parts"`
 	Keys        []string `json:"keys" nullable:"false" doc:"ids of the keys that signed"`
 	Node        string   `json:"node"`
+	Encrypted   bool     `json:"encrypted" doc:"only its recipients can read it"`
 	Recovered   bool     `json:"recovered" doc:"completed after the process that recorded had died"`
 	Root        string   `json:"root" doc:"signed head of the chain"`
 	Problem     string   `json:"problem" doc:"what is wrong; empty when proved"`
@@ -400,7 +410,7 @@ type Verification struct {
 func VerificationOf(id string, r recorder.Report, err error) Verification {
 	v := Verification{
 		ID: id, Proved: err == nil && r.Complete(), Bytes: r.Bytes, ProvedBytes: r.Proved, Parts: r.Parts,
-		Keys: []string{}, Node: r.Node, Recovered: r.Recovered, Root: r.Root,
+		Keys: []string{}, Node: r.Node, Encrypted: r.Encrypted, Recovered: r.Recovered, Root: r.Root,
 	}
 	for _, k := range r.Keys {
 		v.Keys = append(v.Keys, k.ID)
@@ -410,6 +420,8 @@ func VerificationOf(id string, r recorder.Report, err error) Verification {
 		v.Problem = audit.Escape(err.Error())
 	case !r.Sealed:
 		v.Problem = "the recording is still being written; what is proved so far is unchanged"
+	case r.Pending:
+		v.Problem = "tail pending: what had reached the bucket when node " + audit.Escape(r.Node) + " was lost is proved, the rest is on its disk"
 	case !v.Proved:
 		v.Problem = fmt.Sprintf("only %d of %d bytes are proved", r.Proved, r.Bytes)
 	}
@@ -418,8 +430,10 @@ func VerificationOf(id string, r recorder.Report, err error) Verification {
 
 // RecordingKey is a node's public key, by which recordings are verified offline.
 type RecordingKey struct {
-	ID  string `json:"id" doc:"short name of the key, as recordings and reports give it"`
-	PEM string `json:"pem" doc:"the key as session verify --keys reads it"`
+	ID              string     `json:"id" doc:"short name of the key, as recordings and reports give it"`
+	PEM             string     `json:"pem" doc:"the key as session verify --keys reads it"`
+	Node            string     `json:"node" doc:"whose key it is"`
+	CompromisedFrom *time.Time `json:"compromised_from" doc:"what it signed from this time on proves nothing; null: never"`
 }
 
 // AuditEvent is one line of the audit log.

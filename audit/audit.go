@@ -53,6 +53,8 @@ const (
 	AccountAlarm   = "account.alarm"    // a person said that somebody else has signed in as them, and is locked
 	ClockDoubted   = "clock.doubted"    // many tokens moved the same way: the server's clock is wrong
 	SessionEnded   = "session.ended"
+	SessionWatched = "session.watched"   // somebody begins, or has ended, to watch an open session
+	Moderation     = "session.moderated" // a session that needs a moderator goes on, or stands still
 
 	ApprovalRequested = "approval.requested" // a person waits for others to agree to a session
 	ApprovalDecided   = "approval.decided"   // somebody agreed or refused, or tried to
@@ -65,11 +67,13 @@ const (
 	MenuOpened     = "menu.opened"     // a person was shown what they may reach
 	RecordLimit    = "recording.limit" // from here on bytes are counted and hashed, not kept
 	RecordFailed   = "recording.failed"
-	RecordSealed   = "recording.sealed" // what a dead node left behind was completed
-	HostKeyTrusted = "hostkey.trusted"  // first use
-	HostKeyRefused = "hostkey.refused"  // unknown or changed
-	OperatorChange = "operator.change"  // users, tokens, targets, rules, lockouts, administrators
-	OperatorView   = "operator.view"    // somebody replayed or exported a recording
+	BreakGlassUsed = "breakglass.used"   // a session goes on without the recording that its rule requires, because the rule says break-glass
+	RecordSealed   = "recording.sealed"  // what a dead node left behind was completed
+	RecordDeleted  = "recording.deleted" // its time was over
+	HostKeyTrusted = "hostkey.trusted"   // first use
+	HostKeyRefused = "hostkey.refused"   // unknown or changed
+	OperatorChange = "operator.change"   // users, tokens, targets, rules, lockouts, administrators
+	OperatorView   = "operator.view"     // somebody replayed or exported a recording
 	NodeStarted    = "node.started"
 	NodeStopped    = "node.stopped"
 	ConnRefused    = "connection.refused" // the guard turned a connection away

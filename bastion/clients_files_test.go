@@ -27,8 +27,10 @@ func TestCurl(t *testing.T) {
 	withKey := []string{"--key", key, "--pubkey", key + ".pub"}
 	succeed(t, curl(s.code("alice"), append(withKey, "-T", src, "sftp://"+s.Addr+dir+"/up")...))
 	same(t, src, dir+"/up")
+	s.isFile(s.wantFiles("write " + dir + "/up ok")[0], src)
 	succeed(t, curl(s.code("alice"), append(withKey, "-o", dir+"/down", "sftp://"+s.Addr+src)...))
 	same(t, src, dir+"/down")
+	s.isFile(s.wantFiles("read " + src + " ok")[0], src)
 	for what, cmd := range map[string]*exec.Cmd{
 		"a wrong code":           curl("000000", append(withKey, "sftp://"+s.Addr+src)...),
 		"a password and no code": curl(alicePassword, "sftp://"+s.Addr+src),
@@ -71,6 +73,11 @@ open -u alice@web1, -p ` + port + ` sftp://` + host + `; put ` + src + ` -o ` + 
 	succeed(t, cmd)
 	same(t, src, dir+"/up")
 	same(t, src, dir+"/down")
+	for _, f := range s.files() {
+		if f.Op == "read" || f.Op == "write" {
+			s.isFile(f, src)
+		}
+	}
 }
 
 // sshfs mounts, reads and writes; nothing but the sftp subsystem is needed for it.

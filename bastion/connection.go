@@ -290,7 +290,7 @@ func (c *connection) params(id auth.Identity, d auth.Decision, up *upstream.Upst
 		Row: store.Session{
 			UserID: id.UserID, User: id.Login, Target: d.Target.Name, Address: d.Target.Address, Account: d.Account,
 			Source: c.source.String(), Client: audit.Escape(string(c.conn.ClientVersion())), Rule: d.Rule,
-			Recording: d.Recording.String(), KeyFingerprint: id.KeyFingerprint,
+			Recording: recordingWord(d), KeyFingerprint: id.KeyFingerprint,
 		},
 		Client: client, Upstream: up,
 		Limits:   session.Limits{Idle: d.Limits.Idle, KeyboardIdle: d.Limits.KeyboardIdle, Max: d.Limits.Max, Channels: d.Limits.Channels},
@@ -305,9 +305,19 @@ func (c *connection) params(id auth.Identity, d auth.Decision, up *upstream.Upst
 			}
 			return c.authorizeForward(ctx, d.Target.Name, kind, to, g), nil
 		},
+		Silent: d.Silent, Moderation: moderation(d),
 		Place:  func() bool { return c.take() > 0 },
 		Vacate: func() { c.channels.Add(-1) },
 	}
+}
+
+// moderation is the demand of the rules that somebody watches; nil: there is none.
+func moderation(d auth.Decision) *session.Moderation {
+	m := d.Moderator
+	if m == nil {
+		return nil
+	}
+	return &session.Moderation{May: m.May, By: m.Who(), Pause: m.Pause, Within: m.Within}
 }
 
 // decide asks the rules. What they allow always leaves an event; of what they refuse, the first in a connection do: a
@@ -325,6 +335,14 @@ func (c *connection) decide(ctx context.Context, id auth.Identity, r auth.Reques
 	return d, err
 }
 
+// recordingWord is how a session is recorded, for its row.
+func recordingWord(d auth.Decision) string {
+	if d.BreakGlass {
+		return session.BreakGlass
+	}
+	return d.Recording.String()
+}
+
 // authorize asks the rules for one channel. approved tells whether others have agreed to the session.
 func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Request, approved bool) (session.Grant, error) {
 	d, err := c.decide(ctx, id, r)
@@ -337,7 +355,21 @@ func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Req
 	return session.Grant{
 		Allowed: d.Allow, Refusal: d.Refusal, Denied: !d.Allow && d.Rule != "",
 		Record: d.Recording != policy.RecordOff, Required: d.Recording == policy.RecordRequired, RecordLimit: d.RecordLimit,
+		Retention: c.s.retention(d.Retention),
+		Input:     d.RecordInput, BreakGlass: d.BreakGlass,
+		Files: files(d.Files),
 	}, nil
+}
+
+// retention is how long a recording is kept whose rule says d; 0: for ever.
+func (s *Server) retention(d time.Duration) time.Duration {
+	switch d {
+	case 0:
+		return s.cfg.Retention
+	case policy.Forever:
+		return 0
+	}
+	return d
 }
 
 // maxRefusedEvents bounds the audit events that one connection can cause by opening what it may not.

@@ -228,7 +228,7 @@ func (c *connection) recheck(ctx context.Context, entry bool) error {
 				err = failed
 				return session.Grant{Allowed: true} // nobody said no
 			}
-			return session.Grant{Allowed: d.Allow, Denied: !d.Allow && d.Rule != "", Refusal: d.Refusal}
+			return session.Grant{Allowed: d.Allow, Denied: !d.Allow && d.Rule != "", Refusal: d.Refusal, Files: files(d.Files)}
 		})
 	}
 	c.rights.mu.Lock()

@@ -39,6 +39,7 @@ type Config struct {
 	Guard    Guard
 
 	Suffixes          []string       // UPN suffixes that are dropped from login names, such as "example.org"
+	Retention         time.Duration  // of recordings whose rule does not say; 0: for ever
 	ProxyProtocolFrom []netip.Prefix // peers that must send a PROXY header; nobody else may
 	Log               *slog.Logger   // nil: slog.Default()
 }

@@ -30,12 +30,18 @@ func checkRule(r *Rule) *ruleError {
 		field string
 		set   bool
 	}{
+		{"observed", r.Silent},
+		{"moderator", r.Moderator != nil},
 		{"code", r.Code != Code{}},
 		{"token-only", r.TokenOnly},
 		{"password-code", r.PasswordCode},
 		{"trust", r.Trust != nil},
 		{"recording", r.Recording != RecordRequired},
 		{"record-limit", r.RecordLimit != 0},
+		{"retention", r.Retention != 0},
+		{"record-input", r.RecordInput},
+		{"break-glass", r.BreakGlass},
+		{"sftp", r.SFTP != nil},
 		{"relay", r.Relay},
 		{"approval", r.Approval != nil},
 		{"limits", r.Limits != Limits{}},
@@ -63,10 +69,27 @@ func checkAllow(r *Rule) *ruleError {
 		return wrong("password-code", errors.New("has no meaning where no code is asked (code: none)"))
 	case r.Recording > RecordOff:
 		return wrong("recording", errors.New("is not a mode"))
+	case r.RecordInput && r.Recording == RecordOff:
+		return wrong("record-input", errors.New("has no meaning where nothing is recorded (recording: off)"))
+	case r.BreakGlass && r.Recording != RecordRequired:
+		return wrong("break-glass", errors.New("has a meaning with recording: required only"))
+	case r.BreakGlass && !r.Code.Fresh:
+		return wrong("break-glass", errors.New("needs code: fresh, so that each use has a code of its own"))
 	}
 	if r.RecordLimit != 0 {
 		if err := checkSize(r.RecordLimit); err != nil {
 			return wrong("record-limit", err)
+		}
+	}
+	if err := checkModerator(r.Moderator); err != nil {
+		return err
+	}
+	if r.Retention != 0 && r.Retention != Forever {
+		if err := checkDuration(r.Retention); err != nil {
+			return wrong("retention", err)
+		}
+		if r.Recording == RecordOff {
+			return wrong("retention", errors.New("has no meaning where nothing is recorded (recording: off)"))
 		}
 	}
 	if err := checkCode(r.Code); err != nil {
@@ -83,6 +106,9 @@ func checkAllow(r *Rule) *ruleError {
 	}
 	if err := checkLockout(r.Lockout); err != nil {
 		return wrong("lockout", err)
+	}
+	if err := checkFiles(r); err != nil {
+		return err
 	}
 	return checkLimits(r.Limits)
 }

@@ -131,6 +131,9 @@ func (m *matcher) compileChannels() *ruleError {
 		m.kinds = allKinds
 		if m.allow {
 			m.kinds = defaultKinds
+			if m.rule.SFTP != nil {
+				m.kinds = fileKinds
+			}
 		}
 		return nil
 	}

@@ -33,16 +33,22 @@ type Decision struct {
 	Channels []string // kinds allowed, when the request asked for the connection as a whole
 
 	// What the rule asks. When several rules allow parts of a connection, the strictest of each.
+	Silent       bool
+	Moderator    *Moderator // nil: nobody has to watch
 	Code         Code
 	TokenOnly    bool
 	PasswordCode bool
 	Recording    Mode
-	RecordLimit  int64 // bytes, never zero when allowed
+	RecordLimit  int64         // bytes, never zero when allowed
+	Retention    time.Duration // of recordings; zero: as the server is set, or Forever
+	RecordInput  bool
+	BreakGlass   bool
 	Relay        bool
 	Approval     *Approval // nil: nobody else has to agree
 	Limits       Limits
 	Lockout      Limit
-	Env          Env // names that all of the rules let pass
+	Env          Env    // names that all of the rules let pass
+	Files        *Paths // what SFTP and scp are held to by the rule that allows it; of a connection as a whole, SFTP
 	Trust        *Trust
 
 	Trace []Verdict // one per rule looked at, in order
@@ -75,6 +81,7 @@ func (d *Document) Decide(r Request) Decision {
 		trace   = newTrace(len(matchers))
 		open    = q.want // kinds no rule has decided yet
 		granted kindSet
+		files   *matcher
 		grants  []*matcher
 		denial  *matcher
 	)
@@ -88,6 +95,9 @@ func (d *Document) Decide(r Request) Decision {
 		case m.allow:
 			granted |= kinds
 			grants = append(grants, m)
+			if !q.whole || kinds&fileKinds != 0 && files == nil {
+				files = m
+			}
 			trace.add(m, true, &reason{"allows ", kinds.String()})
 		default:
 			if denial == nil {
@@ -101,6 +111,9 @@ func (d *Document) Decide(r Request) Decision {
 	}
 	decision := conclude(grants, denial)
 	decision.Trace = trace.finish()
+	if decision.Allow && files != nil {
+		decision.Files = files.paths(r.User)
+	}
 	if decision.Allow && q.whole {
 		decision.Channels = granted.words()
 	}
@@ -163,11 +176,16 @@ func (m *matcher) grant() Decision {
 		Allow:        true,
 		Rule:         m.rule.Name,
 		Why:          "rule " + show(m.rule.Name) + " allows",
+		Silent:       m.rule.Silent,
+		Moderator:    m.rule.Moderator.decided(),
 		Code:         m.rule.Code,
 		TokenOnly:    m.rule.TokenOnly,
 		PasswordCode: m.rule.PasswordCode,
 		Recording:    m.rule.Recording,
 		RecordLimit:  m.rule.RecordLimit,
+		Retention:    m.rule.Retention,
+		RecordInput:  m.rule.RecordInput,
+		BreakGlass:   m.rule.BreakGlass,
 		Relay:        m.rule.Relay,
 		Limits:       m.rule.Limits,
 		Lockout:      m.rule.Lockout,
@@ -189,6 +207,8 @@ func (m *matcher) grant() Decision {
 
 // tighten takes from other what is stricter.
 func (d *Decision) tighten(other Decision) {
+	d.Silent = d.Silent && other.Silent
+	d.Moderator = d.Moderator.tighten(other.Moderator)
 	d.TokenOnly = d.TokenOnly || other.TokenOnly
 	d.PasswordCode = d.PasswordCode && other.PasswordCode
 	fresh := d.Code.Fresh || other.Code.Fresh
@@ -198,6 +218,9 @@ func (d *Decision) tighten(other Decision) {
 	d.Code.Fresh = fresh
 	d.Recording = min(d.Recording, other.Recording)
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
+	d.Retention = max(d.Retention, other.Retention)
+	d.RecordInput = d.RecordInput || other.RecordInput
+	d.BreakGlass = d.BreakGlass && other.BreakGlass
 	d.Relay = d.Relay && other.Relay
 	d.Approval = d.Approval.tighten(other.Approval)
 	d.Lockout = d.Lockout.stricter(other.Lockout)

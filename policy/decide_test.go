@@ -229,6 +229,7 @@ func TestConnectionTakesTheStrictest(t *testing.T) {
     trust: {idle: 1h, max: 20h, sources: [office]}
     recording: best-effort
     record-limit: 64MiB
+    retention: forever
     limits: {idle: 15m, max: 1h, keyboard-idle: 9m, rule-sessions: 50}
   - name: three
     users: [alice]
@@ -250,8 +251,8 @@ func TestConnectionTakesTheStrictest(t *testing.T) {
 	if want := (Code{Kind: CodeYoungerThan, YoungerThan: 30 * time.Minute}); got.Code != want {
 		t.Errorf("code: got %v, want %v", got.Code, want)
 	}
-	if got.Recording != RecordBestEffort || got.RecordLimit != 64<<20 {
-		t.Errorf("recording: got %v up to %d", got.Recording, got.RecordLimit)
+	if got.Recording != RecordBestEffort || got.RecordLimit != 64<<20 || got.Retention != Forever {
+		t.Errorf("recording: got %v up to %d for %v", got.Recording, got.RecordLimit, got.Retention)
 	}
 	if want := (Limits{Idle: 5 * time.Minute, KeyboardIdle: 9 * time.Minute, Max: time.Hour, Sessions: 7, RuleSessions: 40, Channels: 3}); got.Limits != want {
 		t.Errorf("limits: got %v, want %v", got.Limits, want)
@@ -364,6 +365,11 @@ func TestNewChecksLikeParse(t *testing.T) {
 		{"code none", nil, change(func(r *Rule) { r.Code.Kind = CodeNone }), `rule "x": code: none needs from`},
 		{"token-only without a code", nil, change(func(r *Rule) { r.Code.Kind, r.From, r.TokenOnly = CodeNone, []string{"192.0.2.1"}, true }), `rule "x": token-only: has no meaning where no code`},
 		{"password-code without a code", nil, change(func(r *Rule) { r.Code.Kind, r.From, r.PasswordCode = CodeNone, []string{"192.0.2.1"}, true }), `rule "x": password-code: has no meaning where no code`},
+		{"break-glass without a fresh code", nil, change(func(r *Rule) { r.BreakGlass = true }), `rule "x": break-glass: needs code: fresh`},
+		{"break-glass without a recording", nil, change(func(r *Rule) { r.BreakGlass, r.Code.Fresh, r.Recording = true, true, RecordBestEffort }), `rule "x": break-glass: has a meaning with recording: required only`},
+		{"break-glass of a rule that denies", nil, []Rule{{Name: "x", BreakGlass: true}}, `rule "x": break-glass: has no meaning in a rule that denies`},
+		{"record-input without a recording", nil, change(func(r *Rule) { r.RecordInput, r.Recording = true, RecordOff }), `rule "x": record-input: has no meaning where nothing is recorded`},
+		{"record-input of a rule that denies", nil, []Rule{{Name: "x", RecordInput: true}}, `rule "x": record-input: has no meaning in a rule that denies`},
 		{"password-code of a rule that denies", nil, []Rule{{Name: "x", PasswordCode: true}}, `rule "x": password-code: has no meaning in a rule that denies`},
 		{"token-only of a rule that denies", nil, []Rule{{Name: "x", TokenOnly: true}}, `rule "x": token-only: has no meaning in a rule that denies`},
 		{"unknown code", nil, change(func(r *Rule) { r.Code.Kind = 9 }), `rule "x": code: is not a kind of code`},

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Format writes the document as YAML that Parse reads back to the same rules: keys in a fixed order,
@@ -52,6 +53,10 @@ func (r *Rule) format(b *strings.Builder) {
 	line("not-from", formatWords(r.NotFrom))
 	line("channels", formatList(r.Channels, formatChannel))
 	line("env", formatWords(r.Env))
+	if r.Silent {
+		line("observed", "silent")
+	}
+	line("moderator", r.Moderator.format())
 	line("code", r.Code.format())
 	if r.TokenOnly {
 		line("token-only", "true")
@@ -66,6 +71,16 @@ func (r *Rule) format(b *strings.Builder) {
 	if r.RecordLimit != 0 {
 		line("record-limit", formatSize(r.RecordLimit))
 	}
+	if r.Retention != 0 {
+		line("retention", formatRetention(r.Retention))
+	}
+	if r.RecordInput {
+		line("record-input", "true")
+	}
+	if r.BreakGlass {
+		line("break-glass", "true")
+	}
+	line("sftp", r.SFTP.format())
 	if r.Relay {
 		line("relay", "true")
 	}
@@ -91,6 +106,13 @@ func (d *Document) RuleHash(name string) string {
 		}
 	}
 	return ""
+}
+
+func formatRetention(d time.Duration) string {
+	if d == Forever {
+		return foreverWord
+	}
+	return formatDuration(d)
 }
 
 func (c Code) format() string {

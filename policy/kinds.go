@@ -41,6 +41,9 @@ const sshKinds = allKinds &^ radiusKind
 // defaultKinds is what a rule allows that has no channels: shell, exec, sftp, scp, the first four words.
 const defaultKinds = kindSet(1<<4 - 1)
 
+// fileKinds are sftp and scp: what a rule with sftp paths allows that has no channels.
+const fileKinds = kindSet(1<<2 | 1<<3)
+
 // forwardsOut are local-forward and dynamic, by which a client reaches what the target can reach.
 const forwardsOut = kindSet(1<<6 | 1<<7)
 

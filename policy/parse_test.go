@@ -39,6 +39,7 @@ rules:
     trust: {idle: 8h, max: 24h, uses: 50, sources: [office, 203.0.113.0/24]}
     recording: best-effort
     record-limit: 512KiB
+    retention: 90d
     relay: true
     env: [LANG, "APP_*", GIT_PROTOCOL]
     limits:
@@ -55,6 +56,7 @@ rules:
   - {name: shorter, users: ["*"], targets: ["*"], code: always, trust: {max: 2h}, recording: required}
   - {name: grows, users: ["*"], targets: ["*"], trust: {idle: 1h, max: 1d, targets: 10, grow: {after: 10, max: 7d}}}
   - {name: fresh, users: ["*"], targets: ["*"], code: fresh}
+  - {name: glass, users: ["*"], targets: ["*"], record-input: true, break-glass: true, code: fresh}
   - {name: strong, users: ["*"], targets: ["*"], token-only: true, password-code: true, code: {younger-than: 5m}}
 ...
 `))
@@ -72,7 +74,7 @@ rules:
 			},
 			Code:      Code{Kind: CodeYoungerThan, YoungerThan: 30 * time.Minute},
 			Trust:     &Trust{Idle: 8 * time.Hour, Max: 24 * time.Hour, Uses: 50, Sources: []string{"office", "203.0.113.0/24"}},
-			Recording: RecordBestEffort, RecordLimit: 512 << 10, Relay: true,
+			Recording: RecordBestEffort, RecordLimit: 512 << 10, Retention: 90 * 24 * time.Hour, Relay: true,
 			Env: []string{"LANG", "APP_*", "GIT_PROTOCOL"},
 			Limits: Limits{Idle: 15 * time.Minute, KeyboardIdle: 10 * time.Minute, Max: 36 * time.Hour, Sessions: 3, UserSessions: 5,
 				RuleSessions: 40, TargetSessions: 7, ConnectionSessions: 4, Channels: 20},
@@ -90,6 +92,7 @@ rules:
 			Trust: &Trust{Idle: time.Hour, Max: 24 * time.Hour, Targets: 10, Grow: &Grow{After: 10, Max: 7 * 24 * time.Hour}},
 		},
 		{Name: "fresh", Effect: Allow, Users: []string{"*"}, Targets: []string{"*"}, Code: Code{Fresh: true}},
+		{Name: "glass", Effect: Allow, Users: []string{"*"}, Targets: []string{"*"}, RecordInput: true, BreakGlass: true, Code: Code{Fresh: true}},
 		{Name: "strong", Effect: Allow, Users: []string{"*"}, Targets: []string{"*"}, TokenOnly: true, PasswordCode: true, Code: Code{Kind: CodeYoungerThan, YoungerThan: 5 * time.Minute}},
 	}
 	if !reflect.DeepEqual(d.Rules, want) {
@@ -270,6 +273,10 @@ func TestParseErrors(t *testing.T) {
 		{"env to deny", r("deny: true", "env: [LANG]"), 8, 10, "env: has no meaning in a rule that denies"},
 		{"unknown mode", r("recording: strict"), 7, 16, `"strict" is not a mode of recording; these are: required, best-effort, off`},
 		{"mode is a truth", r("recording: false"), 7, 16, "this must be text, here is true or false"},
+		{"retention without unit", r("retention: 90"), 7, 16, "this must be a duration with a unit"},
+		{"retention in words", r("retention: always"), 7, 16, `"always"`},
+		{"retention of nothing", r("recording: off", "retention: 90d"), 8, 16, "has no meaning where nothing is recorded"},
+		{"retention to deny", r("deny: true", "retention: 90d"), 8, 16, "retention: has no meaning in a rule that denies"},
 		{"size without unit", r("record-limit: 1000"), 7, 19, "this must be a size with a unit, such as 16MiB, here is a number"},
 		{"size in MB", r("record-limit: 16MB"), 7, 19, `"16MB" is not a size`},
 		{"size zero", r("record-limit: 0MiB"), 7, 19, "a size must be above zero"},

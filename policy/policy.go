@@ -47,11 +47,11 @@
 //     about RADIUS clients (VPNs, gateways), whose names are then compared with targets; no rule allows it that
 //     does not name it, and it opens nothing in SSH.
 //
-// Globs know `*` (any text) and `?` (one character).
+// Globs know `*` (any text) and `?` (one character). Those of sftp are of paths, see [Files].
 //
 // A field that is left out does not restrict, with two exceptions that keep a forgotten line from
 // opening a door: a rule that allows must list users and targets, and without channels it allows
-// shell, exec, sftp and scp only. A list that is present must not be empty. What is not known about a
+// shell, exec, sftp and scp only, with sftp paths the last two. A list that is present must not be empty. What is not known about a
 // request (no account yet, no usable source address) counts towards denial: it fails the field of a
 // rule that allows and satisfies that of a rule that denies.
 //
@@ -61,6 +61,9 @@
 //     (trust); `fresh` asks for one in each connection, whatever is remembered; with
 //     `{younger-than: 30m}` it must also have been accepted within that time when a target or channel is
 //     opened; `none` asks for none, needs `from` and must not cover a whole address family.
+//   - observed: `tell` (default) tells people on their terminals who watches them, `silent` does not; moderator:
+//     a session runs only while one of `by` watches it; when the last one leaves it ends or, with
+//     `leaving: pause`, stands still; it waits for one as long as `within` (15m).
 //   - token-only: the code must be one of a token; one that was sent by mail or SMS does not do.
 //   - password-code: a client that knows no prompts may send password and code in one, as the password.
 //   - trust: an accepted code may be remembered; idle and max lifetime, number of uses, number of targets,
@@ -68,7 +71,9 @@
 //     (or idle if that is longer), idle is max. With `grow: {after: 10, max: 7d}` the longest lifetime becomes
 //     7d after ten uses.
 //   - recording: required (default), best-effort or off; record-limit (16MiB): how much of a channel
-//     without a terminal is kept.
+//     without a terminal is kept; retention: how long recordings are kept (`90d`, or `forever`).
+//   - sftp: paths that SFTP and scp are held to, `{read: [/srv/**], write: ["/srv/in/{user}/**"]}`; what neither
+//     list names is refused. A list that is left out allows nothing.
 //   - relay: `true` lets the person answer prompts of the target's own, where the target is set up so.
 //   - approval: others must agree before a session starts: `{by: [group:dba, carol], count: 1, within: 15m}`; with
 //     `reason: required` the person must say what for. Nobody approves their own session.
@@ -86,6 +91,7 @@ package policy
 import (
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -104,6 +110,12 @@ const (
 // DefaultRecordLimit is how much of a channel without a terminal is recorded, in bytes, when the rule
 // does not say.
 const DefaultRecordLimit = 16 << 20
+
+// Forever is the retention of recordings that are never deleted, and foreverWord how rules write it.
+const (
+	Forever     = time.Duration(math.MaxInt64)
+	foreverWord = "forever"
+)
 
 // defaultTrustMax bounds a grant whose rule names only the idle time.
 const defaultTrustMax = 24 * time.Hour
@@ -128,14 +140,20 @@ type Rule struct {
 	Channels                                []Channel
 	Env                                     []string // environment variables that pass; nil: LANG, LC_* and TERM
 
+	Silent       bool // people are not told who watches them
+	Moderator    *Moderator
 	Code         Code
 	TokenOnly    bool   // a code that was sent by mail or SMS does not do
 	PasswordCode bool   // password and code may come as one, in the password field
 	Trust        *Trust // nil: a code is never remembered
 	Recording    Mode
-	RecordLimit  int64     // bytes; zero means DefaultRecordLimit
-	Relay        bool      // the target's own prompts may be answered by the person
-	Approval     *Approval // nil: nobody else has to agree
+	RecordLimit  int64         // bytes; zero means DefaultRecordLimit
+	Retention    time.Duration // of recordings; zero: as the server is set, or Forever
+	RecordInput  bool          // what is typed and shown is recorded as input too
+	BreakGlass   bool          // where a recording is required and not possible, the session goes on without, and operators are told
+	SFTP         *Files        // paths that SFTP and scp are held to; nil: none
+	Relay        bool          // the target's own prompts may be answered by the person
+	Approval     *Approval     // nil: nobody else has to agree
 	Limits       Limits
 	Lockout      Limit // of one person from one source, where stricter than the general one; zero fields say nothing
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +67,13 @@ func drawRule(t *rapid.T, name string, networks map[string][]netip.Prefix) Rule 
 		r.Message = rapid.SampledFrom([]string{"", "no", `say "no": it's # closed`, "- not", "{x}", "null"}).Draw(t, "message")
 		return r
 	}
+	r.Silent = rapid.Bool().Draw(t, "silent")
+	if rapid.Bool().Draw(t, "moderated") {
+		r.Moderator = &Moderator{By: list("moderators", 1, "*", "carol", "group:auditors", "group:domain users"), Pause: rapid.Bool().Draw(t, "pause")}
+		if rapid.Bool().Draw(t, "waits") {
+			r.Moderator.Within = duration("within")
+		}
+	}
 	r.Code.Kind = rapid.SampledFrom([]CodeKind{CodeAlways, CodeYoungerThan}).Draw(t, "code")
 	if r.Code.Kind == CodeYoungerThan {
 		r.Code.YoungerThan = duration("younger than")
@@ -82,6 +90,14 @@ func drawRule(t *rapid.T, name string, networks map[string][]netip.Prefix) Rule 
 	}
 	r.Recording = rapid.SampledFrom([]Mode{RecordRequired, RecordBestEffort, RecordOff}).Draw(t, "recording")
 	r.RecordLimit = rapid.Int64Range(0, 1<<30).Draw(t, "limit")
+	if r.Recording != RecordOff {
+		r.Retention = rapid.SampledFrom([]time.Duration{0, time.Hour, 90 * 24 * time.Hour, Forever}).Draw(t, "retention")
+	}
+	if read, write := list("read", 0, "/srv/**", "/home/{user}", "/a b/*.txt"), list("write", 0, "/", "/**", "/in/?/**/x"); read != nil || write != nil {
+		if !slices.ContainsFunc(r.Channels, func(c Channel) bool { return c.Kind == Rsync }) {
+			r.SFTP = &Files{read, write}
+		}
+	}
 	r.Relay = rapid.Bool().Draw(t, "relay")
 	if rapid.Bool().Draw(t, "approval") {
 		r.Approval = &Approval{By: list("by", 1, "group:dba", "carol", "*"), Count: rapid.IntRange(1, 10).Draw(t, "count"),
@@ -139,7 +155,8 @@ func TestDecideProperties(t *testing.T) {
 			if one.Allow != listed && !takesDestinations(kind) {
 				t.Fatalf("kind %d %s: alone %v, in the connection %v", i, kind, one.Allow, listed)
 			}
-			if one.Allow && (one.Code.stricter(got.Code) || one.Recording < got.Recording || one.RecordLimit > got.RecordLimit || got.Relay && !one.Relay) {
+			if one.Allow && (one.Code.stricter(got.Code) || one.Recording < got.Recording || one.RecordLimit > got.RecordLimit || one.Retention > got.Retention || got.Relay && !one.Relay ||
+				got.Silent && !one.Silent || one.Moderator != nil && (got.Moderator == nil || got.Moderator.May("carol", nil) && !one.Moderator.May("carol", nil))) {
 				t.Fatalf("%s asks for more than the connection: %+v, %+v", kind, one, got)
 			}
 			if one.Approval != nil && (got.Approval == nil || one.Approval.Count > got.Approval.Count || one.Approval.Reason && !got.Approval.Reason) {

@@ -67,12 +67,18 @@ var ruleFields = []field[Rule]{
 	put("not-from", (*reader).words, func(r *Rule, v []string) { r.NotFrom = v }),
 	put("channels", (*reader).channels, func(r *Rule, v []Channel) { r.Channels = v }),
 	put("env", (*reader).words, func(r *Rule, v []string) { r.Env = v }),
+	put("observed", (*reader).observed, func(r *Rule, v bool) { r.Silent = v }),
+	put("moderator", (*reader).moderator, func(r *Rule, v *Moderator) { r.Moderator = v }),
 	put("code", (*reader).code, func(r *Rule, v Code) { r.Code = v }),
 	put("token-only", (*reader).boolean, func(r *Rule, v bool) { r.TokenOnly = v }),
 	put("password-code", (*reader).boolean, func(r *Rule, v bool) { r.PasswordCode = v }),
 	put("trust", (*reader).trust, func(r *Rule, v *Trust) { r.Trust = v }),
 	put("recording", (*reader).mode, func(r *Rule, v Mode) { r.Recording = v }),
 	put("record-limit", (*reader).size, func(r *Rule, v int64) { r.RecordLimit = v }),
+	put("retention", (*reader).retention, func(r *Rule, v time.Duration) { r.Retention = v }),
+	put("record-input", (*reader).boolean, func(r *Rule, v bool) { r.RecordInput = v }),
+	put("break-glass", (*reader).boolean, func(r *Rule, v bool) { r.BreakGlass = v }),
+	put("sftp", (*reader).files, func(r *Rule, v *Files) { r.SFTP = v }),
 	put("relay", (*reader).boolean, func(r *Rule, v bool) { r.Relay = v }),
 	put("approval", (*reader).approval, func(r *Rule, v *Approval) { r.Approval = v }),
 	put("limits", (*reader).limits, func(r *Rule, v Limits) { r.Limits = v }),
@@ -83,6 +89,11 @@ var lockoutFields = []field[Limit]{
 	put("failures", (*reader).count, func(l *Limit, v int) { l.Failures = v }),
 	put("window", (*reader).duration, func(l *Limit, v time.Duration) { l.Window = v }),
 	put("lock", (*reader).duration, func(l *Limit, v time.Duration) { l.Lock = v }),
+}
+
+var filesFields = []field[Files]{
+	put("read", (*reader).words, func(f *Files, v []string) { f.Read = v }),
+	put("write", (*reader).words, func(f *Files, v []string) { f.Write = v }),
 }
 
 var trustFields = []field[Trust]{
@@ -323,6 +334,15 @@ func (r *reader) trust(n ast.Node) (*Trust, error) {
 		return nil, r.atNode(values["idle"], "idle is longer than max")
 	}
 	return t, nil
+}
+
+func (r *reader) files(n ast.Node) (*Files, error) {
+	f := &Files{}
+	values, err := readFields(r, n, "sftp", filesFields, f)
+	if err == nil && len(values) == 0 {
+		err = r.atNode(n, "sftp needs read or write, such as {read: [/srv/**]}")
+	}
+	return f, err
 }
 
 func (r *reader) lockout(n ast.Node) (Limit, error) {

@@ -74,6 +74,14 @@ func (r *reader) duration(n ast.Node) (time.Duration, error) {
 	return d, nil
 }
 
+// retention reads how long something is kept: a duration, or forever.
+func (r *reader) retention(n ast.Node) (time.Duration, error) {
+	if s, isText := n.(*ast.StringNode); isText && s.Value == foreverWord {
+		return Forever, nil
+	}
+	return r.duration(n)
+}
+
 func (r *reader) size(n ast.Node) (int64, error) {
 	s, isText := n.(*ast.StringNode)
 	if !isText {

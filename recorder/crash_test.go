@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"golang.org/x/sys/unix"
 )
 
@@ -79,7 +80,15 @@ func (s *stream) chunk() []byte {
 
 // recordForever records one session after another and says after every Output what was taken.
 func recordForever(dir, seed string) error {
-	r, err := New(Config{Dir: dir, SigningKey: testKey(1), Node: "killed", Sync: 3 * time.Millisecond, PartSize: 20_000, PartAge: 10 * time.Millisecond})
+	cfg := Config{Dir: dir, SigningKey: testKey(1), Node: "killed", Sync: 3 * time.Millisecond, PartSize: 20_000, PartAge: 10 * time.Millisecond}
+	if recipient, rest, encrypted := strings.Cut(seed, "/"); encrypted {
+		to, err := age.ParseRecipients(strings.NewReader(recipient))
+		if err != nil {
+			return err
+		}
+		seed, cfg.Recipients = rest, to
+	}
+	r, err := New(cfg)
 	if err != nil {
 		return err
 	}

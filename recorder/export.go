@@ -3,7 +3,6 @@ package recorder
 import (
 	"bufio"
 	"bytes"
-	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,6 +26,9 @@ const (
 	// JSON is one value: {"header": {…}, "events": [{"at": seconds, "code": "o", "text": "…"}, …]}.
 	// Events whose bytes are not UTF-8 have them in "data" as base64.
 	JSON Format = "json"
+	// Encrypted is the files of an encrypted recording in one tar archive, as they are: for VerifyFile, and
+	// for Decrypt where the key is.
+	Encrypted Format = "encrypted"
 )
 
 // proofPrefix begins the comments that hold the index in an exported asciicast.
@@ -48,6 +50,8 @@ func (r *Recorder) Export(w io.Writer, path string, f Format) error {
 		err = r.exportEvents(out, path, writeTranscript)
 	case JSON:
 		err = r.exportEvents(out, path, writeJSON)
+	case Encrypted:
+		err = r.exportArchive(out, where)
 	default:
 		return fmt.Errorf("exporting %s: unknown format %q", where.cast(), f)
 	}
@@ -80,6 +84,13 @@ func (r *Recorder) exportCast3(out *bufio.Writer, where place) error {
 		return err
 	}
 	index, err := r.openFile(where.index(), os.O_RDONLY)
+	if errors.Is(err, os.ErrNotExist) && !r.isHere(where) {
+		text, err := r.remoteIndex(r.ctx, where)
+		if err != nil {
+			return err
+		}
+		return writeProof(out, bytes.NewReader(text), size)
+	}
 	if errors.Is(err, os.ErrNotExist) { // nothing is packed yet
 		return nil
 	}
@@ -114,8 +125,8 @@ func writeProof(out *bufio.Writer, index io.Reader, size int64) error {
 
 // findProof looks for the index in an exported asciicast. It returns a Reader of it and its offset,
 // or nil if there is none.
-func findProof(f *os.File) (io.Reader, int64, error) {
-	lines := bufio.NewReaderSize(f, 64<<10)
+func findProof(f *io.SectionReader) (io.Reader, int64, error) {
+	lines := bufio.NewReaderSize(io.NewSectionReader(f, 0, f.Size()), 64<<10)
 	var at int64
 	begins := true // the next piece begins a line
 	for {
@@ -158,7 +169,7 @@ func (u *uncomment) Read(p []byte) (int, error) {
 }
 
 // verifyExport checks an exported asciicast whose proof begins at the given offset.
-func verifyExport(f *os.File, index io.Reader, at int64, keys map[string]ed25519.PublicKey) (Report, error) {
+func verifyExport(f *io.SectionReader, index io.Reader, at int64, keys Keyring) (Report, error) {
 	check := &partCheck{plain: io.NewSectionReader(f, 0, at)}
 	w, err := walkIndex(index, keys, check.part)
 	report := w.report

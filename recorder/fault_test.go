@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"filippo.io/age"
 )
 
 // TestEveryOperationFails lets the n-th operation on a file fail, for every n until none is left,
@@ -13,24 +15,31 @@ import (
 // after a restart, nothing else is, and it is proved.
 func TestEveryOperationFails(t *testing.T) {
 	t.Parallel()
+	id, _ := auditor(t)
 	for _, forever := range []bool{false, true} {
-		t.Run(fmt.Sprintf("forever=%v", forever), func(t *testing.T) {
-			t.Parallel()
-			failed := 1
-			for n := int64(1); failed > 0; n++ {
-				failed = oneFault(t, n, forever)
-			}
-		})
+		for name, ids := range map[string][]age.Identity{"plain": nil, "encrypted": {id}} {
+			t.Run(fmt.Sprintf("%s/forever=%v", name, forever), func(t *testing.T) {
+				t.Parallel()
+				failed := 1
+				for n := int64(1); failed > 0; n++ {
+					failed = oneFault(t, n, forever, ids)
+				}
+			})
+		}
 	}
 }
 
 // oneFault records with the n-th operation failing and checks what is left. It returns how many
 // operations failed.
-func oneFault(t *testing.T, n int64, forever bool) int {
+func oneFault(t *testing.T, n int64, forever bool, ids []age.Identity) int {
 	dir := t.TempDir()
 	var done, faults atomic.Int64
+	var to []age.Recipient
+	for _, id := range ids {
+		to = append(to, id.(*age.X25519Identity).Recipient())
+	}
 	r, err := New(Config{
-		Dir: dir, SigningKey: testKey(1), Sync: time.Millisecond, PartSize: 200,
+		Dir: dir, SigningKey: testKey(1), Sync: time.Millisecond, PartSize: 200, Recipients: to,
 		testingFault: func(op, path string) error {
 			if i := done.Add(1); i == n || forever && i > n {
 				faults.Add(1)
@@ -83,7 +92,13 @@ func oneFault(t *testing.T, n int64, forever bool) int {
 		}
 		return int(faults.Load())
 	}
-	if got := dataOf(events(t, after, w.Path()), "o"); string(got) != string(taken) {
+	var got []byte
+	if ids == nil {
+		got = dataOf(events(t, after, w.Path()), "o")
+	} else {
+		got = dataIn(t, decrypted(t, after, w.Path(), ids...))
+	}
+	if string(got) != string(taken) {
 		t.Fatalf("operation %d: taken %q, recorded %q", n, taken, got)
 	}
 	if report, err := after.Verify(w.Path()); err != nil || !report.Complete() {

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // The index of a recording is a file of JSON lines: a head, one line for each part, and an end.
@@ -37,6 +38,8 @@ type indexHead struct {
 	Session string `json:"session"`
 	Channel int    `json:"channel"`
 	Node    string `json:"node"`
+
+	Encrypted bool `json:"encrypted,omitempty"` // the parts can be read by recipients only
 }
 
 const indexVersion = 1
@@ -52,6 +55,8 @@ type partRecord struct {
 	PackedOffset int64  `json:"packed_offset"`
 	PackedLength int64  `json:"packed_length"`
 	PackedSHA256 digest `json:"packed_sha256"`
+
+	Sealed string `json:"sealed,omitempty"` // how the frame is encrypted; then SHA256 is zero: it would tell what is guessed right
 }
 
 // endRecord closes a recording.
@@ -70,15 +75,37 @@ type endRecord struct {
 	Truncated bool   `json:"truncated"`
 	Recovered bool   `json:"recovered"`
 	Torn      int64  `json:"torn"`
+	Pending   bool   `json:"pending,omitempty"` // signed by another node for what had reached the store: more may follow
 }
 
-// indexEntry is a line after the head. Exactly one of Part and End is set.
+// pendingRecord is an end that another node signed when the node that recorded was lost. It follows
+// the line of the part that it counts last, and stands in the finished index as a witness: what was
+// sealed then is in the recording.
+type pendingRecord struct {
+	End   endRecord `json:"end"`
+	Chain digest    `json:"chain"`
+	Key   string    `json:"key"`
+	Sig   []byte    `json:"sig"`
+}
+
+// indexEntry is a line after the head. Exactly one of Part, Pending and End is set.
 type indexEntry struct {
-	Part  *partRecord `json:"part,omitempty"`
-	End   *endRecord  `json:"end,omitempty"`
-	Chain *digest     `json:"chain,omitempty"`
-	Key   string      `json:"key,omitempty"`
-	Sig   []byte      `json:"sig,omitempty"`
+	Part    *partRecord    `json:"part,omitempty"`
+	Pending *pendingRecord `json:"pending,omitempty"`
+	End     *endRecord     `json:"end,omitempty"`
+	Chain   *digest        `json:"chain,omitempty"`
+	Key     string         `json:"key,omitempty"`
+	Sig     []byte         `json:"sig,omitempty"`
+}
+
+// kinds is how many of Part, Pending and End are set.
+func (e indexEntry) kinds() (n int) {
+	for _, set := range []bool{e.Part != nil, e.Pending != nil, e.End != nil} {
+		if set {
+			n++
+		}
+	}
+	return n
 }
 
 // headLine is the first line of an index and the beginning of the chain.
@@ -108,7 +135,7 @@ func signedLine(e indexEntry, chain digest, key ed25519.PrivateKey) ([]byte, dig
 
 // chained is the chain head after e.
 func (e indexEntry) chained(before digest) (digest, error) {
-	record, err := json.Marshal(indexEntry{Part: e.Part, End: e.End})
+	record, err := json.Marshal(indexEntry{Part: e.Part, Pending: e.Pending, End: e.End})
 	if err != nil {
 		return digest{}, fmt.Errorf("encoding a record of an index: %w", err)
 	}
@@ -138,7 +165,7 @@ func parseHead(line []byte) (indexHead, digest, error) {
 }
 
 // parseEntry reads a line after the head and checks its place in the chain and its signature.
-func parseEntry(line []byte, chain digest, keys map[string]ed25519.PublicKey) (indexEntry, error) {
+func parseEntry(line []byte, chain digest, keys Keyring) (indexEntry, error) {
 	var e indexEntry
 	if err := json.Unmarshal(line, &e); err != nil {
 		return e, fmt.Errorf("%w: a line of its index is not JSON", ErrDamaged)
@@ -147,7 +174,7 @@ func parseEntry(line []byte, chain digest, keys map[string]ed25519.PublicKey) (i
 	if err != nil {
 		return e, fmt.Errorf("%w: a line of its index was altered", ErrDamaged)
 	}
-	if !bytes.Equal(line, again) || (e.Part == nil) == (e.End == nil) || e.Chain == nil {
+	if !bytes.Equal(line, again) || e.kinds() != 1 || e.Chain == nil {
 		return e, fmt.Errorf("%w: a line of its index was altered", ErrDamaged)
 	}
 	next, err := e.chained(chain)
@@ -157,30 +184,24 @@ func parseEntry(line []byte, chain digest, keys map[string]ed25519.PublicKey) (i
 	if next != *e.Chain {
 		return e, fmt.Errorf("%w: the chain of its index is broken", ErrDamaged)
 	}
-	key, ok := keys[e.Key]
-	if !ok {
-		return e, fmt.Errorf("%w: key %q", ErrUnknownKey, e.Key)
+	return e, keys.Check(e.Key, e.time(), signedText(next), e.Sig)
+}
+
+// time is when the entry was signed, as it says; of a pending record not before that.
+func (e indexEntry) time() time.Time {
+	switch {
+	case e.Part != nil:
+		return time.UnixMilli(e.Part.Time)
+	case e.Pending != nil:
+		return time.UnixMilli(e.Pending.End.Time)
 	}
-	if !ed25519.Verify(key, signedText(next), e.Sig) {
-		return e, fmt.Errorf("%w: a signature of key %s is false", ErrDamaged, e.Key)
-	}
-	return e, nil
+	return time.UnixMilli(e.End.Time)
 }
 
 // KeyID is the short name of a key in indexes and reports: 16 hexadecimal digits.
 func KeyID(key ed25519.PublicKey) string {
 	sum := sha256.Sum256(key)
 	return hex.EncodeToString(sum[:8])
-}
-
-func keySet(keys []ed25519.PublicKey) map[string]ed25519.PublicKey {
-	set := make(map[string]ed25519.PublicKey, len(keys))
-	for _, k := range keys {
-		if len(k) == ed25519.PublicKeySize {
-			set[KeyID(k)] = k
-		}
-	}
-	return set
 }
 
 const pemType = "PUBLIC KEY"
@@ -196,25 +217,22 @@ func MarshalKey(key ed25519.PublicKey) ([]byte, error) {
 
 // ParseKeys reads the Ed25519 public keys of a PEM file. Text between the blocks is ignored.
 func ParseKeys(file []byte) ([]ed25519.PublicKey, error) {
-	var keys []ed25519.PublicKey
-	for {
-		block, rest := pem.Decode(file)
-		if block == nil {
-			break
-		}
-		file = rest
-		any, err := x509.ParsePKIXPublicKey(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("reading public key %d: %w", len(keys)+1, err)
-		}
-		key, ok := any.(ed25519.PublicKey)
-		if !ok || block.Type != pemType {
-			return nil, fmt.Errorf("reading public key %d: not an Ed25519 public key", len(keys)+1)
-		}
-		keys = append(keys, key)
+	found, err := ParseKeyFile(file)
+	if err != nil {
+		return nil, err
 	}
-	if len(keys) == 0 {
-		return nil, errors.New("reading public keys: no PEM block of a public key")
+	keys := make([]ed25519.PublicKey, len(found))
+	for i, k := range found {
+		keys[i] = k.Public
 	}
 	return keys, nil
+}
+
+// partOf reads a line of an index that speaks of a part, without checking anything.
+func partOf(line []byte) (partRecord, bool) {
+	var e indexEntry
+	if json.Unmarshal(line, &e) != nil || e.Part == nil {
+		return partRecord{}, false
+	}
+	return *e.Part, true
 }

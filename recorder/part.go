@@ -48,6 +48,9 @@ type packer struct {
 	packed int64 // size of the packed file
 	index  int64 // size of the index
 	chain  digest
+
+	encrypted bool
+	vault     *vault // of an encrypted recording that is being written
 }
 
 // add packs the part from the end of the last one to c.
@@ -71,12 +74,38 @@ func (p *packer) add(c cut) error {
 		Offset: p.end.offset, Length: length, SHA256: sha256.Sum256(buf.plain),
 		PackedOffset: p.packed, PackedLength: int64(len(buf.packed)), PackedSHA256: sha256.Sum256(buf.packed),
 	}
+	if p.vault != nil {
+		frame, err := p.vault.encrypt(buf.packed)
+		if err != nil {
+			return err
+		}
+		part.PackedLength, part.PackedSHA256 = int64(len(frame)), sha256.Sum256(frame)
+		part.SHA256, part.Sealed = digest{}, sealedAge
+		if err := p.write(dir, part, frame, c); err != nil {
+			return err
+		}
+		p.vault.forget(c.offset)
+		return nil
+	}
+	return p.write(dir, part, buf.packed, c)
+}
+
+// addTail adds chunks of the open file of an encrypted recording, as they stand, as a part.
+func (p *packer) addTail(dir *os.Root, frame []byte, c cut) error {
+	return p.write(dir, partRecord{
+		Part: p.parts + 1, Time: p.r.cfg.Now().UnixMilli(), At: p.end.at, Offset: p.end.offset, Length: c.offset - p.end.offset,
+		PackedOffset: p.packed, PackedLength: int64(len(frame)), PackedSHA256: sha256.Sum256(frame), Sealed: sealedTail,
+	}, frame, c)
+}
+
+// write adds a part with its frame, after which the recording goes on at c.
+func (p *packer) write(dir *os.Root, part partRecord, frame []byte, c cut) error {
 	lines, chain, err := p.lines(indexEntry{Part: &part})
 	if err != nil {
 		return err
 	}
 	// The frame first: a line of the index never speaks of bytes that are not there.
-	if err := p.r.writeAt(dir, p.place.packed(), p.packed, buf.packed); err != nil {
+	if err := p.r.writeAt(dir, p.place.packed(), p.packed, frame); err != nil {
 		return err
 	}
 	if err := p.r.writeAt(dir, p.place.index(), p.index, lines); err != nil {
@@ -84,9 +113,10 @@ func (p *packer) add(c cut) error {
 	}
 	p.parts++
 	p.end = c
-	p.packed += int64(len(buf.packed))
+	p.packed += int64(len(frame))
 	p.index += int64(len(lines))
 	p.chain = chain
+	p.r.ship(p.place)
 	return nil
 }
 
@@ -96,12 +126,12 @@ func (p *packer) lines(e indexEntry) ([]byte, digest, error) {
 	chain := p.chain
 	if p.index == 0 {
 		var err error
-		head, chain, err = headLine(indexHead{Index: indexVersion, Session: p.place.session, Channel: p.place.channel, Node: p.r.cfg.Node})
+		head, chain, err = headLine(indexHead{Index: indexVersion, Session: p.place.session, Channel: p.place.channel, Node: p.r.cfg.Node, Encrypted: p.encrypted})
 		if err != nil {
 			return nil, digest{}, err
 		}
 	}
-	line, chain, err := signedLine(e, chain, p.r.cfg.SigningKey)
+	line, chain, err := signedLine(e, chain, p.r.signer.Load().private)
 	return append(head, line...), chain, err
 }
 
@@ -125,7 +155,30 @@ func (p *packer) seal(e endRecord) error {
 	if err := p.r.syncSealed(p.place); err != nil {
 		return err
 	}
-	return p.r.remove(p.place.cast())
+	if err := p.r.remove(p.place.cast()); err != nil {
+		return err
+	}
+	p.r.ship(p.place)
+	return nil
+}
+
+// append adds an entry to the index.
+func (p *packer) append(e indexEntry) error {
+	lines, chain, err := p.lines(e)
+	if err != nil {
+		return err
+	}
+	dir, err := p.r.root.OpenRoot(p.place.dir())
+	if err != nil {
+		return fmt.Errorf("opening folder %s: %w", p.place.dir(), err)
+	}
+	defer dir.Close()
+	if err := p.r.writeAt(dir, p.place.index(), p.index, lines); err != nil {
+		return err
+	}
+	p.index += int64(len(lines))
+	p.chain = chain
+	return nil
 }
 
 // writeAt puts data at the offset of a file in a recording's folder and cuts off what follows: it

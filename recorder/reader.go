@@ -44,6 +44,7 @@ type Reader struct {
 	node   string
 	src    *bufio.Reader
 	close  func() error
+	follow *follower // nil: nothing is waited for
 
 	long   []byte // a line longer than src's buffer
 	line   int    // number of the last line
@@ -84,6 +85,9 @@ func (r *Recorder) Follow(ctx context.Context, path string) (*Reader, error) {
 	if w == nil {
 		return r.Open(path)
 	}
+	if w.vault != nil {
+		return nil, fmt.Errorf("following %s: %w", where.cast(), ErrEncrypted)
+	}
 	f, err := r.openFile(where.cast(), os.O_RDONLY)
 	if errors.Is(err, os.ErrNotExist) { // sealed in the meantime
 		return r.Open(path)
@@ -91,10 +95,12 @@ func (r *Recorder) Follow(ctx context.Context, path string) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", where.cast(), err)
 	}
-	reader, err := newReader(&follower{ctx: ctx, w: w, f: f})
+	follow := &follower{ctx: ctx, w: w, f: f}
+	reader, err := newReader(follow)
 	if err != nil {
 		return nil, fmt.Errorf("following %s: %w", where.cast(), err)
 	}
+	reader.follow = follow
 	return reader, nil
 }
 
@@ -104,6 +110,9 @@ func (r *Recorder) openPlain(where place) (io.ReadCloser, error) {
 	w := r.active[where.base]
 	r.mu.Unlock()
 	f, err := r.openFile(where.cast(), os.O_RDONLY)
+	if err == nil && isVault(f) {
+		return nil, errors.Join(ErrEncrypted, f.Close())
+	}
 	if err == nil && w != nil {
 		size, _, _ := w.watch()
 		return limited{io.NewSectionReader(f, 0, size), f}, nil
@@ -111,8 +120,14 @@ func (r *Recorder) openPlain(where place) (io.ReadCloser, error) {
 	if !errors.Is(err, os.ErrNotExist) {
 		return f, err
 	}
-	if f, err = r.openFile(where.packed(), os.O_RDONLY); err != nil {
+	if f, err = r.openFile(where.packed(), os.O_RDONLY); errors.Is(err, os.ErrNotExist) {
+		return r.openRemote(where)
+	}
+	if err != nil {
 		return nil, err
+	}
+	if isSealedFrame(f) {
+		return nil, errors.Join(ErrEncrypted, f.Close())
 	}
 	return unpack(f, f)
 }
@@ -153,10 +168,11 @@ func (u *unpacker) Close() error {
 
 // follower reads the file of an open recording and waits at its end.
 type follower struct {
-	ctx context.Context
-	w   *Recording
-	f   *os.File
-	pos int64
+	ctx  context.Context
+	w    *Recording
+	f    *os.File
+	pos  int64
+	idle func() // see Reader.OnWait
 }
 
 func (f *follower) Close() error { return f.f.Close() }
@@ -171,6 +187,9 @@ func (f *follower) Read(p []byte) (int, error) {
 		}
 		if closed {
 			return 0, io.EOF
+		}
+		if f.idle != nil {
+			f.idle()
 		}
 		select {
 		case <-changed:

@@ -25,6 +25,7 @@
 package recorder
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -34,16 +35,21 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+
+	"sallyport/recorder/blob"
 )
 
 // Errors a caller tells apart with errors.Is.
 var (
 	ErrReserve    = errors.New("less space is free than the reserve for recordings")
+	ErrQuota      = errors.New("more recordings are kept than the quota allows")
 	ErrExists     = errors.New("the recording exists already")
 	ErrPath       = errors.New("not the path of a recording")
 	ErrClosed     = errors.New("the recording is closed")
@@ -65,17 +71,28 @@ type Config struct {
 	Dir         string              // folder of all recordings, on one file system; made (0700) if it is missing
 	SigningKey  ed25519.PrivateKey  // this node's key; required
 	TrustedKeys []ed25519.PublicKey // further keys that Verify accepts: older ones, other nodes'
+	Keys        []Key               // more of them, of which more is known
 	Node        string              // this node's name, written into every recording
 	Sync        time.Duration       // from a write to the disk; 0 = 100 ms
 	PartSize    int64               // bytes of asciicast after which a part is closed; 0 = 256 KiB, at most 4 MiB
 	PartAge     time.Duration       // time after which a part is closed; 0 = 30 s
 	Reserve     int64               // bytes that must be free for Create; 0 = no check
 	Now         func() time.Time    // nil = time.Now
+	Store       blob.Store          // where sealed parts go, and are read from once they are not here; nil = they stay here
+	Recipients  []age.Recipient     // new recordings are encrypted to them: this node cannot read them back; empty = not encrypted
 
 	// OnError is told of errors that no caller sees at once: those of the background sync, and of
 	// packing (then nothing is lost, the part is packed later). It may be called from several
 	// goroutines and must not call back into the recording. May be nil.
 	OnError func(path string, err error)
+
+	// OnStored is told, in a goroutine of the Recorder, that a sealed recording is in the store, was
+	// proved there, and is not on this node any more. May be nil.
+	OnStored func(path string)
+
+	// Pending returns the end that another node signed for a recording while this node was away (the
+	// Line of [Recorder.SealPending]), nil if none did. Recover asks. May be nil.
+	Pending func(ctx context.Context, session string, channel int) ([]byte, error)
 
 	// testingFault, if not nil, may fail an operation on a file before it is done.
 	testingFault func(op, path string) error
@@ -84,8 +101,7 @@ type Config struct {
 // Recorder keeps the recordings of one node. Its methods may be called from several goroutines.
 type Recorder struct {
 	cfg     Config
-	public  ed25519.PublicKey
-	trusted map[string]ed25519.PublicKey // by KeyID
+	signer  atomic.Pointer[signer]
 	root    *os.Root
 	rootDir *os.File // the folder itself, for statfs and syncfs
 	encoder *zstd.Encoder
@@ -93,9 +109,14 @@ type Recorder struct {
 	lines sync.Pool // *[]byte: lines being written
 	parts sync.Pool // *partBuffers
 
+	shipper *shipper // nil: there is no store
+	refusal atomic.Pointer[error]
+
 	syncWake chan struct{}
 	packWake chan struct{}
 	stop     chan struct{}
+	ctx      context.Context // of reading from the store; done when the Recorder is closed
+	cancel   context.CancelFunc
 	loops    sync.WaitGroup
 
 	sealMu sync.Mutex // held while ended recordings are brought to the disk
@@ -112,8 +133,9 @@ type Recorder struct {
 
 // New opens the folder of recordings and starts the two goroutines that sync and pack.
 func New(cfg Config) (*Recorder, error) {
-	if len(cfg.SigningKey) != ed25519.PrivateKeySize {
-		return nil, fmt.Errorf("opening recordings: the signing key has %d bytes, not %d", len(cfg.SigningKey), ed25519.PrivateKeySize)
+	keys, err := newSigner(cfg.SigningKey, cfg.Node, append(plainKeys(cfg.TrustedKeys), cfg.Keys...))
+	if err != nil {
+		return nil, fmt.Errorf("opening recordings: %w", err)
 	}
 	if cfg.PartSize < 0 || cfg.PartSize > maxPartSize {
 		return nil, fmt.Errorf("opening recordings: part size %d is not between 0 and %d bytes", cfg.PartSize, maxPartSize)
@@ -149,7 +171,6 @@ func New(cfg Config) (*Recorder, error) {
 
 	r := &Recorder{
 		cfg:      cfg,
-		public:   cfg.SigningKey.Public().(ed25519.PublicKey),
 		root:     root,
 		rootDir:  rootDir,
 		encoder:  encoder,
@@ -158,12 +179,16 @@ func New(cfg Config) (*Recorder, error) {
 		stop:     make(chan struct{}),
 		active:   map[string]*Recording{},
 	}
-	r.trusted = keySet(append([]ed25519.PublicKey{r.public}, cfg.TrustedKeys...))
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.signer.Store(keys)
 	r.lines.New = func() any { b := make([]byte, 0, 4096); return &b }
 	r.parts.New = func() any { return new(partBuffers) }
 	r.loops.Add(2)
 	go r.syncLoop()
 	go r.packLoop()
+	if cfg.Store != nil {
+		r.shipper = newShipper(r)
+	}
 	return r, nil
 }
 
@@ -192,6 +217,7 @@ func (r *Recorder) Close() error {
 		w.abandon()
 	}
 	close(r.stop)
+	r.cancel()
 	r.loops.Wait()
 	for _, w := range left {
 		w.f.Close()
@@ -200,7 +226,7 @@ func (r *Recorder) Close() error {
 }
 
 // PublicKey is the key that this node's signatures are checked with.
-func (r *Recorder) PublicKey() ed25519.PublicKey { return r.public }
+func (r *Recorder) PublicKey() ed25519.PublicKey { return r.signer.Load().list[0].Public }
 
 // Free tells how many bytes an unprivileged process could still write to the folder.
 func (r *Recorder) Free() (int64, error) {
@@ -211,8 +237,11 @@ func (r *Recorder) Free() (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
-// checkReserve returns ErrReserve if a new recording must not be begun.
+// checkReserve returns ErrReserve, or what Refuse was given, if a new recording must not be begun.
 func (r *Recorder) checkReserve() error {
+	if err := r.refusal.Load(); err != nil {
+		return *err
+	}
 	if r.cfg.Reserve <= 0 {
 		return nil
 	}

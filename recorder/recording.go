@@ -8,6 +8,7 @@ import (
 	"hash"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,6 +31,9 @@ type Summary struct {
 	Truncated bool          // the limit was reached
 	Duration  time.Duration // from Create to Close; of a recovered recording to its last event
 	Root      string        // hex, the signed head of the chain
+	Bytes     int64         // of asciicast, sealed
+	Packed    int64         // bytes of the packed parts
+	Parts     int
 }
 
 // clean stands for "nothing waits for the disk" where a time in microseconds is kept.
@@ -48,13 +52,15 @@ type Recording struct {
 	raw      syscall.RawConn
 	failed   chan struct{} // closed at the first error
 	done     chan struct{} // closed when Close has done its work
+	vault    *vault        // nil: not encrypted
 
 	truncated atomic.Bool
 	placed    atomic.Bool // the folders are on the disk
 
 	mu           sync.Mutex // guards the fields below
 	synced       *sync.Cond // on mu; told when a sync has ended
-	size         int64      // bytes of whole events in the file
+	size         int64      // bytes of whole events
+	fileSize     int64      // … as they are in the file
 	last         int64      // µs from the beginning to the last event
 	torn         bool       // half an event may stand behind size
 	tails        [3]tail    // of output, stderr and input
@@ -101,7 +107,16 @@ func (r *Recorder) Create(h Header) (*Recording, error) {
 	if err := r.checkReserve(); err != nil {
 		return nil, fmt.Errorf("creating %s: %w", where.cast(), err)
 	}
-	f, err := r.createFile(where, header)
+	begin := header
+	var v *vault
+	if len(r.cfg.Recipients) > 0 {
+		if v, err = newVault(r.cfg.Recipients); err != nil {
+			return nil, fmt.Errorf("creating %s: %w", where.cast(), err)
+		}
+		begin = v.appendChunk(slices.Clone(v.head), header, 0)
+		v.keep(header)
+	}
+	f, err := r.createFile(where, begin)
 	if err != nil {
 		return nil, fmt.Errorf("creating %s: %w", where.cast(), err)
 	}
@@ -114,11 +129,14 @@ func (r *Recorder) Create(h Header) (*Recording, error) {
 	w := &Recording{
 		r: r, place: where, path: where.cast(), limit: h.Limit, begun: now, terminal: h.Term != "", f: f, raw: raw,
 		failed: make(chan struct{}), done: make(chan struct{}),
-		size: int64(len(header)), cols: h.Width, rows: h.Height,
+		vault: v, fileSize: int64(len(begin)), size: int64(len(header)), cols: h.Width, rows: h.Height,
 		hash: sha256.New(), dirtySince: clean, syncingSince: clean,
 	}
 	w.synced = sync.NewCond(&w.mu)
 	w.packer = packer{r: r, place: where, plain: f}
+	if v != nil {
+		w.packer = packer{r: r, place: where, plain: v, vault: v, encrypted: true}
+	}
 	r.mu.Lock()
 	if r.closed {
 		r.mu.Unlock()
@@ -323,9 +341,19 @@ func (w *Recording) await() (now int64, err error) {
 
 // commit writes whole events. On an error the file is cut back to the events before.
 func (w *Recording) commit(lines []byte, now int64) error {
+	written := lines
 	err := w.r.fault("write", w.path)
+	if w.vault != nil && err == nil {
+		if w.vault.full() {
+			err = errors.New("too much of it waits to be packed")
+		}
+		buf := w.r.lines.Get().(*[]byte)
+		defer w.r.lines.Put(buf)
+		written = w.vault.appendChunk((*buf)[:0], lines, w.size)
+		*buf = written
+	}
 	if err == nil {
-		_, err = w.f.Write(lines)
+		_, err = w.f.Write(written)
 	}
 	if err != nil {
 		w.fail(fmt.Errorf("writing %s: %w", w.path, err))
@@ -333,7 +361,11 @@ func (w *Recording) commit(lines []byte, now int64) error {
 		_ = w.mend() // if it fails, Gap tries again, and readers tolerate a torn end
 		return w.err
 	}
+	if w.vault != nil {
+		w.vault.keep(lines)
+	}
 	w.size += int64(len(lines))
+	w.fileSize += int64(len(written))
 	w.last = now
 	w.touch(now)
 	if w.size-w.partStart >= w.r.cfg.PartSize {
@@ -391,7 +423,7 @@ func (w *Recording) mend() error {
 	if err := w.r.fault("truncate", w.path); err != nil {
 		return err
 	}
-	if err := w.f.Truncate(w.size); err != nil {
+	if err := w.f.Truncate(w.fileSize); err != nil {
 		return fmt.Errorf("truncating %s: %w", w.path, err)
 	}
 	w.torn = false
@@ -531,7 +563,7 @@ func (w *Recording) seal() error {
 	if err != nil {
 		return errors.Join(err, w.syncFile())
 	}
-	w.sum.Root = w.packer.chain.String()
+	w.sum.Root, w.sum.Bytes, w.sum.Packed, w.sum.Parts = w.packer.chain.String(), w.packer.end.offset, w.packer.packed, w.packer.parts
 	return nil
 }
 

@@ -41,7 +41,7 @@ func (r *Recorder) Recover(ctx context.Context, isLive func(session string) bool
 			return all, fmt.Errorf("recovering recordings: %w", err)
 		}
 		done := Recovered{Path: where.packed(), Session: where.session, Channel: where.channel}
-		done.Summary, done.Torn, done.Err = r.recoverOne(where)
+		done.Summary, done.Torn, done.Err = r.recoverOne(ctx, where)
 		if errors.Is(done.Err, errNothing) {
 			continue
 		}
@@ -84,11 +84,20 @@ func (r *Recorder) leftBehind(ctx context.Context, isLive func(session string) b
 var errNothing = errors.New("nothing was recorded")
 
 // recoverOne completes one recording.
-func (r *Recorder) recoverOne(where place) (sum Summary, torn int64, err error) {
+func (r *Recorder) recoverOne(ctx context.Context, where place) (sum Summary, torn int64, err error) {
 	m := &remains{r: r, where: where}
 	defer m.close()
+	if m.pending, err = r.pendingOf(ctx, where); err == nil && m.pending != nil {
+		err = r.fetchMissing(ctx, where, *m.pending)
+	}
+	if err != nil {
+		return Summary{}, 0, err
+	}
 	if err := m.load(); err != nil {
 		return Summary{}, 0, err
+	}
+	if isVault(m.cast) {
+		return m.finishEncrypted()
 	}
 	if m.packed.end != nil {
 		return m.finishSealed()
@@ -113,7 +122,8 @@ type remains struct {
 	zst      *os.File // nil = nothing packed
 	packed   walked   // the parts that are right
 	damage   error    // what is not
-	sameHead bool     // the asciicast begins with the bytes of the parts
+	pending  *pendingRecord
+	sameHead bool // the asciicast begins with the bytes of the parts
 
 	// Found by scan.
 	whole  int64 // bytes up to the end of the last whole event
@@ -161,8 +171,8 @@ func (m *remains) load() error {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	m.packed, err = walkIndex(index, m.r.trusted, check.part)
-	if errors.Is(err, ErrDamaged) || errors.Is(err, ErrUnknownKey) {
+	m.packed, err = walkIndex(index, m.r.signer.Load().ring, check.part)
+	if errors.Is(err, ErrDamaged) || errors.Is(err, ErrUnknownKey) || errors.Is(err, ErrCompromised) {
 		m.damage = fmt.Errorf("what is packed is right up to part %d only: %w", len(m.packed.parts), err)
 	} else if err != nil {
 		return err
@@ -222,7 +232,7 @@ func (m *remains) scan() error {
 
 func (m *remains) scanEvents(reader *Reader) error {
 	proved := m.packed.report.Proved
-	t := tally{hash: sha256.New()}
+	t := newTally()
 	for last := proved; ; {
 		m.whole, m.at = reader.whole, reader.at
 		if m.whole == proved {
@@ -264,6 +274,8 @@ type tally struct {
 	sum  Summary
 	hash hash.Hash
 }
+
+func newTally() *tally { return &tally{hash: sha256.New()} }
 
 func (t *tally) count(e Event) {
 	switch e.Code {
@@ -422,6 +434,9 @@ func (m *remains) finish() (Summary, error) {
 			return m.sum, err
 		}
 	}
+	if err := m.witness(&p); err != nil {
+		return m.sum, err
+	}
 	err := p.seal(endRecord{
 		Duration: m.sum.Duration.Microseconds(), Kept: m.sum.Kept, Counted: m.sum.Counted, Lost: m.sum.Lost,
 		Input: m.sum.Input, SHA256: m.sum.SHA256, Truncated: m.sum.Truncated, Recovered: true, Torn: m.torn(),
@@ -430,7 +445,20 @@ func (m *remains) finish() (Summary, error) {
 		return m.sum, err
 	}
 	m.sum.Path, m.sum.Root = m.where.packed(), p.chain.String()
+	m.sum.Bytes, m.sum.Packed, m.sum.Parts = p.end.offset, p.packed, p.parts
 	return m.sum, nil
+}
+
+// witness puts the end that another node signed into the index, if it fits.
+func (m *remains) witness(p *packer) error {
+	if m.pending == nil || m.packed.report.Witnessed == m.pending.End.Parts { // an earlier try wrote it
+		return nil
+	}
+	if err := m.packed.witness(*m.pending, m.r.signer.Load().ring); err != nil {
+		m.damage = errors.Join(m.damage, fmt.Errorf("what another node sealed: %w", err))
+		return nil
+	}
+	return p.append(indexEntry{Pending: m.pending})
 }
 
 // finishSealed ends the work of a process that died between sealing and removing the asciicast.
@@ -446,6 +474,9 @@ func (m *remains) finishSealed() (Summary, int64, error) {
 	err := m.r.syncSealed(m.where)
 	if err == nil {
 		err = m.r.remove(m.where.cast())
+	}
+	if err == nil {
+		m.r.ship(m.where)
 	}
 	return sum, m.packed.end.Torn, errors.Join(m.damage, err)
 }

@@ -281,7 +281,7 @@ func TestRecoverCounts(t *testing.T) {
 	for _, one := range all {
 		must(t, one.Err)
 		got := one.Summary
-		got.Path, got.Root, got.Duration = "", "", 0
+		got.Path, got.Root, got.Duration, got.Bytes, got.Packed, got.Parts = "", "", 0, 0, 0, 0
 		kept := sha256.Sum256([]byte("01234"))
 		want := Summary{Kept: 5, Counted: 5, Truncated: true, SHA256: hex.EncodeToString(kept[:])}
 		if one.Session == "gap" {

@@ -22,7 +22,10 @@ type Report struct {
 	Channel   int
 	Node      string   // that recorded
 	Sealed    bool     // the recording has its end
+	Encrypted bool     // only its recipients can read it
 	Recovered bool     // the end was made by Recover, not by the process that recorded
+	Pending   bool     // the end was made by another node for what had reached the store: the tail is still missing
+	Witnessed int      // parts that another node had sealed before the recording was finished
 	Bytes     int64    // bytes of asciicast
 	Proved    int64    // bytes of asciicast proved by signatures
 	Parts     int      // parts proved
@@ -38,7 +41,7 @@ type KeyUse struct {
 }
 
 // Complete tells whether the recording has ended and every byte of it is proved.
-func (r Report) Complete() bool { return r.Sealed && r.Proved == r.Bytes }
+func (r Report) Complete() bool { return r.Sealed && !r.Pending && r.Proved == r.Bytes }
 
 // Verify proves a recording with this node's key and the trusted ones. The error is ErrDamaged or
 // ErrUnknownKey if something is wrong; the Report then tells what was proved before. A recording
@@ -56,27 +59,30 @@ func (r *Recorder) Verify(path string) (Report, error) {
 }
 
 func (r *Recorder) verify(where place) (Report, error) {
+	if r.cfg.Store != nil && !r.isHere(where) {
+		w, err := r.verifyRemote(r.ctx, where)
+		return w.report, err
+	}
 	var files evidence
 	defer files.close()
-	var err error
-	if files.plain, err = r.openFile(where.cast(), os.O_RDONLY); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return Report{}, err
-	}
-	if files.packed, err = r.openFile(where.packed(), os.O_RDONLY); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return Report{}, err
-	}
-	if files.index, err = r.openFile(where.index(), os.O_RDONLY); errors.Is(err, os.ErrNotExist) {
-		return noIndex(files.plain, where)
-	} else if err != nil {
-		return Report{}, err
+	// In this order: what is sealed meanwhile is found in the files that come later.
+	for _, f := range []struct {
+		name string
+		to   **io.SectionReader
+	}{{where.cast(), &files.plain}, {where.packed(), &files.packed}, {where.index(), &files.index}} {
+		if err := files.open(r, f.name, f.to); err != nil {
+			return Report{}, err
+		}
 	}
 	// The index of a recording that is being written exists a moment before its first line does.
-	if st, err := files.index.Stat(); err != nil {
-		return Report{}, err
-	} else if st.Size() == 0 && files.plain != nil {
+	if files.index == nil && r.cfg.Store != nil && !r.isHere(where) { // it went to the store a moment ago
+		w, err := r.verifyRemote(r.ctx, where)
+		return w.report, err
+	}
+	if files.index == nil || files.index.Size() == 0 && files.plain != nil {
 		return noIndex(files.plain, where)
 	}
-	report, err := files.verify(r.trusted)
+	report, err := files.verify(r.signer.Load().ring)
 	if err == nil && (report.Session != where.session || report.Channel != where.channel) {
 		err = fmt.Errorf("%w: it is channel %d of session %q", ErrDamaged, report.Channel, report.Session)
 	}
@@ -84,72 +90,128 @@ func (r *Recorder) verify(where place) (Report, error) {
 }
 
 // noIndex is the Report on a recording of which no part is packed yet.
-func noIndex(plain *os.File, where place) (Report, error) {
+func noIndex(plain *io.SectionReader, where place) (Report, error) {
 	if plain == nil {
 		return Report{}, fmt.Errorf("%w: it has no index", ErrDamaged)
 	}
-	st, err := plain.Stat()
+	size, err := plainSize(plain)
 	if err != nil {
 		return Report{}, err
 	}
-	return Report{Session: where.session, Channel: where.channel, Bytes: st.Size()}, nil
+	return Report{Session: where.session, Channel: where.channel, Bytes: size, Encrypted: isVault(plain)}, nil
 }
 
 // VerifyFile proves a file without a Recorder: an asciicast that Export wrote, or a packed
 // recording (.cast.zst), or one left behind (.cast), with its index beside it. Errors are as those
 // of Verify. Compare the Report's session with the one you mean: a file can be renamed.
 func VerifyFile(file string, keys []ed25519.PublicKey) (Report, error) {
-	report, err := verifyFile(file, keySet(keys))
+	return VerifyFileWith(file, NewKeyring(plainKeys(keys)...))
+}
+
+// VerifyFileWith is VerifyFile with keys of which more is known.
+func VerifyFileWith(file string, keys Keyring) (Report, error) {
+	report, err := verifyFile(file, keys)
 	if err != nil {
 		return report, fmt.Errorf("verifying %s: %w", file, err)
 	}
 	return report, nil
 }
 
-func verifyFile(file string, keys map[string]ed25519.PublicKey) (Report, error) {
-	var files evidence
-	defer files.close()
-	f, err := os.Open(file)
+func verifyFile(file string, keys Keyring) (Report, error) {
+	files, err := openEvidence(file)
 	if err != nil {
 		return Report{}, err
 	}
-	base, isPacked := strings.CutSuffix(file, packedSuffix)
-	if isPacked {
-		files.packed = f
-	} else {
-		files.plain = f
-		base = strings.TrimSuffix(file, castSuffix)
-		if embedded, at, err := findProof(f); err != nil || embedded != nil {
+	defer files.close()
+	if files.plain != nil && !isVault(files.plain) {
+		if embedded, at, err := findProof(files.plain); err != nil || embedded != nil {
 			if err != nil {
 				return Report{}, err
 			}
-			return verifyExport(f, embedded, at, keys)
+			return verifyExport(files.plain, embedded, at, keys)
 		}
 	}
-	if files.index, err = os.Open(base + indexSuffix); errors.Is(err, os.ErrNotExist) {
-		return Report{}, fmt.Errorf("%w: there is no proof in it and no %s beside it", ErrDamaged, base+indexSuffix)
-	} else if err != nil {
-		return Report{}, err
+	if files.index == nil {
+		return Report{}, fmt.Errorf("%w: there is no proof in it and no %s beside it", ErrDamaged, strings.TrimSuffix(strings.TrimSuffix(file, castSuffix), packedSuffix)+indexSuffix)
 	}
 	return files.verify(keys)
 }
 
 // evidence is the files of one recording. Of plain and packed one may be missing.
 type evidence struct {
-	plain, packed, index *os.File
+	plain, packed, index *io.SectionReader
+	opened               []*os.File
+}
+
+// open opens a file of the folder, if it is there.
+func (e *evidence) open(r *Recorder, name string, to **io.SectionReader) error {
+	f, err := r.openFile(name, os.O_RDONLY)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return e.take(f, to)
+}
+
+func (e *evidence) take(f *os.File, to **io.SectionReader) error {
+	e.opened = append(e.opened, f)
+	st, err := f.Stat()
+	if err == nil {
+		*to = io.NewSectionReader(f, 0, st.Size())
+	}
+	return err
+}
+
+// openEvidence opens a file that somebody has, and what lies beside it: a packed recording with its index, an
+// open one, an export, or an archive with the files of an encrypted one.
+func openEvidence(file string) (*evidence, error) {
+	e := &evidence{}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	base, isPacked := strings.CutSuffix(file, packedSuffix)
+	archived := false
+	if isPacked {
+		err = e.take(f, &e.packed)
+	} else if err = e.take(f, &e.plain); err == nil {
+		base = strings.TrimSuffix(file, castSuffix)
+		archived, err = e.unarchive()
+	}
+	if err == nil && !archived {
+		var index *os.File
+		if index, err = os.Open(base + indexSuffix); err == nil {
+			err = e.take(index, &e.index)
+		} else if errors.Is(err, os.ErrNotExist) {
+			err = nil
+		}
+		if packed, perr := os.Open(base + packedSuffix); perr == nil && e.packed == nil && e.index != nil && isVault(e.plain) {
+			err = errors.Join(err, e.take(packed, &e.packed)) // the open file of an encrypted recording cannot be held against its parts
+		} else if perr == nil {
+			packed.Close()
+		}
+	}
+	if err == nil && isPacked && e.index == nil {
+		err = fmt.Errorf("%w: there is no %s beside it", ErrDamaged, base+indexSuffix)
+	}
+	if err != nil {
+		e.close()
+		return nil, err
+	}
+	return e, nil
 }
 
 func (e *evidence) close() {
-	for _, f := range []*os.File{e.plain, e.packed, e.index} {
-		if f != nil {
-			f.Close()
-		}
+	for _, f := range e.opened {
+		f.Close()
 	}
 }
 
-func (e *evidence) verify(keys map[string]ed25519.PublicKey) (Report, error) {
+func (e *evidence) verify(keys Keyring) (Report, error) {
 	check := &partCheck{}
-	if e.plain != nil {
+	if e.plain != nil && !isVault(e.plain) {
 		check.plain = e.plain
 	}
 	if e.packed != nil {
@@ -161,22 +223,15 @@ func (e *evidence) verify(keys map[string]ed25519.PublicKey) (Report, error) {
 		return report, err
 	}
 	if e.plain != nil {
-		st, err := e.plain.Stat()
-		if err != nil {
-			return report, err
-		}
-		report.Bytes = max(st.Size(), report.Proved)
-		return report, nil
+		size, err := plainSize(e.plain)
+		report.Bytes = max(size, report.Proved)
+		return report, err
 	}
 	if !report.Sealed {
 		return report, fmt.Errorf("%w: its end is missing", ErrDamaged)
 	}
-	st, err := e.packed.Stat()
-	if err != nil {
-		return report, err
-	}
-	if st.Size() != w.packed {
-		return report, fmt.Errorf("%w: it has %d bytes where %d were signed", ErrDamaged, st.Size(), w.packed)
+	if e.packed == nil || e.packed.Size() != w.packed {
+		return report, fmt.Errorf("%w: its packed file has not the %d bytes that were signed", ErrDamaged, w.packed)
 	}
 	return report, nil
 }
@@ -189,6 +244,9 @@ type partCheck struct {
 }
 
 func (c *partCheck) part(p partRecord) error {
+	if p.Sealed != "" {
+		return c.sealed(p)
+	}
 	if c.plain == nil && c.packed == nil {
 		return fmt.Errorf("%w: part %d is not there", ErrDamaged, p.Part)
 	}
@@ -204,6 +262,22 @@ func (c *partCheck) part(p partRecord) error {
 	if c.packed != nil {
 		_, err := c.unpack(p)
 		return err
+	}
+	return nil
+}
+
+// sealed compares an encrypted part with its record as far as that is possible for who cannot read it: not a
+// bit of what is there is another one.
+func (c *partCheck) sealed(p partRecord) error {
+	if c.packed == nil {
+		return fmt.Errorf("%w: part %d is not there", ErrDamaged, p.Part)
+	}
+	var err error
+	if c.buf.packed, err = readPart(c.packed, p.PackedOffset, p.PackedLength, c.buf.packed); err != nil {
+		return fmt.Errorf("part %d: %w", p.Part, err)
+	}
+	if sha256.Sum256(c.buf.packed) != p.PackedSHA256 {
+		return fmt.Errorf("%w: part %d was altered", ErrDamaged, p.Part)
 	}
 	return nil
 }
@@ -248,6 +322,7 @@ func readPart(src io.ReaderAt, offset, length int64, buf []byte) ([]byte, error)
 type walked struct {
 	report Report
 	parts  []partRecord
+	heads  []digest // the chain after each part
 	end    *endRecord
 	packed int64 // bytes of the packed file that the parts cover
 	size   int64 // bytes of the index
@@ -260,7 +335,7 @@ const maxIndexLine = 64 << 10
 // walkIndex reads an index, checks all that can be checked without the recording, and calls part
 // for each part in order. It stops at the first error; what it returns then is good up to there.
 // An incomplete line at the end of an index without end is left out: it was being written.
-func walkIndex(src io.Reader, keys map[string]ed25519.PublicKey, part func(partRecord) error) (walked, error) {
+func walkIndex(src io.Reader, keys Keyring, part func(partRecord) error) (walked, error) {
 	var w walked
 	lines := bufio.NewReaderSize(src, maxIndexLine)
 	for {
@@ -284,13 +359,14 @@ func walkIndex(src io.Reader, keys map[string]ed25519.PublicKey, part func(partR
 	}
 }
 
-func (w *walked) line(line []byte, keys map[string]ed25519.PublicKey, part func(partRecord) error) error {
+func (w *walked) line(line []byte, keys Keyring, part func(partRecord) error) error {
 	if w.size == 0 {
 		head, chain, err := parseHead(line)
 		if err != nil {
 			return err
 		}
 		w.report.Session, w.report.Channel, w.report.Node = head.Session, head.Channel, head.Node
+		w.report.Encrypted = head.Encrypted
 		w.chain = chain
 		return nil
 	}
@@ -301,12 +377,20 @@ func (w *walked) line(line []byte, keys map[string]ed25519.PublicKey, part func(
 	if w.end != nil {
 		return fmt.Errorf("%w: its index goes on behind the end", ErrDamaged)
 	}
-	if e.Part != nil {
+	switch {
+	case e.Part != nil:
 		if err := w.part(*e.Part, part); err != nil {
 			return err
 		}
-	} else if err := w.ending(*e.End); err != nil {
-		return err
+		w.heads = append(w.heads, *e.Chain)
+	case e.Pending != nil:
+		if err := w.witness(*e.Pending, keys); err != nil {
+			return err
+		}
+	default:
+		if err := w.ending(*e.End); err != nil {
+			return err
+		}
 	}
 	w.chain = *e.Chain
 	w.report.Root = w.chain.String()
@@ -319,6 +403,9 @@ func (w *walked) part(p partRecord, check func(partRecord) error) error {
 		p.Length <= 0 || p.Length > maxPart || p.PackedLength <= 0 || p.PackedLength > 2*maxPart {
 		return fmt.Errorf("%w: part %d of its index does not follow the one before", ErrDamaged, p.Part)
 	}
+	if w.report.Encrypted != (p.Sealed != "") || p.Sealed != "" && (p.Sealed != sealedAge && p.Sealed != sealedTail || p.SHA256 != digest{}) {
+		return fmt.Errorf("%w: part %d of its index is not encrypted as the others are", ErrDamaged, p.Part)
+	}
 	if err := check(p); err != nil {
 		return err
 	}
@@ -330,15 +417,41 @@ func (w *walked) part(p partRecord, check func(partRecord) error) error {
 	return nil
 }
 
+// witness checks an end that another node signed while the tail was missing: it must be the one for
+// exactly these parts.
+func (w *walked) witness(p pendingRecord, keys Keyring) error {
+	n := p.End.Parts
+	if !p.End.Pending || n < 1 || n > len(w.parts) {
+		return fmt.Errorf("%w: the earlier seal in its index speaks of other parts", ErrDamaged)
+	}
+	last := w.parts[n-1]
+	if p.End.Bytes != last.Offset+last.Length || p.End.Packed != last.PackedOffset+last.PackedLength {
+		return fmt.Errorf("%w: the earlier seal in its index speaks of other parts", ErrDamaged)
+	}
+	chain, err := indexEntry{End: &p.End}.chained(w.heads[n-1])
+	if err != nil {
+		return err
+	}
+	if chain != p.Chain {
+		return fmt.Errorf("%w: the earlier seal in its index is that of another recording", ErrDamaged)
+	}
+	if err := keys.Check(p.Key, time.UnixMilli(p.End.Time), signedText(chain), p.Sig); err != nil {
+		return fmt.Errorf("the earlier seal in its index: %w", err)
+	}
+	w.report.Witnessed = max(w.report.Witnessed, n)
+	w.report.signedBy(p.Key)
+	return nil
+}
+
 func (w *walked) ending(e endRecord) error {
 	if e.Parts != len(w.parts) || e.Bytes != w.report.Proved || e.Packed != w.packed {
 		return fmt.Errorf("%w: the end of its index speaks of other parts", ErrDamaged)
 	}
 	w.end = &e
-	w.report.Sealed, w.report.Recovered = true, e.Recovered
+	w.report.Sealed, w.report.Recovered, w.report.Pending = true, e.Recovered, e.Pending
 	w.report.Summary = Summary{
 		Kept: e.Kept, Counted: e.Counted, Lost: e.Lost, Input: e.Input, SHA256: e.SHA256, BLAKE3: e.BLAKE3, Truncated: e.Truncated,
-		Duration: time.Duration(e.Duration) * time.Microsecond,
+		Duration: time.Duration(e.Duration) * time.Microsecond, Bytes: e.Bytes, Packed: e.Packed, Parts: e.Parts,
 	}
 	return nil
 }

@@ -28,6 +28,9 @@ need /usr/bin/ansible ansible-core
 need /usr/bin/setpriv util-linux
 need /usr/bin/systemd-socket-activate systemd
 [ -d /usr/lib/python3/dist-packages/paramiko ] || missing="$missing python3-paramiko"
+# The S3 server of the tests; internal/testenv/s3.go builds it too if it is not there.
+gw="${XDG_CACHE_HOME:-$HOME/.cache}/sallyport-test/versitygw-v1.8.0"
+[ -x "$gw/versitygw" ] || (cd / && GOBIN="$gw" GOFLAGS="" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0)
 [ -n "$missing" ] || exit 0
 echo "installing:$missing"
 sudo=""

@@ -11,7 +11,7 @@ import (
 // already, so that WantReply must be false in them. reqs are those that come after; it must be closed when
 // down is closed. The error says in words for the person why nothing was started.
 func (s *Session) Attach(down ssh.Channel, pending []*ssh.Request, reqs <-chan *ssh.Request) error {
-	c := &channel{s: s, down: down, started: make(chan struct{}), over: make(chan struct{})}
+	c := &channel{s: s, down: down, started: make(chan struct{}), over: make(chan struct{}), left: make(chan struct{})}
 	if err := s.reserve(c); err != nil {
 		return err
 	}
@@ -28,6 +28,7 @@ func (s *Session) Attach(down ssh.Channel, pending []*ssh.Request, reqs <-chan *
 	requests := make(chan struct{})
 	go func() {
 		defer close(requests)
+		c.reqs = reqs
 		c.replayRequests(pending)
 		c.clientRequests(reqs)
 	}()

@@ -24,6 +24,9 @@ type channel struct {
 
 	in, out   atomic.Int64 // bytes from the person, and to the person
 	limitTold atomic.Bool  // the audit log knows that the recording has reached its limit
+	tapped    atomic.Pointer[tap]
+	holding   atomic.Pointer[bool] // set once a moderator was waited for before anything runs: there is a terminal
+	size      atomic.Uint64        // columns and rows of the terminal, as packed by sizeOf
 
 	// The fields below belong to the goroutine that handles the client's requests until started is
 	// closed, and do not change after that.
@@ -31,19 +34,28 @@ type channel struct {
 	envs    int
 	envSize int
 	rec     *recorder.Recording // nil: not recorded
+	files   *files              // nil: no files are transferred, or nobody wants to know
 	grant   Grant
 	started chan struct{} // closed when shell, exec or subsystem runs
 	written bool          // the row is in the database and wants its end, whether or not anything ran
 	running bool          // started is closed; only the goroutine of the client's requests looks
 	replay  bool          // the request at hand was answered to the client before; only that goroutine looks
 	refusal string        // why nothing was started; read when that goroutine has ended
+	reqs    <-chan *ssh.Request
 
 	starting sync.Mutex     // held from asking the target to run something until the client has the answer
 	fromUp   sync.WaitGroup // stdout and stderr of the target
 	over     chan struct{}  // closed when the channel is done
+	left     chan struct{}  // closed when the client has closed it
 
-	gap atomic.Bool // the recording cannot be written just now
-	eof sync.Once   // see endOutput
+	telling sync.Mutex // guards told; held while the person is told
+	told    []string   // who watches, as the person was told last
+
+	gap         atomic.Bool // the recording cannot be written just now
+	glass       sync.Mutex  // guards glassBroken
+	glassBroken bool        // … and the session goes on all the same, as its rule says
+	input       *echoes     // what was typed and is not yet seen to be shown; nil: input is not recorded
+	eof         sync.Once   // see endOutput
 
 	mu     sync.Mutex    // guards the fields below
 	row    store.Channel // ID is set before the channel is shared
@@ -54,7 +66,7 @@ type channel struct {
 
 // Channel relays one channel that the client opened, and returns when it is over.
 func (s *Session) Channel(nc ssh.NewChannel) {
-	c := &channel{s: s, started: make(chan struct{}), over: make(chan struct{})}
+	c := &channel{s: s, started: make(chan struct{}), over: make(chan struct{}), left: make(chan struct{})}
 	if err := s.reserve(c); err != nil {
 		_ = nc.Reject(ssh.ResourceShortage, err.Error())
 		return
@@ -175,8 +187,13 @@ func (c *channel) start() {
 		c.s.terminalOpen()
 	}
 	close(c.started)
+	if c.files != nil {
+		go c.files.run()
+	}
 	c.s.tellNotices(c)
 	c.s.greet(c)
+	c.tellObserved()
+	c.tellPaused()
 	c.fromUp.Go(func() { c.toClient(c.down, c.up, recordOutput) })
 	c.fromUp.Go(func() { c.toClient(c.down.Stderr(), c.up.Stderr(), recordStderr) })
 	go c.toTarget()
@@ -190,12 +207,20 @@ func (c *channel) toTarget() {
 	for {
 		n, err := b.read(c.down)
 		if n > 0 {
+			if !c.hold() {
+				return
+			}
 			c.in.Add(int64(n))
 			c.s.touch()
 			if c.term != nil {
 				c.s.typed.Store(c.s.active.Load())
 			}
-			if _, werr := c.up.Write(b.bytes(n)); werr != nil {
+			c.input.typed(b.bytes(n))
+			p, ok := c.files.fromClient(b.bytes(n))
+			if !ok {
+				return
+			}
+			if _, werr := c.up.Write(p); werr != nil {
 				return
 			}
 		}
@@ -222,10 +247,13 @@ func (c *channel) toClient(dst io.Writer, src io.Reader, which stream) {
 		if n > 0 {
 			c.out.Add(int64(n))
 			c.s.touch()
-			if !c.record(which, b.bytes(n)) {
+			if !c.admit(which, b.bytes(n)) {
 				return
 			}
-			if _, werr := dst.Write(b.bytes(n)); werr != nil {
+			if which == recordOutput {
+				c.input.shown(b.bytes(n))
+			}
+			if werr := c.show(dst, b.bytes(n), which); werr != nil {
 				// The person is gone or has closed the channel. Go on taking what the target
 				// sends, so that its window cannot block other channels, until it notices.
 				_ = c.up.Close()
@@ -237,6 +265,22 @@ func (c *channel) toClient(dst io.Writer, src io.Reader, which stream) {
 			return
 		}
 	}
+}
+
+// show writes p to the person, or what the ledger of files leaves of it.
+func (c *channel) show(dst io.Writer, p []byte, which stream) error {
+	write := func(p []byte) error {
+		_, err := dst.Write(p)
+		return err
+	}
+	if c.files == nil || which != recordOutput {
+		return write(p)
+	}
+	err, ok := c.files.toClient(p, write)
+	if !ok {
+		return errStopped
+	}
+	return err
 }
 
 // record hands p to the recorder. It is false when the session must end because p could not be kept.
@@ -272,7 +316,7 @@ func (c *channel) recordingFailed(err error, lost int) bool {
 	if first {
 		_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.Error, err.Error(), nil))
 	}
-	if !c.grant.Required {
+	if !c.grant.Required || c.breakGlass(err) == nil {
 		return true
 	}
 	if first {
@@ -426,6 +470,10 @@ func (c *channel) end(reason string) {
 		say(c.down, c.term != nil, "session ended: "+audit.Escape(reason)+".")
 		_, _ = c.down.SendRequest("exit-status", false, ssh.Marshal(exitStatus{255}))
 	default:
+		if holding := c.holding.Load(); holding != nil {
+			say(c.down, *holding, "session ended: "+audit.Escape(reason)+".")
+			_, _ = c.down.SendRequest("exit-status", false, ssh.Marshal(exitStatus{255}))
+		}
 	}
 	_ = c.down.Close()
 	_ = c.up.Close()
@@ -434,6 +482,7 @@ func (c *channel) end(reason string) {
 // close seals the recording and writes the end of the channel.
 func (c *channel) close() {
 	close(c.over)
+	c.untap()
 	if c.running && c.term != nil {
 		c.s.terminalClosed()
 	}
@@ -445,6 +494,12 @@ func (c *channel) close() {
 	row := c.snapshot()
 	row.Ended = time.Now()
 	detail := map[string]string{"kind": row.Kind, "bytes-in": fmt.Sprint(row.BytesIn), "bytes-out": fmt.Sprint(row.BytesOut)}
+	if c.files != nil && c.running {
+		sum := c.files.finish(row.ExitStatus)
+		row.FilesRead, row.FilesWritten = sum.Read, sum.Written
+		filesDetail(sum, detail)
+		c.s.transferred(sum)
+	}
 	if row.ExitStatus != nil {
 		detail["exit-status"] = fmt.Sprint(*row.ExitStatus)
 	}
@@ -458,8 +513,13 @@ func (c *channel) close() {
 		if err != nil {
 			_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.Error, err.Error(), nil))
 		}
+		c.endGap(sum)
 		row.Recording, row.SHA256, row.Truncated = sum.Path, sum.SHA256, sum.Truncated
+		if err == nil {
+			row.Sealed = sealedRow(sum)
+		}
 		detail["recording"], detail["root"], detail["sha256"] = sum.Path, sum.Root, sum.SHA256
+		c.s.sealed(row.ID, sum.Root)
 		if sum.BLAKE3 != "" {
 			detail["blake3"] = sum.BLAKE3
 		}
@@ -469,12 +529,25 @@ func (c *channel) close() {
 	})
 }
 
+// sealedRow is a sealed recording as its row tells of it.
+func sealedRow(sum recorder.Summary) *store.SealedRecording {
+	return &store.SealedRecording{Path: sum.Path, Root: sum.Root, Bytes: sum.Bytes, Packed: sum.Packed, Parts: sum.Parts}
+}
+
 // snapshot is the channel's row with the counters as of now.
 func (c *channel) snapshot() store.Channel {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	row := c.row
 	row.BytesIn, row.BytesOut = c.in.Load(), c.out.Load()
+	select {
+	case <-c.started:
+		if c.files != nil {
+			sum := c.files.p.Summary()
+			row.FilesRead, row.FilesWritten = sum.Read, sum.Written
+		}
+	default:
+	}
 	return row
 }
 

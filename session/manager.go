@@ -23,6 +23,8 @@ type Config struct {
 	Audit    *auditlog.Log
 	Node     string
 	Log      *slog.Logger // nil: slog.Default()
+
+	AliveEvery time.Duration // how often this node says that it lives; 0: 5 s
 }
 
 // Node is the name of this node.
@@ -31,25 +33,33 @@ func (m *Manager) Node() string { return m.cfg.Node }
 // topicEnd is the bus topic on which nodes ask each other to end a session.
 const topicEnd = "session.end"
 
-// aliveEvery is how often a node says that it lives.
-const aliveEvery = 15 * time.Second
+// aliveEvery is how often a node says that it lives. Others take it for lost after store.LostAfter.
+const aliveEvery = 5 * time.Second
 
 // Manager knows the sessions that are open on this node.
 type Manager struct {
 	cfg    Config
 	doubts doubts
 
+	watching sync.Mutex // held while the database is asked who watches
+
 	mu       sync.Mutex // guards the fields below
 	live     map[string]*Session
 	draining bool
 	idle     chan struct{} // closed when draining and the last session is gone
 	pending  []func(context.Context) error
+	hubs     map[hubKey]*hub // what is watched here
+	views    map[*View]bool  // … and by whom
+	sending  map[string]bool // streams that go to other nodes
 }
 
 // NewManager returns a Manager. Call [Manager.Run] beside it.
 func NewManager(cfg Config) *Manager {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if cfg.AliveEvery <= 0 {
+		cfg.AliveEvery = aliveEvery
 	}
 	return &Manager{cfg: cfg, live: map[string]*Session{}, idle: make(chan struct{})}
 }
@@ -152,6 +162,7 @@ func (m *Manager) Drain(ctx context.Context, message string) {
 	case <-m.idle:
 	case <-ctx.Done():
 	}
+	m.endViews(ctx)
 	_ = m.flush(ctx)
 }
 
@@ -178,14 +189,16 @@ func (m *Manager) Run(ctx context.Context) error {
 	if err := m.sealLeft(ctx); err != nil {
 		m.cfg.Log.Error("sealing recordings that a dead process left", "error", err)
 	}
-	messages, cancel := m.cfg.Store.Bus.Subscribe(topicEnd)
+	messages, cancel := m.cfg.Store.Bus.Subscribe(topicEnd, store.TopicLive)
 	defer cancel()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	seal := time.NewTicker(10 * time.Minute)
 	defer seal.Stop()
-	alive := time.NewTicker(aliveEvery)
+	alive := time.NewTicker(m.cfg.AliveEvery)
 	defer alive.Stop()
+	watched := time.NewTicker(store.LiveRenew)
+	defer watched.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -194,16 +207,21 @@ func (m *Manager) Run(ctx context.Context) error {
 			if !ok {
 				return errors.New("the bus has closed")
 			}
+			if msg.Topic == store.TopicLive || msg.Missed {
+				m.lookAtWatches(ctx)
+			}
 			var o endOrder
-			if json.Unmarshal([]byte(msg.Payload), &o) == nil {
+			if msg.Topic == topicEnd && json.Unmarshal([]byte(msg.Payload), &o) == nil {
 				m.endHere(o)
 			}
 		case <-seal.C:
 			if err := m.sealLeft(ctx); err != nil {
 				m.cfg.Log.Warn("sealing recordings that were left", "error", err)
 			}
+		case <-watched.C:
+			m.lookAtWatches(ctx)
 		case <-alive.C:
-			if err := m.cfg.Store.Sessions.Alive(ctx, m.cfg.Node); err != nil {
+			if err := m.alive(ctx); err != nil {
 				m.cfg.Log.Warn("telling other nodes that this one lives", "error", err)
 			}
 		case <-tick.C:
@@ -213,6 +231,26 @@ func (m *Manager) Run(ctx context.Context) error {
 			m.settle(ctx)
 		}
 	}
+}
+
+// alive tells the other nodes that this one lives. Sessions that they took for lost meanwhile, while this
+// node did not reach the database, are live again.
+func (m *Manager) alive(ctx context.Context) error {
+	if err := m.cfg.Store.Sessions.Alive(ctx, m.cfg.Node); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	ids := make([]string, 0, len(m.live))
+	for id := range m.live {
+		ids = append(ids, id)
+	}
+	m.mu.Unlock()
+	back, err := m.cfg.Store.Sessions.Revive(ctx, m.cfg.Node, ids)
+	for _, row := range back {
+		_ = m.emit(ctx, audit.Event{Type: audit.SessionStarted, Result: audit.OK, Door: audit.DoorSSH, User: row.User, Source: row.Source, Target: row.Target,
+			Account: row.Account, Session: row.ID, Rule: row.Rule, Reason: "it was taken for lost while its node did not reach the database, and goes on"})
+	}
+	return err
 }
 
 // sealLeft completes recordings that nobody is writing any more: what a dead process left, and what
@@ -225,7 +263,13 @@ func (m *Manager) sealLeft(ctx context.Context) error {
 		if r.Err != nil {
 			e.Result, e.Reason = audit.Error, r.Err.Error()
 		}
-		_ = m.emit(ctx, e)
+		if r.Summary.Root == "" { // not sealed: it is tried again
+			_ = m.emit(ctx, e)
+			continue
+		}
+		m.over(e, func(ctx context.Context, e audit.Event) error {
+			return m.cfg.Store.Recordings.Seal(ctx, r.Session, r.Channel, *sealedRow(r.Summary), e)
+		})
 	}
 	return err
 }

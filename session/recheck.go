@@ -20,6 +20,9 @@ func (s *Session) Recheck(ask func(kind, to, command string) Grant) {
 	for _, c := range s.running() {
 		if g.Allowed {
 			g = first(c.kinds, "", c.command, ask)
+			if g.Allowed && c.transfers && g.Files.text() != c.paths {
+				g = Grant{Refusal: "the paths that the rules allow for files have changed"}
+			}
 		}
 	}
 	if !g.Allowed {
@@ -66,8 +69,10 @@ func first(kinds []string, to, command string, ask func(kind, to, command string
 
 // became is what a session channel was asked for when it became something.
 type became struct {
-	kinds   []string // in this order
-	command string
+	kinds     []string // in this order
+	command   string
+	transfers bool   // files
+	paths     string // that these are held to
 }
 
 func (s *Session) running() []became {

@@ -32,6 +32,8 @@ type windowChange struct{ Cols, Rows, WidthPx, HeightPx uint32 }
 // clientRequests decides and passes on the client's requests in their order, and tells the target
 // when the client has closed the channel.
 func (c *channel) clientRequests(reqs <-chan *ssh.Request) {
+	defer close(c.left)
+	c.reqs = reqs
 	for r := range reqs {
 		ok := c.clientRequest(r)
 		if r.WantReply {
@@ -94,6 +96,7 @@ func (c *channel) ptyRequest(r *ssh.Request) bool {
 		return false
 	}
 	c.term = &p
+	c.size.Store(sizeOf(p.Cols, p.Rows))
 	return true
 }
 
@@ -122,8 +125,12 @@ func (c *channel) windowChange(r *ssh.Request) bool {
 		return false
 	}
 	// Recorded first: what the target then draws is drawn for the new size.
-	if c.rec != nil && c.rec.Resize(int(min(p.Cols, 10000)), int(min(p.Rows, 10000))) != nil && c.grant.Required {
+	if c.rec != nil && c.rec.Resize(int(min(p.Cols, 10000)), int(min(p.Rows, 10000))) != nil && c.grant.Required && !c.grant.BreakGlass {
 		return false
+	}
+	c.size.Store(sizeOf(p.Cols, p.Rows))
+	if t := c.tapped.Load(); t != nil {
+		t.resize(int(min(p.Cols, 10000)), int(min(p.Rows, 10000)))
 	}
 	return c.pass(r)
 }
@@ -134,6 +141,7 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 	if c.running {
 		return false // RFC 4254, section 6.5: only one of these can succeed per channel
 	}
+	defer func(replay bool) { c.replay = replay }(c.replay)
 	original := c.force(r)
 	asked, command, err := parseStart(r)
 	if err != nil {
@@ -158,9 +166,19 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 		c.grant, kind = grant, decided
 		c.mu.Lock()
 		c.row.Kind, c.row.Command, c.row.Term, c.row.Started = kind, audit.Escape(command), c.term != nil, time.Now()
-		c.became = became{kindsOf(asked, command), command}
+		c.became = became{kindsOf(asked, command), command, transfers(asked, command), grant.Files.text()}
 		c.mu.Unlock()
-		again = c.s.checks.Load() != checks // a recheck may have looked before there was something to see
+		waits := c.s.paused.Load()
+		if err := c.awaitModerator(r); errors.Is(err, errHeld) {
+			c.refusal = err.Error()
+			return true
+		} else if err != nil {
+			return c.refuseStart(r, err.Error())
+		}
+		again = waits || c.s.checks.Load() != checks // a recheck may have looked before there was something to see
+	}
+	if text := c.beginFiles(asked, command); text != "" {
+		return c.refuseFiles(r, command, text)
 	}
 	if err := c.beginRecording(kind, command); err != nil {
 		return c.refuseStart(r, "this session has to be recorded, and that is not possible now: "+err.Error()+". Tell an operator")
@@ -179,6 +197,10 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 	defer c.starting.Unlock()
 	ok := c.pass(r)
 	c.answer(r, ok)
+	if !ok && c.holding.Load() != nil { // the client was told yes while it waited
+		c.abandon()
+		return c.refuseStart(r, "the target would not start it")
+	}
 	if !ok {
 		c.abandon()
 		return false
@@ -264,13 +286,14 @@ func (c *channel) beginRecording(kind, command string) error {
 	if err != nil {
 		_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.Error, err.Error(), nil))
 		if c.grant.Required {
-			return err
+			return c.breakGlass(err)
 		}
 		return nil
 	}
 	c.rec = rec
+	c.listenInput()
 	c.mu.Lock()
-	c.row.Recording = rec.Path()
+	c.row.Recording, c.row.Retention = rec.Path(), c.grant.Retention
 	c.mu.Unlock()
 	// An error of the background sync while nothing is being written.
 	rec.OnFail(func() {

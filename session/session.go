@@ -21,6 +21,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/audit"
+	"sallyport/ledger"
 	"sallyport/store"
 )
 
@@ -36,12 +37,16 @@ type Upstream interface {
 // Grant is what the rules allow for one channel.
 type Grant struct {
 	Allowed     bool
-	Refusal     string // one line for the person when not allowed
-	Denied      bool   // a rule says no; false: merely no rule says yes
-	Record      bool   // keep a recording
-	Required    bool   // and end the session when that fails
-	RecordLimit int64  // bytes kept of a channel without a terminal
-	To          string // of a forward: where it goes instead of the name that was asked for; "": there
+	Refusal     string        // one line for the person when not allowed
+	Denied      bool          // a rule says no; false: merely no rule says yes
+	Record      bool          // keep a recording
+	Required    bool          // and end the session when that fails
+	RecordLimit int64         // bytes kept of a channel without a terminal
+	Input       bool          // record what is typed, as far as the terminal shows it
+	BreakGlass  bool          // go on without a recording where Required cannot be had, and tell operators
+	To          string        // of a forward: where it goes instead of the name that was asked for; "": there
+	Retention   time.Duration // of the recording; 0: for ever
+	Files       *Files        // paths that file transfers are held to; nil: none
 }
 
 // Only is what a session is held to by who the person, or robot, is. The zero value holds to nothing.
@@ -69,6 +74,9 @@ type Params struct {
 	Authorize func(ctx context.Context, kind, to, command string) (Grant, error)
 	Place     func() bool // takes a place among the connection's channels for one that the target opens
 	Vacate    func()      // gives it back
+
+	Silent     bool        // the person is not told who watches
+	Moderation *Moderation // somebody has to watch; nil: nobody has to
 }
 
 // maxSessionChannels bounds the session channels that are open at once in one connection, as
@@ -88,6 +96,7 @@ type Session struct {
 	envTold   atomic.Bool  // the audit log knows of a variable that did not pass
 	refused   atomic.Int64 // channels and requests that were turned away
 	silent    atomic.Int64 // channels that the target did not answer the opening of in time
+	paused    atomic.Bool  // nothing passes: a moderator is waited for
 	closing   chan struct{}
 
 	agent, x11 atomic.Bool  // granted to the target
@@ -101,19 +110,26 @@ type Session struct {
 	forwards map[int]*forward
 	notices  []string // for the next channel on which something runs
 	greeted  bool
-	taken    int // channels that count against the limit
-	open     int // channels that are not done, attached or not
-	next     int // id of the next channel
+	files    ledger.Summary
+	taken    int  // channels that count against the limit
+	open     int  // channels that are not done, attached or not
+	next     int  // id of the next channel
+	root     Root // of the recordings that have ended
 	ended    bool
 	closed   bool // Close was called
 	reason   string
 	timers   []*time.Timer
 	gone     *sync.Cond // a channel has ended
+
+	observers    []string // who watches, escaped
+	lastObserved time.Time
+	mod          moderation
 }
 
 // Open registers a session, writes its row and its audit event, and ends it when the upstream goes.
 func (m *Manager) Open(ctx context.Context, p Params) (*Session, error) {
 	p.Row.Node, p.Row.State = m.cfg.Node, store.Live
+	p.moderated()
 	if p.Row.ID == "" {
 		id, err := uuid.NewV7()
 		if err != nil {
@@ -138,7 +154,11 @@ func (m *Manager) Open(ctx context.Context, p Params) (*Session, error) {
 		}
 		return nil, fmt.Errorf("writing the session: %w", err)
 	}
+	s.waitForModerator()
 	if !m.add(s) {
+		for _, t := range s.timers {
+			t.Stop()
+		}
 		s.noteEnd("the bastion is shutting down")
 		return nil, errors.New("the bastion is shutting down")
 	}
@@ -234,7 +254,16 @@ func (s *Session) Close(reason string) {
 }
 
 func (s *Session) noteEnd(reason string) {
-	s.m.over(s.event(audit.SessionEnded, audit.OK, reason), func(ctx context.Context, e audit.Event) error {
+	e := s.withRoot(s.event(audit.SessionEnded, audit.OK, reason))
+	s.mu.Lock()
+	if s.files != (ledger.Summary{}) {
+		if e.Detail == nil {
+			e.Detail = map[string]string{}
+		}
+		filesDetail(s.files, e.Detail)
+	}
+	s.mu.Unlock()
+	s.m.over(e, func(ctx context.Context, e audit.Event) error {
 		return s.m.cfg.Store.Sessions.End(ctx, s.row.ID, reason, e)
 	})
 }

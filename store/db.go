@@ -163,6 +163,7 @@ const (
 	lockRoutes
 	lockCAKeys
 	lockSerials // which must be unique in two tables
+	lockAuditChain
 	lockApprovals
 )
 

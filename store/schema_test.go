@@ -45,6 +45,8 @@ func typeClass(name string) string {
 	switch name := strings.ToLower(name); name {
 	case "bigint", "integer":
 		return "number"
+	case "blob", "bytea":
+		return "bytes"
 	default:
 		return name
 	}

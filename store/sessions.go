@@ -57,6 +57,12 @@ type Channel struct {
 	Truncated  bool // the recording stopped at its limit
 	Started    time.Time
 	Ended      time.Time
+
+	FilesRead, FilesWritten int // transferred by it, as the ledger counts
+
+	// Of the recording, for [Sessions.OpenChannel] and CloseChannel only; see [Recording].
+	Retention time.Duration    // 0: for ever
+	Sealed    *SealedRecording // nil: it is open, or could not be sealed
 }
 
 // SessionFilter chooses sessions. Empty fields choose all.
@@ -95,12 +101,13 @@ type channelRow struct {
 }
 
 const channelColumns = `session_id, id, kind, command, term, exit_status, exit_signal, bytes_in, bytes_out, recording,
-	sha256, truncated, started, ended`
+	sha256, truncated, started, ended, files_read, files_written`
 
 func channelFields(c *channelRow) []any {
 	return []any{
 		&c.sessionID, &c.ID, &c.Kind, &c.Command, &c.Term, &c.exitStatus, &c.ExitSignal, &c.BytesIn, &c.BytesOut,
 		&c.Recording, &c.SHA256, &c.Truncated, timeColumn{&c.Started}, timeColumn{&c.Ended},
+		&c.FilesRead, &c.FilesWritten,
 	}
 }
 
@@ -201,26 +208,29 @@ func (s Sessions) putChannel(ctx context.Context, what, sessionID string, c Chan
 	if c.ExitStatus != nil {
 		status = sql.NullInt64{Int64: int64(*c.ExitStatus), Valid: true}
 	}
-	return s.together(ctx, what, false, events, func(ctx context.Context, q querier) error {
+	return s.together(ctx, what, c.Recording != "", events, func(ctx context.Context, q querier) error {
 		_, err := exec(ctx, q, "INSERT INTO session_channels ("+channelColumns+`)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (session_id, id) DO UPDATE SET kind = excluded.kind, command = excluded.command,
 				term = excluded.term, exit_status = excluded.exit_status, exit_signal = excluded.exit_signal,
 				bytes_in = excluded.bytes_in, bytes_out = excluded.bytes_out, recording = excluded.recording,
 				sha256 = excluded.sha256, truncated = excluded.truncated, started = excluded.started,
-				ended = excluded.ended`,
+				ended = excluded.ended, files_read = excluded.files_read, files_written = excluded.files_written`,
 			sessionID, c.ID, c.Kind, c.Command, c.Term, status, c.ExitSignal, c.BytesIn, c.BytesOut, c.Recording,
-			c.SHA256, c.Truncated, ms(c.Started), ms(c.Ended))
-		return err
+			c.SHA256, c.Truncated, ms(c.Started), ms(c.Ended), c.FilesRead, c.FilesWritten)
+		if err != nil {
+			return err
+		}
+		return Recordings{s.db}.put(ctx, q, sessionID, c)
 	})
 }
 
-// End notes that a live session has ended now. On one that has ended it does nothing; the error is
-// [ErrNotFound] if there is none.
+// End notes that a session has ended now, one too that another node took for lost. On one that has ended
+// it does nothing; the error is [ErrNotFound] if there is none.
 func (s Sessions) End(ctx context.Context, id, reason string, events ...audit.Event) error {
 	return s.together(ctx, "noting the end of session "+id, false, events, func(ctx context.Context, q querier) error {
-		n, err := exec(ctx, q, "UPDATE sessions SET state = ?, reason = ?, ended = ? WHERE id = ? AND state = ?",
-			Ended, reason, ms(s.db.now()), id, Live)
+		n, err := exec(ctx, q, "UPDATE sessions SET state = ?, reason = ?, ended = ? WHERE id = ? AND state IN (?, ?)",
+			Ended, reason, ms(s.db.now()), id, Live, Lost)
 		if err != nil || n == 1 {
 			return err
 		}
@@ -241,6 +251,9 @@ func (s Sessions) MarkLost(ctx context.Context, node string) ([]Session, error) 
 			return err
 		}
 		slices.SortFunc(lost, func(a, b Session) int { return strings.Compare(b.ID, a.ID) })
+		if err := (Recordings{s.db}).lost(ctx, tx, lost); err != nil {
+			return err
+		}
 		return addChannels(ctx, tx, lost)
 	})
 	if err != nil {

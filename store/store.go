@@ -60,12 +60,15 @@ type Store struct {
 	SpareCodes  SpareCodes
 	Targets     Targets
 	HostKeys    HostKeys
+	Watching    Watching
 	Rules       Rules
 	Attempts    Attempts
 	Places      Places
 	Grants      Grants
 	Sessions    Sessions
+	Recordings  Recordings
 	Approvals   Approvals
+	Transfers   Transfers
 	Audit       Audit
 	Admins      Admins
 	APITokens   APITokens
@@ -75,6 +78,7 @@ type Store struct {
 	CAKeys      CAKeys
 	Settings    Settings
 	Keys        Keys
+	SigningKeys SigningKeys
 	Outbox      Outbox
 	SentCodes   SentCodes
 	Bus         *Bus
@@ -108,11 +112,12 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	d.bus = bus
 	return &Store{
-		Users: Users{d}, UserKeys: UserKeys{d}, UserCAs: UserCAs{d}, Robots: Robots{d}, Tokens: Tokens{d}, Stock: Stock{d}, Imports: Imports{d}, SpareCodes: SpareCodes{d}, Targets: Targets{d},
-		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Approvals: Approvals{d},
+		Watching: Watching{d},
+		Users:    Users{d}, UserKeys: UserKeys{d}, UserCAs: UserCAs{d}, Robots: Robots{d}, Tokens: Tokens{d}, Stock: Stock{d}, Imports: Imports{d}, SpareCodes: SpareCodes{d}, Targets: Targets{d},
+		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Recordings: Recordings{d}, Approvals: Approvals{d}, Transfers: Transfers{d},
 		Audit: Audit{d}, Admins: Admins{d},
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
-		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, Bus: bus, db: d,
+		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, SigningKeys: SigningKeys{d}, Bus: bus, db: d,
 		APIKeys:       APIKeys{d},
 		RadiusClients: RadiusClients{d}, RadiusStates: RadiusStates{d}, RadiusGrants: RadiusGrants{d},
 	}, nil
@@ -158,6 +163,9 @@ func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 // may call it at any time; once a minute is enough.
 func (s *Store) Purge(ctx context.Context) error {
 	if err := s.Imports.sweep(ctx); err != nil {
+		return err
+	}
+	if err := s.Watching.purge(ctx); err != nil {
 		return err
 	}
 	return s.db.writing(ctx, "deleting what has expired", func(ctx context.Context, q querier) error {

@@ -133,6 +133,7 @@ func (c *checker) all(ctx context.Context, file string) {
 	c.directory(ctx)
 	c.messages(ctx)
 	c.storage()
+	c.bucket(ctx)
 	c.clock(ctx, st)
 	c.listeners(ctx)
 	c.targets(ctx, st)
@@ -155,6 +156,9 @@ func (c *checker) files(file string) {
 	}
 	if ring := string(c.cfg.Keys.Ring); seal.IsFile(ring) {
 		wants = append(wants, want{"file/keyring", ring, 0o077, true})
+	}
+	if s3 := c.cfg.Recordings.S3; s3 != nil {
+		wants = append(wants, want{"file/s3-access-key", string(s3.AccessKeyFile), 0o007, true}, want{"file/s3-secret-key", string(s3.SecretKeyFile), 0o007, true})
 	}
 	if c.cfg.Directory != nil {
 		wants = append(wants, want{"file/directory-password", string(c.cfg.Directory.BindPasswordFile), 0o007, true})

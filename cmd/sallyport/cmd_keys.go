@@ -29,8 +29,9 @@ const ringWait = 20 * time.Second
 const maxPasses = 10
 
 func keysCommand(g *globals) *cobra.Command {
-	return group("keys", "Keys that seal the secrets in the database; runs where the key ring is",
-		keysStatusCommand(g), keysRotateCommand(g), keysDropCommand(g), keysNewCommand(g))
+	return group("keys", "Keys that seal the secrets in the database, and keys that sign; runs where the key ring is",
+		keysStatusCommand(g), keysRotateCommand(g), keysDropCommand(g), keysNewCommand(g),
+		keysSigningCommand(g), keysRotateSigningCommand(g), keysCompromisedCommand(g))
 }
 
 // keyWork is what the commands about keys need: the configuration, the database, the log.

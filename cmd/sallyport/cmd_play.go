@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"os/signal"
 	"time"
@@ -18,56 +17,36 @@ import (
 )
 
 func sessionPlayCommand(g *globals) *cobra.Command {
-	var channel int
+	var source castSource
 	var speed float64
 	var idle time.Duration
-	c := action(g, "play ID", "Replay a recording in this terminal", cobra.ExactArgs(1), func(c *cobra.Command, api *client, args []string) error {
-		if !(speed > 0 && speed <= 1000) {
-			return usage("Use a number such as 2 or 0.5.", "--speed %v cannot be", speed)
-		}
-		if idle < 0 {
-			return usage("Use a length of time such as 2s.", "--idle-limit %v cannot be", idle)
-		}
-		ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt)
-		defer stop()
-		cast, err := fetchRecording(ctx, api, args[0], channel)
-		if err != nil {
-			return err
-		}
-		defer cast.Close()
-		p := player{out: g.Out, speed: speed, idle: idle, sleep: sleep, warn: g.say}
-		return p.play(ctx, cast)
-	})
+	c := &cobra.Command{
+		Use: "play ID|FILE", Short: "Replay a recording in this terminal", Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			if !(speed > 0 && speed <= 1000) {
+				return usage("Use a number such as 2 or 0.5.", "--speed %v cannot be", speed)
+			}
+			if idle < 0 {
+				return usage("Use a length of time such as 2s.", "--idle-limit %v cannot be", idle)
+			}
+			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt)
+			defer stop()
+			cast, err := source.open(ctx, g, args[0], "replay")
+			if err != nil {
+				return err
+			}
+			defer cast.Close()
+			p := player{out: g.Out, speed: speed, idle: idle, sleep: sleep, warn: g.say}
+			return p.play(ctx, cast)
+		},
+	}
 	c.Long = "Replay a recording in this terminal, with the time it took, until its end or Ctrl-C.\n" +
 		"What could reach beyond the screen (questions to the terminal, its clipboard, its title, its keyboard) is left out."
 	f := c.Flags()
-	f.IntVar(&channel, "channel", 0, "number of the channel (default: the first that was recorded)")
+	source.register(c)
 	f.Float64Var(&speed, "speed", 1, "how many times as fast")
 	f.DurationVar(&idle, "idle-limit", 0, "longest pause, such as 2s (default: as recorded)")
 	return c
-}
-
-// fetchRecording takes a recording whole before it is played, so that a long replay does not hold a
-// connection. The file has no name: nobody finds it afterwards.
-func fetchRecording(ctx context.Context, api *client, id string, channel int) (*os.File, error) {
-	f, err := os.CreateTemp("", "sallyport-replay-")
-	if err != nil {
-		return nil, fmt.Errorf("making a temporary file: %w", err)
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("hiding a temporary file: %w", err)
-	}
-	q := url.Values{"format": {"asciicast3"}, "channel": {itoa(channel)}, "for": {"replay"}}
-	err = api.stream(ctx, route("sessions", id, "recording"), q, f)
-	if err == nil {
-		_, err = f.Seek(0, io.SeekStart)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

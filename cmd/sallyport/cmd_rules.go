@@ -197,8 +197,8 @@ func (g *globals) showExplanation(e admin.Explanation, from string) error {
 	what := fmt.Sprintf("%s as %s on %s from %s", e.User, orNone(e.Account), e.Target, from)
 	switch {
 	case e.Allow:
-		_, err := fmt.Fprintf(g.Out, "\nallowed: %s, by rule %s\nchannels: %s\ncode: %s\nrecording: %s\napproval: %s\nlimits: %s\nenvironment: %s\n",
-			audit.Escape(what), audit.Escape(e.Rule), joined(e.Channels), codeWords(e), e.Recording, orNone(e.Approval), orNone(e.Limits), e.Env)
+		_, err := fmt.Fprintf(g.Out, "\nallowed: %s, by rule %s\nchannels: %s\ncode: %s\nrecording: %s\nobserved: %s\nmoderator: %s\napproval: %s\nlimits: %s\nenvironment: %s\n%s",
+			audit.Escape(what), audit.Escape(e.Rule), joined(e.Channels), codeWords(e), recordingWords(e), e.Observed, audit.Escape(orNone(e.Moderator)), orNone(e.Approval), orNone(e.Limits), e.Env, filesLine(e))
 		return err
 	case e.Rule == "":
 		_, err := fmt.Fprintf(g.Out, "\nrefused: %s, because no rule allows it\n", audit.Escape(what))
@@ -206,6 +206,25 @@ func (g *globals) showExplanation(e admin.Explanation, from string) error {
 	}
 	_, err := fmt.Fprintf(g.Out, "\nrefused: %s, by rule %s\n%s\n", audit.Escape(what), audit.Escape(e.Rule), audit.Escape(e.Message))
 	return err
+}
+
+func recordingWords(e admin.Explanation) string {
+	words := e.Recording
+	if e.RecordInput {
+		words += ", with what is typed and shown"
+	}
+	if e.BreakGlass {
+		words += "; goes on without one in an emergency (break-glass)"
+	}
+	return words
+}
+
+// filesLine tells what file transfers are held to.
+func filesLine(e admin.Explanation) string {
+	if e.SFTP == "" {
+		return ""
+	}
+	return "files: " + audit.Escape(e.SFTP) + "\n"
 }
 
 func codeWords(e admin.Explanation) string {

@@ -1,8 +1,9 @@
 package main
 
 import (
-	"crypto/ed25519"
+	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -19,8 +20,8 @@ import (
 
 func sessionCommand(g *globals) *cobra.Command {
 	return group("session", "Connections through the bastion, and their recordings",
-		sessionListCommand(g), sessionShowCommand(g), sessionEndCommand(g),
-		sessionPlayCommand(g), sessionExportCommand(g), sessionVerifyCommand(g), sessionKeysCommand(g))
+		sessionListCommand(g), sessionShowCommand(g), sessionEndCommand(g), sessionHoldCommand(g), sessionReleaseCommand(g), sessionStorageCommand(g),
+		sessionFilesCommand(g), sessionPlayCommand(g), sessionWatchCommand(g), sessionExportCommand(g), sessionVerifyCommand(g), sessionKeysCommand(g))
 }
 
 func sessionListCommand(g *globals) *cobra.Command {
@@ -101,7 +102,15 @@ func sessionShowCommand(g *globals) *cobra.Command {
 			return err
 		}
 		fmt.Fprintln(g.Out)
-		return printList(g, s.Channels, "No channels were opened.", []string{"CHANNEL", "KIND", "COMMAND", "EXIT", "IN", "OUT", "RECORDING"}, channelRow)
+		err = printList(g, s.Channels, "No channels were opened.", []string{"CHANNEL", "KIND", "COMMAND", "EXIT", "IN", "OUT", "RECORDING"}, channelRow)
+		if err != nil {
+			return err
+		}
+		found, err := recordingsOf(c, api, args[0])
+		if err != nil {
+			return err
+		}
+		return g.printRecordings(found)
 	})
 }
 
@@ -134,15 +143,41 @@ func sessionEndCommand(g *globals) *cobra.Command {
 }
 
 func sessionExportCommand(g *globals) *cobra.Command {
-	var channel int
+	var source castSource
 	var format string
-	c := action(g, "export ID", "Print the recording of one channel", cobra.ExactArgs(1), func(c *cobra.Command, api *client, args []string) error {
-		q := url.Values{"format": {format}, "channel": {itoa(channel)}, "for": {"export"}}
-		return api.stream(c.Context(), route("sessions", args[0], "recording"), q, g.Out)
-	})
-	c.Flags().IntVar(&channel, "channel", 0, "number of the channel (default: the first that was recorded)")
-	c.Flags().StringVar(&format, "format", string(recorder.Asciicast3), "asciicast3, asciicast2, text or json")
+	c := &cobra.Command{
+		Use: "export ID|FILE", Short: "Print the recording of one channel", Args: usageArgs(cobra.ExactArgs(1)),
+		Long: "Print the recording of one channel. An encrypted one leaves the server only as it is (--format encrypted: a tar archive,\n" +
+			"which session verify proves); with --identity it is decrypted here.",
+		RunE: func(c *cobra.Command, args []string) error {
+			if source.identity != "" {
+				return g.exportDecrypted(c.Context(), source, args[0], recorder.Format(format))
+			}
+			api, err := g.client()
+			if err != nil {
+				return err
+			}
+			q := url.Values{"format": {format}, "channel": {itoa(source.channel)}, "for": {"export"}}
+			return api.stream(c.Context(), route("sessions", args[0], "recording"), q, g.Out)
+		},
+	}
+	source.register(c)
+	c.Flags().StringVar(&format, "format", string(recorder.Asciicast3), "asciicast3, asciicast2, text, json or encrypted")
 	return c
+}
+
+// exportDecrypted prints what only the holder of a key can read.
+func (g *globals) exportDecrypted(ctx context.Context, source castSource, arg string, format recorder.Format) error {
+	cast, err := source.open(ctx, g, arg, "export")
+	if err != nil {
+		return err
+	}
+	defer cast.Close()
+	if format != recorder.Asciicast3 {
+		return recorder.Convert(g.Out, cast, format)
+	}
+	_, err = io.Copy(g.Out, cast)
+	return err
 }
 
 func sessionKeysCommand(g *globals) *cobra.Command {
@@ -198,7 +233,7 @@ type verifier struct {
 	c       *cobra.Command
 	keyFile string
 	api     *client
-	keys    []ed25519.PublicKey
+	keys    recorder.Keyring
 }
 
 func (v *verifier) verify(arg string) ([]admin.Verification, error) {
@@ -215,7 +250,7 @@ func (v *verifier) verify(arg string) ([]admin.Verification, error) {
 	if _, err := os.Stat(arg); err != nil {
 		return nil, usage("Give a file that can be read, or the id of a session.", "%s", audit.Escape(err.Error()))
 	}
-	report, err := recorder.VerifyFile(arg, v.keys)
+	report, err := recorder.VerifyFileWith(arg, v.keys)
 	return []admin.Verification{admin.VerificationOf(arg, report, err)}, nil
 }
 
@@ -260,7 +295,7 @@ func (v *verifier) loadKeys() error {
 			text = append(text, k.PEM...)
 		}
 	}
-	keys, err := recorder.ParseKeys(text)
+	keys, err := keyringOf(text)
 	if err != nil {
 		return usage("Give what this prints on the server: sallyport session keys", "reading the keys: %w", err)
 	}

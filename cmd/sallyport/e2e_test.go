@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,8 +27,14 @@ import (
 // asProgram makes the test binary be sallyport: tests that kill the server need a process of its own.
 const asProgram = "SALLYPORT_TEST_AS_PROGRAM"
 
+// lostSoon is after how long of silence that program takes another node for lost.
+const lostSoon = "SALLYPORT_TEST_LOST_AFTER"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
+		if d, err := time.ParseDuration(os.Getenv(lostSoon)); err == nil {
+			lostAfter, aliveEvery = d, d/8
+		}
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
@@ -45,9 +52,18 @@ type installed struct {
 	cmd       *exec.Cmd
 	exited    chan struct{}
 	log       *lockedBuffer
+	env       []string // of the server
 }
 
 func install(t *testing.T, database string) *installed {
+	t.Helper()
+	s := prepare(t, database)
+	s.start()
+	return s
+}
+
+// prepare is install without the start.
+func prepare(t *testing.T, database string) *installed {
 	t.Helper()
 	s := &installed{t: t, dir: filepath.Join(t.TempDir(), "data"), Directory: testenv.Slapd(t), SSHD: testenv.StartSSHD(t)}
 	s.ssh, s.web = testenv.FreeAddr(t), testenv.FreeAddr(t)
@@ -76,16 +92,48 @@ otp: {enrolment-at-login: true}
 recordings: {local: %[1]s/recordings, reserve: 1MiB}
 drain: 1s
 `, s.dir, database, s.ssh, s.web, s.Directory.URL, s.Directory.CAFile, s.Directory.BindDN, password, s.Directory.PeopleDN, s.Directory.GroupsDN)), 0o600))
-	s.start()
-	t.Cleanup(func() {
+	s.atEnd()
+	return s
+}
+
+// atEnd ends the server with the test.
+func (s *installed) atEnd() {
+	s.t.Cleanup(func() {
 		if s.cmd != nil {
 			s.kill()
 		}
-		if t.Failed() {
-			t.Logf("the server's log:\n%s", s.log)
+		if s.t.Failed() {
+			s.t.Logf("the server's log:\n%s", s.log)
 		}
 	})
-	return s
+}
+
+// configure replaces text in the configuration.
+func (s *installed) configure(pairs ...string) {
+	s.t.Helper()
+	text, err := os.ReadFile(s.config)
+	noError(s.t, err)
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(string(text), pairs[i]) {
+			s.t.Fatalf("the configuration does not have %q", pairs[i])
+		}
+	}
+	noError(s.t, os.WriteFile(s.config, []byte(strings.NewReplacer(pairs...).Replace(string(text))), 0o600))
+}
+
+// peer is another node of the same installation, with a data folder of its own. It is not started.
+func (s *installed) peer(name string) *installed {
+	s.t.Helper()
+	p := &installed{t: s.t, dir: filepath.Join(s.t.TempDir(), name), Directory: s.Directory, SSHD: s.SSHD, env: s.env}
+	p.ssh, p.web = testenv.FreeAddr(s.t), testenv.FreeAddr(s.t)
+	noError(s.t, os.Mkdir(p.dir, 0o700))
+	p.config = filepath.Join(p.dir, "sallyport.yaml")
+	text, err := os.ReadFile(s.config)
+	noError(s.t, err)
+	noError(s.t, os.WriteFile(p.config, append(text, fmt.Sprintf("keys: {ring: %s/keyring}\n", s.dir)...), 0o600))
+	p.configure("node: n1", "node: "+name, "data: "+s.dir, "data: "+p.dir, s.dir+"/recordings", p.dir+"/recordings", s.ssh, p.ssh, s.web, p.web)
+	p.atEnd()
+	return p
 }
 
 func (s *installed) start() {
@@ -93,7 +141,7 @@ func (s *installed) start() {
 	exe, err := os.Executable()
 	noError(s.t, err)
 	s.cmd = exec.Command(exe, "serve", "-c", s.config)
-	s.cmd.Env = append(os.Environ(), asProgram+"=1")
+	s.cmd.Env = append(append(os.Environ(), asProgram+"=1"), s.env...)
 	s.log = &lockedBuffer{}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	noError(s.t, s.cmd.Start())
@@ -270,46 +318,57 @@ func TestKilledServer(t *testing.T) {
 		s := install(t, database)
 		s.target()
 		secret, used := s.enrol("alice", "true")
-		rounds := 2
+		rounds, streams := 3, 4 // with both databases 24 random moments
 		if os.Getenv("SALLYPORT_LONG") != "" {
-			rounds = 20
+			rounds = 25
 		}
 		key := s.userKey("alice")
 		s.trustLoopback()
 		_ = secret
 		_ = used
-		for round := range rounds {
-			c := &testenv.OpenSSH{Addr: s.ssh, Login: "alice@web1", KeyFile: key}
-			cmd := c.SSH(t, "i=0; while :; do i=$((i+1)); echo line $i; done")
-			out, err := cmd.StdoutPipe()
-			noError(t, err)
-			noError(t, cmd.Start())
-			received := &lockedBuffer{}
-			var copied sync.WaitGroup
-			copied.Go(func() { _, _ = io.Copy(received, out) })
-			testenv.WaitFor(t, "output", func() bool { return len(received.String()) > 20_000*(round+1) })
+		for range rounds {
+			// Streams of their own kind each: lines without end, and single bytes.
+			var received []*lockedBuffer
+			var done sync.WaitGroup
+			for i := range streams {
+				c := &testenv.OpenSSH{Addr: s.ssh, Login: "alice@web1", KeyFile: key}
+				cmd := c.SSH(t, fmt.Sprintf("i=0; while :; do i=$((i+1)); printf '%%s' \"stream %d line $i\"; %s echo; done", i, []string{"", "sleep 0.001;"}[i%2]))
+				out, err := cmd.StdoutPipe()
+				noError(t, err)
+				noError(t, cmd.Start())
+				got := &lockedBuffer{}
+				received = append(received, got)
+				done.Go(func() {
+					_, _ = io.Copy(got, out)
+					_ = cmd.Wait()
+				})
+			}
+			testenv.WaitFor(t, "output", func() bool {
+				return !slices.ContainsFunc(received, func(b *lockedBuffer) bool { return len(b.String()) < 100 })
+			})
+			<-time.After(rand.N(300 * time.Millisecond)) // the random moment
 			s.kill()
-			copied.Wait()
-			_ = cmd.Wait()
+			done.Wait()
 			s.start()
 
-			var lost admin.Session
-			testenv.WaitFor(t, "the lost session and its sealed recording", func() bool {
-				list := decode[[]admin.Session](t, s.ok("session", "list", "-o", "json"))
-				lost = list[0]
-				if lost.State != "lost" {
-					return false
+			var lost []admin.Session
+			testenv.WaitFor(t, "the lost sessions and their sealed recordings", func() bool {
+				lost = decode[[]admin.Session](t, s.ok("session", "list", "--limit", strconv.Itoa(streams), "-o", "json"))
+				for _, x := range lost {
+					if _, _, status := s.run("session", "verify", x.ID); x.State != "lost" || status != 0 {
+						return false
+					}
 				}
-				_, _, status := s.run("session", "verify", lost.ID)
-				return status == 0
+				return len(lost) == streams
 			})
-			text := recordedOutput(t, s.ok("session", "export", lost.ID))
-			if got := received.String(); !strings.HasPrefix(text, got) {
-				n := 0
-				for n < len(text) && n < len(got) && text[n] == got[n] {
-					n++
+			var texts []string
+			for _, x := range lost {
+				texts = append(texts, recordedOutput(t, s.ok("session", "export", x.ID)))
+			}
+			for i, b := range received {
+				if got := b.String(); !slices.ContainsFunc(texts, func(text string) bool { return strings.HasPrefix(text, got) }) {
+					t.Errorf("stream %d: the client received %d bytes that no recording begins with", i, len(got))
 				}
-				t.Errorf("the client received %d bytes, the recording holds %d and differs at %d", len(got), len(text), n)
 			}
 		}
 	})

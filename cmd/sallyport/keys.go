@@ -11,11 +11,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/bastion"
+	"sallyport/recorder"
 	"sallyport/store"
 	"sallyport/upstream"
 )
@@ -171,26 +171,26 @@ func replaceFile(file string, text []byte) error {
 	return os.Rename(f.Name(), file)
 }
 
-// signingKeyPrefix begins the settings that hold the public signing keys of all nodes that ever were, so that
-// each node can verify what another recorded.
-const signingKeyPrefix = "signing-key/"
+// publishSigningKey adds key to those of all nodes and returns all of them.
+func publishSigningKey(ctx context.Context, st *store.Store, node string, key ed25519.PublicKey) ([]recorder.Key, error) {
+	if err := st.SigningKeys.Publish(ctx, base64.StdEncoding.EncodeToString(key), node); err != nil {
+		return nil, err
+	}
+	return signingKeys(ctx, st)
+}
 
-// publishSigningKey adds key to those of all nodes and returns the others.
-func publishSigningKey(ctx context.Context, st *store.Store, node string, key ed25519.PublicKey) ([]ed25519.PublicKey, error) {
-	own := base64.StdEncoding.EncodeToString(key)
-	if err := st.Settings.Set(ctx, signingKeyPrefix+own, node); err != nil {
-		return nil, fmt.Errorf("publishing this node's signing key: %w", err)
-	}
-	all, err := st.Settings.WithPrefix(ctx, signingKeyPrefix)
+// signingKeys are the public keys of all nodes that ever were, newest first: each node can verify what another
+// has signed.
+func signingKeys(ctx context.Context, st *store.Store) ([]recorder.Key, error) {
+	list, err := st.SigningKeys.List(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("reading the signing keys of all nodes: %w", err)
+		return nil, err
 	}
-	var others []ed25519.PublicKey
-	for name := range all {
-		text := strings.TrimPrefix(name, signingKeyPrefix)
-		if other, err := base64.StdEncoding.DecodeString(text); err == nil && len(other) == ed25519.PublicKeySize && text != own {
-			others = append(others, ed25519.PublicKey(other))
+	var keys []recorder.Key
+	for _, k := range list {
+		if public, err := base64.StdEncoding.DecodeString(k.Public); err == nil && len(public) == ed25519.PublicKeySize {
+			keys = append(keys, recorder.Key{Public: public, Node: k.Node, CompromisedFrom: k.CompromisedFrom})
 		}
 	}
-	return others, nil
+	return keys, nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +10,8 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -20,6 +21,7 @@ import (
 	"sallyport/identity"
 	"sallyport/internal/auditlog"
 	"sallyport/internal/config"
+	"sallyport/internal/custody"
 	"sallyport/internal/seal"
 	"sallyport/otp"
 	"sallyport/policy"
@@ -58,12 +60,13 @@ type node struct {
 	HostKey   ssh.Signer
 	HostCA    *bastion.HostCA
 	Directory *identity.LDAP // nil: local users only
+	keeper    atomic.Pointer[custody.Keeper]
 
-	messages  messages
-	otherKeys []ed25519.PublicKey // signing keys of other nodes
-	bastion   *bastion.Server
-	admin     *admin.Server
-	portal    *portal.Server
+	messages messages
+	chain    *auditlog.Chainer
+	bastion  *bastion.Server
+	admin    *admin.Server
+	portal   *portal.Server
 
 	ssh, web, socket net.Listener // opened by Listen; web is nil if there is none
 }
@@ -103,6 +106,7 @@ func newNode(ctx context.Context, cfg *config.Config, opts nodeOptions) (n *node
 		return n, err
 	}
 	n.Audit = auditlog.New(auditlog.Config{Sink: sink, Logger: opts.AuditLog, Node: string(cfg.Node)})
+	n.chain = auditlog.NewChainer(auditlog.ChainConfig{Keeper: n.Store.Audit, Sign: n.Recorder.Sign, Node: string(cfg.Node), Logger: n.log})
 	if n.Directory, err = newDirectory(cfg.Directory); err != nil {
 		return n, err
 	}
@@ -171,14 +175,32 @@ func (n *node) openRecorder(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.otherKeys, err = publishSigningKey(ctx, n.Store, string(n.cfg.Node), publicKey(key))
+	keys, err := publishSigningKey(ctx, n.Store, string(n.cfg.Node), publicKey(key))
 	if err != nil {
 		return err
 	}
-	n.Recorder, err = recorder.New(recorder.Config{
-		Dir: string(n.cfg.Recordings.Local), SigningKey: key, TrustedKeys: n.otherKeys, Node: string(n.cfg.Node), Reserve: int64(n.cfg.Recordings.Reserve),
+	recipients, err := config.AgeRecipients(n.cfg.Recordings.Recipients)
+	if err != nil {
+		return err
+	}
+	bucket, err := newBucket(n.cfg.Recordings.S3)
+	if err != nil {
+		return err
+	}
+	cfg := recorder.Config{
+		Dir: string(n.cfg.Recordings.Local), SigningKey: key, Keys: keys, Recipients: recipients, Node: string(n.cfg.Node), Reserve: int64(n.cfg.Recordings.Reserve),
 		OnError: func(path string, err error) { n.log.Error("recording", "path", path, "error", err) },
-	})
+		OnStored: func(string) {
+			if k := n.keeper.Load(); k != nil {
+				k.Left()
+			}
+		},
+		Pending: n.Store.Recordings.Pending,
+	}
+	if bucket != nil { // a nil *blob.S3 in the interface would not be nil
+		cfg.Store = bucket
+	}
+	n.Recorder, err = recorder.New(cfg)
 	return err
 }
 
@@ -233,7 +255,8 @@ func (n *node) openEngines(ctx context.Context) error {
 	if n.Engine, err = auth.New(cfg); err != nil {
 		return err
 	}
-	n.Sessions = session.NewManager(session.Config{Store: n.Store, Recorder: n.Recorder, Audit: n.Audit, Node: string(n.cfg.Node), Log: n.log})
+	n.Sessions = session.NewManager(session.Config{Store: n.Store, Recorder: n.Recorder, Audit: n.Audit, Node: string(n.cfg.Node), Log: n.log, AliveEvery: aliveEvery})
+	n.keeper.Store(n.newKeeper())
 	if n.HostKey, err = sharedSigner(ctx, n.Store, hostKeyName); err != nil {
 		return err
 	}
@@ -300,7 +323,7 @@ func (n *node) openDoors() (err error) {
 			PerSource: g.PerSource, Total: g.Total, Handshake: g.Handshake.Std(), Prompt: g.Prompt.Std(), Enrolment: g.Enrolment.Std(),
 			Bytes: int64(g.Bytes), Exempt: config.Prefixes(g.Exempt),
 		},
-		Suffixes: suffixes, ProxyProtocolFrom: config.Prefixes(n.cfg.SSH.ProxyProtocolFrom), Log: n.log,
+		Suffixes: suffixes, Retention: time.Duration(n.cfg.Recordings.Retention), ProxyProtocolFrom: config.Prefixes(n.cfg.SSH.ProxyProtocolFrom), Log: n.log,
 	})
 	if err != nil {
 		return err
@@ -310,7 +333,7 @@ func (n *node) openDoors() (err error) {
 			TOTPRadius: n.cfg.Compat.TOTPRadius, PrivacyIDEA: n.cfg.Compat.PrivacyIDEA, WithPassword: n.cfg.Compat.WithPassword, Suffixes: suffixes,
 		},
 		Store: n.Store, Engine: n.Engine, Sessions: n.Sessions, Dialer: n.Dialer, Recorder: n.Recorder, Audit: n.Audit,
-		HostCA: n.HostCA.PublicKey(), Keys: n.otherKeys, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
+		HostCA: n.HostCA.PublicKey(), Chain: n.chain, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
 		Proxies: config.Prefixes(n.cfg.Web.Proxies), Demo: n.opts.Demo, Numbers: n.messages.sent.Numbers,
 		Messages: n.messages.mail != nil || n.messages.sms != nil, Version: version, Node: string(n.cfg.Node), Log: n.log,
 		Mail: n.messages.mail != nil, Name: n.cfg.OTP.Issuer, URL: linkURL(n.cfg), WithoutToken: n.cfg.OTP.WithoutToken.Logins,

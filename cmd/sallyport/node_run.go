@@ -143,10 +143,13 @@ func (n *node) Run(ctx context.Context, ready func()) error {
 	work("sessions", func() error { return n.Sessions.Run(background) })
 	work("rights", func() error { return n.bastion.Watch(background) })
 	work("housekeeping", func() error { n.housekeeping(background); return nil })
+	work("recordings", func() error { n.keeper.Load().Run(background); return nil })
 	work("outbox", func() error {
 		notify.NewWorker(notify.WorkerConfig{Store: n.Store, Mail: n.messages.mail, SMS: n.messages.sms, Emit: n.Audit.Emit, Log: n.log}).Run(background)
 		return nil
 	})
+	work("signing keys", func() error { n.watchSigning(background); return nil })
+	work("audit chain", func() error { n.chain.Run(background); return nil })
 	work("ssh", func() error { return n.bastion.Serve(n.ssh) })
 	work("socket", func() error { return serveHTTP(socket, n.socket) })
 	if n.web != nil {
@@ -189,6 +192,9 @@ func (n *node) drain(ctx context.Context, servers ...*http.Server) {
 	n.event(within, audit.NodeStopped, "")
 	if err := n.Audit.Flush(within); err != nil {
 		n.log.Error("audit events are in the log only, the database does not take them", "waiting", n.Audit.Pending(), "error", err)
+	}
+	if err := n.chain.All(within); err != nil {
+		n.log.Warn("the last audit events are not chained yet; the next start does it", "error", err)
 	}
 	for _, s := range servers {
 		brief, cancel := context.WithTimeout(ctx, time.Second)

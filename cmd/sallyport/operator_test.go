@@ -48,7 +48,10 @@ func startOperatedWith(t *testing.T, address, more string) *operated {
 func startOperatedLogging(t *testing.T, address, more string, log io.Writer) *operated {
 	t.Helper()
 	dir := t.TempDir()
-	text := "node: n1\ndata: " + dir + "\nssh: {listen: \"127.0.0.1:0\", addresses: [" + address + "]}\nweb: {listen: \"127.0.0.1:0\"}\nrecordings: {reserve: 1KiB}\n" + more
+	text := "node: n1\ndata: " + dir + "\nssh: {listen: \"127.0.0.1:0\", addresses: [" + address + "]}\nweb: {listen: \"127.0.0.1:0\"}\n" + more
+	if !strings.Contains(more, "recordings:") {
+		text += "recordings: {reserve: 1KiB}\n"
+	}
 	cfg, err := config.Parse(filepath.Join(dir, "sallyport.yaml"), []byte(text))
 	noError(t, err)
 	_, err = seal.LoadOrCreate(string(cfg.Keys.Ring))

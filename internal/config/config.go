@@ -366,12 +366,49 @@ type Recordings struct {
 	Local Path `yaml:"local"`
 	// Space that must stay free. Below it no session that must be recorded begins.
 	Reserve Size `yaml:"reserve"`
-	// Kept for object storage, which this version does not have.
+	// How long recordings are kept where the rule does not say: days such as 90d, or forever. What a session is held for (sallyport session hold) stays longer.
+	Retention Keep `yaml:"retention"`
+	// Recordings kept on all nodes together from which on no session that must be recorded begins. 0: no bound.
+	Quota Size `yaml:"quota"`
+	// Recipients of age (age1...) to whom new recordings are encrypted. Nodes then cannot read what they
+	// have recorded: no replay, transcript or search on the server, and whoever has the key of a
+	// recipient replays by sallyport session play --identity FILE. Empty: recordings are not encrypted.
+	Recipients []Recipient `yaml:"recipients"`
+	// Bucket that sealed recordings go to while sessions run; then all nodes read them, and a lost disk takes only what had not got there. Leave it out to keep them in local alone.
 	S3 *S3 `yaml:"s3"`
 }
 
-// S3 is object storage; this version has none.
-type S3 struct{}
+// S3 is a bucket of an S3-compatible store.
+type S3 struct {
+	// Address of the store. http:// on loopback only.
+	Endpoint URL `yaml:"endpoint"`
+	// Name of the bucket. It must exist.
+	Bucket Name `yaml:"bucket"`
+	// What all names in the bucket begin with, such as bastion/prod. Empty: nothing.
+	Prefix string `yaml:"prefix"`
+	// Region of the bucket. Empty: the store is asked.
+	Region string `yaml:"region"`
+	// File with the name of the access key. Empty: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the environment, the files of the AWS tools, or the machine's role.
+	AccessKeyFile Path `yaml:"access-key-file"`
+	// File with the secret of the access key.
+	SecretKeyFile Path `yaml:"secret-key-file"`
+	// File with the authorities that sign the store's certificate (PEM). Empty: those of the system.
+	CAFile Path `yaml:"ca-file"`
+	// The bucket stands in the path and not in the name of the host; most stores that are not Amazon's want this.
+	PathStyle bool `yaml:"path-style"`
+	// Allow http:// over a network: everybody on the way sees what people did.
+	InsecurePlaintext bool `yaml:"insecure-plaintext"`
+	// Lock objects against deletion; the bucket must have been made with object lock. Leave it out for none but what the bucket sets by itself.
+	ObjectLock *ObjectLock `yaml:"object-lock"`
+}
+
+// ObjectLock is how the store locks objects.
+type ObjectLock struct {
+	// governance: those with a right of their own may delete; compliance: nobody may, the owner of the account included.
+	Mode LockMode `yaml:"mode"`
+	// Days from the moment of writing.
+	Days int `yaml:"days"`
+}
 
 // Keys names the files with keys.
 type Keys struct {

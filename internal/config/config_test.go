@@ -132,7 +132,15 @@ func TestErrors(t *testing.T) {
 		{"password of nothing", "compat: {privacyidea-with-password: true}\n", 1, 37, "without privacyidea"},
 		{"certificate alone", "web: {certificate: /c.pem}\n", 1, 20, "certificate and key go together"},
 		{"key alone", "web: {key: /c.pem}\n", 1, 12, "certificate and key go together"},
-		{"s3", "recordings: {s3: {}}\n", 1, 18, "recordings.local only"},
+		{"s3", "recordings: {s3: {}}\n", 1, 18, "endpoint is missing"},
+		{"s3 without bucket", "recordings:\n  s3: {endpoint: https://s3.example.org}\n", 2, 7, "bucket is missing"},
+		{"s3 in the clear", "recordings:\n  s3: {endpoint: http://s3.example.org, bucket: b}\n", 2, 18, "in the clear"},
+		{"s3 with half a key", "recordings:\n  s3: {endpoint: http://127.0.0.1:9000, bucket: b, access-key-file: x}\n", 2, 7, "go together"},
+		{"s3 prefix", "recordings:\n  s3: {endpoint: http://127.0.0.1:9000, bucket: b, prefix: /x}\n", 2, 60, "words with slashes"},
+		{"s3 secret in the file", "recordings:\n  s3: {endpoint: http://127.0.0.1:9000, bucket: b, secret-key: x}\n", 2, 52, "secret-key"},
+		{"object lock", "recordings:\n  s3: {endpoint: https://s3.example.org, bucket: b, object-lock: {mode: strict}}\n", 2, 73, "governance or compliance"},
+		{"object lock for ever", "recordings:\n  s3: {endpoint: https://s3.example.org, bucket: b, object-lock: {days: 0}}\n", 2, 73, "1 to 36500"},
+		{"retention", "recordings: {retention: 90}\n", 1, 25, "days such as 90d"},
 		{"zero limit", "guard: {total: 0}\n", 1, 16, "leave the key out for the default"},
 		{"window", "otp: {window: 50}\n", 1, 15, "want 1 to 10 time steps"},
 		{"hard stop raised", "lockout: {user: 101}\n", 1, 17, "want 100 at the most"},
@@ -276,13 +284,16 @@ func TestRenderDefault(t *testing.T) {
 	if !strings.Contains(text, "# directory:\n") {
 		t.Errorf("no directory, commented out, in\n%s", text)
 	}
-	full := regexp.MustCompile(`(?m)^# ([a-z-]+:$|  +(?:- )?(?:[a-z-]+:|#))`).ReplaceAllString(text, "$1")
+	full := regexp.MustCompile(`(?m)^# ([a-z-]+:$|  +(?:- )?(?:[a-z0-9-]+:|#))`).ReplaceAllString(text, "$1")
 	cfg, err := Parse("/etc/x.yaml", []byte(full))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if cfg.Mail == nil || len(cfg.Mail.Servers) != 1 || cfg.SMS == nil || cfg.SMS.Senders[0].Success != `"queued"` || cfg.SentCodes.AddressBook == nil || cfg.Notify == nil {
 		t.Errorf("uncommented sections = %+v %+v %+v %+v", cfg.Mail, cfg.SMS, cfg.SentCodes, cfg.Notify)
+	}
+	if s := cfg.Recordings.S3; s == nil || s.Bucket != "recordings" || s.ObjectLock == nil || s.ObjectLock.Days != 30 {
+		t.Errorf("uncommented recordings.s3 = %+v", s)
 	}
 	if cfg.Directory == nil || cfg.Directory.Groups == nil || cfg.Directory.Groups.Base == "" {
 		t.Errorf("uncommented directory = %+v", cfg.Directory)

@@ -59,6 +59,8 @@ func setDefaults(section any) {
 		s.Breaker = defaultBreaker
 	case *SMSSender:
 		s.Method, s.Timeout = "POST", Duration(15*time.Second)
+	case *ObjectLock:
+		s.Mode, s.Days = "governance", 30
 	case *Notify:
 		s.People, s.Events = true, []string{"lockout.set", "places.many", "code.replayed", "account.alarm", "hostkey.refused", "recording.failed"}
 	}
@@ -95,6 +97,11 @@ func everything() *Config {
 	sender.Headers = []string{"Content-Type: application/json", "Authorization: Bearer {secret}"}
 	c.SMS = &SMS{Country: "+49", Prefixes: []PhonePrefix{"+49"}, Senders: []SMSSender{sender}}
 	setDefaults(c.SMS)
+	c.Recordings.S3 = &S3{
+		Endpoint: "https://s3.example.org", Bucket: "recordings", AccessKeyFile: "/etc/sallyport/s3-access-key", SecretKeyFile: "/etc/sallyport/s3-secret-key",
+		PathStyle: true, ObjectLock: &ObjectLock{},
+	}
+	setDefaults(c.Recordings.S3.ObjectLock)
 	c.Notify = &Notify{}
 	setDefaults(c.Notify)
 	c.Notify.Operators = []string{"ops@example.org"}

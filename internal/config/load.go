@@ -38,7 +38,7 @@ func Parse(file string, text []byte) (*Config, error) {
 
 // Examine finds what no single value shows. Whoever changes a Config that was read asks again.
 func (c *Config) Examine() error {
-	checks := []func() error{c.examineWeb, c.examineDirectory, c.examineMessages, c.examineRest}
+	checks := []func() error{c.examineWeb, c.examineDirectory, c.examineMessages, c.examineRecordings, c.examineRest}
 	for _, check := range checks {
 		if err := check(); err != nil {
 			return err
@@ -105,8 +105,6 @@ func (c *Config) examineRest() error {
 		return c.errorAt("data", "name a folder, such as /var/lib/sallyport")
 	case c.SSH.Listen == "":
 		return c.errorAt("ssh.listen", `want address and port, such as ":2222"`)
-	case c.Recordings.S3 != nil:
-		return c.errorAt("recordings.s3", "this version keeps recordings in recordings.local only; write s3: null")
 	case c.OTP.Window < 1 || c.OTP.Window > 10:
 		return c.errorAt("otp.window", "%d: want 1 to 10 time steps on each side, better 1; clocks are never quite right, and each step more helps those who guess", c.OTP.Window)
 	case c.OTP.WithoutToken.Logins < 0 || c.OTP.WithoutToken.Logins > 100:
@@ -190,7 +188,7 @@ func (c *Config) complete(dir string) error {
 		absolute(&c.Directory.BindPasswordFile, dir)
 		absolute(&c.Directory.CAFile, dir)
 	}
-	for _, p := range c.messageFiles() {
+	for _, p := range append(c.messageFiles(), c.bucketFiles()...) {
 		absolute(p, dir)
 	}
 	switch file, named := strings.CutPrefix(string(c.Database), "sqlite:"); {

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"filippo.io/age"
 )
 
 // A scalar is a value that reads itself from the text in the file. Its error says what the text should
@@ -260,6 +262,50 @@ func (u *URL) set(text string) error {
 }
 
 func (u URL) String() string { return string(u) }
+
+// plain tells whether what is sent there goes over a network in the clear.
+func (u URL) plain() bool {
+	v, err := url.Parse(string(u))
+	if err != nil {
+		return true
+	}
+	a, err := netip.ParseAddr(v.Hostname())
+	return v.Scheme != "https" && v.Hostname() != "localhost" && (err != nil || !a.IsLoopback())
+}
+
+// Recipient is a public key of age.
+type Recipient string
+
+func (r *Recipient) set(text string) error {
+	if _, err := ageRecipient(text); err != nil {
+		return fmt.Errorf("want a recipient as age-keygen prints it after \"Public key:\", such as age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p")
+	}
+	*r = Recipient(text)
+	return nil
+}
+
+func ageRecipient(text string) (age.Recipient, error) {
+	list, err := age.ParseRecipients(strings.NewReader(text))
+	if err != nil || len(list) != 1 || strings.ContainsAny(text, "\r\n") {
+		return nil, fmt.Errorf("%q is no recipient of age", text)
+	}
+	return list[0], nil
+}
+
+func (r Recipient) String() string { return string(r) }
+
+// AgeRecipients are the recipients in the type of the library.
+func AgeRecipients(texts []Recipient) ([]age.Recipient, error) {
+	var list []age.Recipient
+	for _, text := range texts {
+		r, err := ageRecipient(string(text))
+		if err != nil {
+			return nil, fmt.Errorf("recordings.recipients: %w", err)
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}
 
 // Server is the address of an LDAP server.
 type Server string

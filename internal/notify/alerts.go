@@ -21,8 +21,8 @@ const (
 
 // OperatorEvents are the types of audit events that operators can be told of.
 var OperatorEvents = []string{
-	audit.LockoutSet, audit.PlacesMany, audit.CodeReplayed, audit.AccountAlarm, audit.HostKeyRefused, audit.HostKeyTrusted, audit.RecordFailed, audit.RecordLimit, audit.RecordSealed,
-	audit.TokenEnrolled, audit.OperatorChange, audit.OperatorView, audit.NodeStarted, audit.NodeStopped,
+	audit.LockoutSet, audit.PlacesMany, audit.CodeReplayed, audit.AccountAlarm, audit.HostKeyRefused, audit.HostKeyTrusted, audit.RecordFailed, audit.RecordLimit, audit.RecordSealed, audit.RecordDeleted, audit.BreakGlassUsed,
+	audit.TokenEnrolled, audit.OperatorChange, audit.OperatorView, audit.SessionWatched, audit.Moderation, audit.NodeStarted, audit.NodeStopped,
 }
 
 // alertLife is how long delivery of an alert is tried.
@@ -144,7 +144,7 @@ func (a *Alerts) toApprovers(ctx context.Context, e audit.Event) []store.Alert {
 
 // toOperators is what operators hear of an event.
 func (a *Alerts) toOperators(e audit.Event) []store.Alert {
-	if !slices.Contains(a.cfg.Events, e.Type) {
+	if !slices.Contains(a.cfg.Events, e.Type) && e.Type != audit.BreakGlassUsed { // of that they are always told
 		return nil
 	}
 	subject := "[" + a.cfg.Name + "] " + e.Type

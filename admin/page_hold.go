@@ -1,0 +1,117 @@
+package admin
+
+import (
+	"fmt"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/internal/web"
+	"sallyport/store"
+)
+
+// keepView tells on a session's page how long its recordings are kept.
+type keepView struct {
+	Words []string // one for each recording
+	Hold  *store.Hold
+}
+
+func (s *Server) viewKeep(v *visit, x store.Session) (keepView, error) {
+	rows, err := s.cfg.Store.Recordings.Of(v.ctx(), x.ID)
+	if err != nil {
+		return keepView{}, err
+	}
+	holds, err := s.cfg.Store.Recordings.Holds(v.ctx(), x.ID)
+	if err != nil {
+		return keepView{}, err
+	}
+	var k keepView
+	if h, held := holds[x.ID]; held {
+		k.Hold = &h
+	}
+	for _, r := range rows {
+		words := recordingInWords(wireRecording(r), k.Hold != nil)
+		if len(rows) > 1 {
+			words = fmt.Sprintf("channel %d: %s", r.Channel, words)
+		}
+		k.Words = append(k.Words, words)
+	}
+	return k, nil
+}
+
+// recordingInWords tells what has become of a recording, and how long it is kept.
+func recordingInWords(r Recording, held bool) string {
+	where := "in the bucket"
+	if r.OnNode {
+		where = "on node " + audit.Escape(r.Node)
+	}
+	switch {
+	case r.State == store.RecordingOpen:
+		return "being written " + where
+	case r.State == store.RecordingPending && r.Parts > 0:
+		return fmt.Sprintf("tail pending: %s is sealed, the rest is on node %s", web.Size(r.Bytes), audit.Escape(r.Node))
+	case r.State == store.RecordingPending:
+		return "tail pending: all of it is on node " + audit.Escape(r.Node)
+	case r.State == store.RecordingRemoving:
+		return "being deleted"
+	case r.Removed != nil:
+		return "deleted on " + r.Removed.UTC().Format(time.DateOnly) + "; its root stays: " + r.Root
+	case held:
+		return "sealed, " + where + ", held"
+	case r.DeleteAfter == nil:
+		return "sealed, " + where + ", kept for ever"
+	}
+	return "sealed, " + where + ", kept until " + r.DeleteAfter.UTC().Format(time.DateOnly)
+}
+
+// RecordingInWords is what session show says of a recording.
+func RecordingInWords(r Recording, held bool) string { return recordingInWords(r, held) }
+
+func (s *Server) confirmHoldPage(v *visit) error {
+	x, err := s.session(v.ctx(), v.path("id"))
+	if err != nil {
+		return err
+	}
+	view := s.viewSession(x)
+	return v.confirm("sessions", "Hold the recordings of this session?", confirmation{
+		Question:    fmt.Sprintf("%s on %s, %s.", audit.Escape(x.User), audit.Escape(view.Where), x.Started.UTC().Format("2006-01-02 15:04")),
+		Consequence: "They are not deleted, however old they become, until somebody releases the session.",
+		Action:      view.Path + "/hold", Button: "Hold", Cancel: view.Path, Reason: true,
+	})
+}
+
+func (s *Server) holdForm(v *visit) error {
+	id := v.path("id")
+	if err := s.hold(v.ctx(), v.by, id, v.typed("reason")); err != nil {
+		return err
+	}
+	return v.done(within("sessions", id), "The recordings of the session are held.")
+}
+
+func (s *Server) confirmReleasePage(v *visit) error {
+	x, err := s.session(v.ctx(), v.path("id"))
+	if err != nil {
+		return err
+	}
+	holds, err := s.cfg.Store.Recordings.Holds(v.ctx(), x.ID)
+	if err != nil {
+		return err
+	}
+	h, held := holds[x.ID]
+	if !held {
+		return conflict("", "this session is not held")
+	}
+	view := s.viewSession(x)
+	return v.confirm("sessions", "Release this session?", confirmation{
+		Question:    "It is held by " + audit.Escape(h.Actor) + ": " + audit.Escape(h.Reason),
+		Consequence: "Recordings whose time is over are deleted within a minute.",
+		Action:      view.Path + "/release", Button: "Release", Cancel: view.Path,
+	})
+}
+
+func (s *Server) releaseForm(v *visit) error {
+	id := v.path("id")
+	if err := s.release(v.ctx(), v.by, id); err != nil {
+		return err
+	}
+	return v.done(within("sessions", id), "The session is released.")
+}

@@ -1,0 +1,265 @@
+package audit
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Events stand in a hash chain. Its value before the first event is SHA-256 of chainLabel; each event makes it
+// SHA-256(value before ‖ the event as JSON, as json.Marshal writes it). Nodes sign the value, with the number
+// of events that led to it, as a [Checkpoint].
+const chainLabel = "sallyport audit chain 1\n"
+
+// Hash is a value of the chain: 32 bytes, 64 hexadecimal digits in JSON.
+type Hash [sha256.Size]byte
+
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (h *Hash) UnmarshalText(text []byte) error {
+	if len(text) != 2*len(h) {
+		return errors.New("not a SHA-256")
+	}
+	_, err := hex.Decode(h[:], text)
+	return err
+}
+
+// ChainStart is the value of the chain before the first event.
+func ChainStart() Hash { return sha256.Sum256([]byte(chainLabel)) }
+
+// After returns the value of the chain after e.
+func (e Event) After(before Hash) (Hash, error) {
+	e.Time = e.Time.UTC()
+	text, err := json.Marshal(e)
+	if err != nil {
+		return Hash{}, fmt.Errorf("encoding event %s: %w", e.ID, err)
+	}
+	return sha256.Sum256(append(before[:], text...)), nil
+}
+
+// Checkpoint is a signed value of the chain.
+type Checkpoint struct {
+	Position int64     `json:"position"` // how many events led to Head
+	After    int64     `json:"after"`    // position of the checkpoint before, 0 for the first
+	Head     Hash      `json:"head"`
+	Time     time.Time `json:"time"` // UTC, milliseconds, at the node that signed
+	Node     string    `json:"node"`
+	Key      string    `json:"key"`           // id of the key
+	Sig      []byte    `json:"sig,omitempty"` // Ed25519 over SignedText
+}
+
+// SignedText is what is signed: a label, so that no signature of another kind by the same key can be taken for
+// this one, and the checkpoint without its signature as JSON.
+func (c Checkpoint) SignedText() ([]byte, error) {
+	c.Sig, c.Time = nil, c.Time.UTC()
+	text, err := json.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a checkpoint: %w", err)
+	}
+	return append([]byte(chainLabel), text...), nil
+}
+
+// Line is one line of an exported log: an event with its place in the chain, an event that has none yet
+// (Position 0), or a checkpoint.
+type Line struct {
+	Position   int64       `json:"position,omitempty"` // from 1
+	Link       *Hash       `json:"link,omitempty"`     // value of the chain after the event
+	Event      *Event      `json:"event,omitempty"`
+	Checkpoint *Checkpoint `json:"checkpoint,omitempty"`
+}
+
+// Encode returns the line as it stands in a file, with its newline.
+func (l Line) Encode() ([]byte, error) {
+	text, err := json.Marshal(l)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a line of the audit log: %w", err)
+	}
+	return append(text, '\n'), nil
+}
+
+// ParseLine reads a line without its newline. What is not byte for byte what [Line.Encode] writes is refused, so
+// that nothing in a file is outside the hashes.
+func ParseLine(text []byte) (Line, error) {
+	var l Line
+	if json.Unmarshal(text, &l) != nil || (l.Event == nil) == (l.Checkpoint == nil) {
+		return l, errors.New("it is not a line of an exported audit log")
+	}
+	again, err := l.Encode()
+	if err != nil || !bytes.Equal(text, again[:len(again)-1]) {
+		return l, errors.New("it was altered")
+	}
+	return l, nil
+}
+
+// Broken is the first thing wrong with a chain.
+type Broken struct {
+	Position int64  // where, 0 if it is no place in the chain
+	Event    string // id of the event that does not fit, if it is one
+	What     string
+}
+
+func (b *Broken) Error() string {
+	s := b.What
+	if b.Event != "" {
+		s = "event " + Escape(b.Event) + ": " + s
+	}
+	if b.Position > 0 {
+		s = fmt.Sprintf("position %d: %s", b.Position, s)
+	}
+	return s
+}
+
+// Chain proves a log line by line, in the order of an export. The zero value refuses every signature.
+type Chain struct {
+	// Check tells whether sig is the signature over text by the key of that id, which was made at the given time.
+	// Its error wraps ErrDoubtful if it is, and somebody else had the key by then.
+	Check func(key string, at time.Time, text, sig []byte) error
+
+	// Heads are values that the chain must have had at some position, as an earlier proof told them.
+	Heads map[int64]Hash
+
+	first     int64 // position after which the log begins
+	position  int64
+	head      Hash
+	begun     bool
+	proved    int64 // position of the last checkpoint that proves something
+	point     int64 // … of the last one
+	doubtFrom int64 // first event that a doubtful checkpoint was the first to sign; 0: none
+	doubtTo   int64
+	last      Checkpoint
+	unchained int
+	heads     int
+}
+
+// Add proves the next line. The error is a [*Broken].
+func (c *Chain) Add(l Line) error {
+	switch {
+	case l.Checkpoint != nil:
+		return c.checkpoint(*l.Checkpoint)
+	case l.Event == nil:
+		return &Broken{What: "a line is neither an event nor a checkpoint"}
+	case l.Position == 0:
+		c.unchained++
+		return nil
+	}
+	return c.event(l)
+}
+
+func (c *Chain) begin() {
+	if !c.begun {
+		c.begun, c.head = true, ChainStart()
+	}
+}
+
+func (c *Chain) event(l Line) error {
+	c.begin()
+	id := l.Event.ID
+	switch next := c.position + 1; {
+	case c.unchained > 0:
+		return &Broken{l.Position, id, "it stands behind events that are not chained yet"}
+	case l.Position == next+1:
+		return &Broken{Position: next, What: "the event is missing"}
+	case l.Position > next:
+		return &Broken{Position: next, What: fmt.Sprintf("the events up to position %d are missing", l.Position-1)}
+	case l.Position < next:
+		return &Broken{l.Position, id, "it does not follow the one before: repeated, inserted or out of order"}
+	}
+	head, err := l.Event.After(c.head)
+	if err != nil {
+		return &Broken{l.Position, id, err.Error()}
+	}
+	if l.Link == nil || *l.Link != head {
+		return &Broken{l.Position, id, "it was altered, or put in the place of another"}
+	}
+	c.position, c.head = l.Position, head
+	return c.expected()
+}
+
+// expected compares the chain with what was known of it.
+func (c *Chain) expected() error {
+	want, known := c.Heads[c.position]
+	if !known {
+		return nil
+	}
+	if want != c.head {
+		return &Broken{Position: c.position, What: "the chain has another value here than it had before"}
+	}
+	c.heads++
+	return nil
+}
+
+func (c *Chain) checkpoint(p Checkpoint) error {
+	text, err := p.SignedText()
+	if err == nil && c.Check == nil {
+		err = errors.New("there are no keys to check signatures with")
+	}
+	doubtful := false
+	if err == nil {
+		err = c.Check(p.Key, p.Time, text, p.Sig)
+		doubtful = errors.Is(err, ErrDoubtful)
+	}
+	if err != nil && !(doubtful && c.begun) {
+		return &Broken{Position: p.Position, What: "the checkpoint proves nothing: " + err.Error()}
+	}
+	if !c.begun && p.Position > 0 { // the log begins later than the chain
+		c.begun, c.first, c.position, c.head = true, p.Position, p.Position, p.Head
+		c.proved, c.point, c.last = p.Position, p.Position, p
+		return c.expected()
+	}
+	c.begin()
+	switch {
+	case p.Position != c.position:
+		return &Broken{Position: min(p.Position, c.position+1), What: fmt.Sprintf("a checkpoint of position %d stands behind event %d: events or checkpoints are missing or out of order", p.Position, c.position)}
+	case p.After != c.point || p.Position == c.point:
+		return &Broken{Position: c.point + 1, What: "a checkpoint is missing or repeated"}
+	case p.Head != c.head:
+		return &Broken{Position: c.point + 1, What: fmt.Sprintf("one of the events up to position %d was altered, removed or inserted, and the links made anew: the signed value is another", p.Position)}
+	}
+	if doubtful {
+		if c.doubtFrom == 0 {
+			c.doubtFrom = c.point + 1
+		}
+		c.doubtTo = p.Position
+		c.point = p.Position
+		return nil
+	}
+	c.proved, c.point, c.last = p.Position, p.Position, p
+	return nil
+}
+
+// ErrDoubtful is the cause when a signature is right and was made with a key that somebody else had by then. What
+// follows is looked at all the same: a later signature covers all that stands before it.
+var ErrDoubtful = errors.New("the key was compromised by then")
+
+// Proof is what was proved of a log.
+type Proof struct {
+	First, Last int64 // positions of the events that are proved; First > Last if there are none
+	Head        Hash  // value of the chain after Last
+	At          time.Time
+	Node, Key   string // who signed that last
+	Unchained   int    // events so new that they have no place in the chain yet
+}
+
+// End tells what was proved. The error is a [*Broken].
+func (c *Chain) End() (Proof, error) {
+	c.begin()
+	p := Proof{First: c.first + 1, Last: c.proved, Head: c.last.Head, At: c.last.Time, Node: c.last.Node, Key: c.last.Key, Unchained: c.unchained}
+	if c.position > c.point {
+		return p, &Broken{Position: c.point + 1, What: "no signature follows: the end of the log was cut off"}
+	}
+	if c.doubtFrom > 0 {
+		return p, &Broken{Position: c.doubtFrom, What: fmt.Sprintf("events up to position %d were first signed with a key that was compromised by then, so that nothing proves what they said at that time; nothing else is wrong", c.doubtTo)}
+	}
+	if c.heads < len(c.Heads) {
+		return p, &Broken{Position: c.position, What: "the log ends here, or begins later, and had more before: it does not reach a position that was proved earlier"}
+	}
+	return p, nil
+}

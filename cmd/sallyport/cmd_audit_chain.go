@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/admin"
+	"sallyport/audit"
+	"sallyport/recorder"
+)
+
+func auditExportCommand(g *globals) *cobra.Command {
+	var since string
+	c := action(g, "export", "Print the log with its chain, for a proof without the server", cobra.NoArgs, func(c *cobra.Command, api *client, _ []string) error {
+		q := url.Values{}
+		if err := setTimes(q, since, ""); err != nil {
+			return err
+		}
+		return api.stream(c.Context(), "/audit/export", q, g.Out)
+	})
+	c.Flags().StringVar(&since, "since", "", "begin with the signature before this time: a time, or a time ago such as 2h")
+	return c
+}
+
+func auditVerifyCommand(g *globals) *cobra.Command {
+	var keyFile, since string
+	var heads []string
+	c := &cobra.Command{
+		Use: "verify [FILE…]", Short: "Prove that no event was altered, removed, inserted or moved", Args: usageArgs(cobra.ArbitraryArgs),
+		Long: "Prove that no event was altered, removed, inserted or moved, and tell the first that was: by the server, or in files that\n" +
+			"'sallyport audit export' wrote, here. With --keys the server's log is proved here too, with these keys. The exit status is\n" +
+			"0 only if everything is proved. Events of the last second or two have no place in the chain yet, and are counted.",
+		RunE: func(c *cobra.Command, args []string) error {
+			known, err := parseHeads(heads)
+			if err != nil {
+				return err
+			}
+			p := auditProver{verifier: verifier{g: g, c: c, keyFile: keyFile}, heads: known}
+			found, err := p.all(args, since)
+			if err != nil {
+				return err
+			}
+			return g.showAuditProofs(found)
+		},
+	}
+	c.Flags().StringVar(&keyFile, "keys", "", "file with the public keys (default: those that the server tells; see: session keys)")
+	c.Flags().StringVar(&since, "since", "", "prove the server's log from this time on only: a time, or a time ago such as 2h")
+	c.Flags().StringArrayVar(&heads, "head", nil, "POSITION:HEAD as an earlier proof told it: the log must still have it")
+	return c
+}
+
+// parseHeads reads heads as people kept them.
+func parseHeads(texts []string) (map[int64]audit.Hash, error) {
+	heads := map[int64]audit.Hash{}
+	for _, text := range texts {
+		number, hash, _ := strings.Cut(text, ":")
+		position, err := strconv.ParseInt(number, 10, 64)
+		var h audit.Hash
+		if err != nil || position < 1 || h.UnmarshalText([]byte(hash)) != nil {
+			return nil, usage("Write it as 'sallyport audit verify' printed it: a number, a colon, 64 hexadecimal digits.", "%q is not a head", audit.Escape(text))
+		}
+		heads[position] = h
+	}
+	return heads, nil
+}
+
+// auditProver proves logs; what it needs for it is fetched once.
+type auditProver struct {
+	verifier
+	heads map[int64]audit.Hash
+}
+
+func (p *auditProver) all(files []string, since string) ([]admin.AuditVerification, error) {
+	if len(files) == 0 {
+		one, err := p.server(since)
+		return []admin.AuditVerification{one}, err
+	}
+	if since != "" {
+		return nil, usage("Leave --since away, or export the file anew with it.", "--since is for the server's log")
+	}
+	if err := p.loadKeys(); err != nil {
+		return nil, err
+	}
+	var found []admin.AuditVerification
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, usage("Give a file that can be read.", "%s", audit.Escape(err.Error()))
+		}
+		proof, broken, err := p.prove(f)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", audit.Escape(name), err)
+		}
+		found = append(found, admin.AuditVerificationOf(name, proof, broken))
+	}
+	return found, nil
+}
+
+// server has the server prove its log, or fetches it and proves it here.
+func (p *auditProver) server(since string) (admin.AuditVerification, error) {
+	var found admin.AuditVerification
+	q := url.Values{}
+	if err := setTimes(q, since, ""); err != nil {
+		return found, err
+	}
+	if err := p.connect(); err != nil {
+		return found, err
+	}
+	if p.keyFile == "" && len(p.heads) == 0 {
+		return found, p.api.get(p.c.Context(), "/audit/verification", q, &found)
+	}
+	if err := p.loadKeys(); err != nil {
+		return found, err
+	}
+	out, in := io.Pipe()
+	sent := make(chan error, 1)
+	go func() {
+		err := p.api.stream(p.c.Context(), "/audit/export", q, in)
+		in.CloseWithError(err)
+		sent <- err
+	}()
+	proof, broken, err := p.prove(out)
+	out.Close()
+	if failed := <-sent; err == nil && broken == nil {
+		err = failed
+	}
+	return admin.AuditVerificationOf("audit", proof, broken), err
+}
+
+// prove reads a log to its end or to the first thing that is wrong.
+func (p *auditProver) prove(src io.Reader) (proof audit.Proof, broken, err error) {
+	chain := audit.Chain{Check: admin.AuditCheck(p.keys.Check), Heads: p.heads}
+	in := bufio.NewReaderSize(src, 1<<20)
+	for number := 1; ; number++ {
+		text, err := in.ReadSlice('\n')
+		if err == io.EOF && len(text) == 0 {
+			proof, broken = chain.End()
+			return proof, broken, nil
+		}
+		if err == io.EOF || errors.Is(err, bufio.ErrBufferFull) {
+			proof, _ = chain.End()
+			return proof, fmt.Errorf("line %d is not whole", number), nil
+		}
+		if err != nil {
+			return proof, nil, err
+		}
+		line, wrong := audit.ParseLine(bytes.TrimSuffix(text, []byte("\n")))
+		if wrong == nil {
+			wrong = chain.Add(line)
+		}
+		if wrong != nil {
+			proof, _ = chain.End()
+			return proof, fmt.Errorf("line %d: %w", number, wrong), nil
+		}
+	}
+}
+
+func (g *globals) showAuditProofs(found []admin.AuditVerification) error {
+	bad := false
+	for _, v := range found {
+		bad = bad || !v.Proved
+	}
+	if g.json() {
+		if err := g.printJSON(found); err != nil {
+			return err
+		}
+	} else {
+		t := newTable(g.Out, "LOG", "PROVED", "EVENTS", "NOT CHAINED YET", "SIGNED", "BY", "KEY", "PROBLEM")
+		for _, v := range found {
+			events := "none"
+			if v.Last >= v.First {
+				events = fmt.Sprintf("%d to %d", v.First, v.Last)
+			}
+			t.row(v.ID, yesNo(v.Proved), events, itoa(v.Unchained), clock(v.Signed), v.Node, v.Key, v.Problem)
+		}
+		if err := t.flush(); err != nil {
+			return err
+		}
+		for _, v := range found {
+			if v.Proved && v.Last > 0 {
+				g.say("keep this elsewhere, to find later that nothing was cut off: --head %d:%s", v.Last, v.Head)
+			}
+		}
+	}
+	if bad {
+		return failed("Keep the database as it is, and compare with a backup and with the log on standard error.", "the audit log is not as it was written")
+	}
+	return nil
+}
+
+// signingKey is a key as the commands print it.
+type signingKey struct {
+	ID              string     `json:"id"`
+	Node            string     `json:"node"`
+	Added           *time.Time `json:"added"`
+	CompromisedFrom *time.Time `json:"compromised_from"`
+	PEM             string     `json:"pem"`
+}
+
+func keyringOf(text []byte) (recorder.Keyring, error) {
+	keys, err := recorder.ParseKeyFile(text)
+	return recorder.NewKeyring(keys...), err
+}

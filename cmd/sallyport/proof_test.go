@@ -1,0 +1,263 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"database/sql"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/admin"
+	"sallyport/internal/testenv"
+	"sallyport/recorder"
+	"sallyport/store"
+)
+
+// chained waits until every event has its place in the chain.
+func (o *operated) chained() {
+	o.t.Helper()
+	testenv.WaitFor(o.t, "the audit log to be chained", func() bool {
+		state, err := o.node.Store.Audit.ChainState(context.Background())
+		noError(o.t, err)
+		return state.Unchained == 0 && state.Last.Position > 0
+	})
+}
+
+// ended waits until a session with recordings has ended, and returns it.
+func (o *operated) ended() admin.Session {
+	o.t.Helper()
+	var list []admin.Session
+	testenv.WaitFor(o.t, "the session to end", func() bool {
+		list = object[[]admin.Session](o, "session", "list", "--only", "ended")
+		return len(list) > 0 && list[0].Channels[0].Recording != ""
+	})
+	return list[0]
+}
+
+// The whole way of a proof: a person works on a real host, the session's root is in the audit log, the log proves
+// itself here and offline, and whatever is done to the database or the files behind the server's back is found.
+func TestProof(t *testing.T) {
+	onBoth(t, func(t *testing.T, o *operated) {
+		o.behind()
+		c := o.person("web1")
+		if out, errs, status := c.Output(t, "echo one"); out != "one\n" || status != 0 {
+			t.Fatalf("ssh: %q %q %d", out, errs, status)
+		}
+		x := o.ended()
+		o.chained()
+		verified := object[[]admin.Verification](o, "session", "verify", x.ID)
+		if len(verified) != 1 || !verified[0].Proved {
+			t.Errorf("session verify: %+v", verified)
+		}
+		events := object[[]admin.AuditEvent](o, "audit", "list", "--type", "session.ended", "--session", x.ID)
+		if len(events) != 1 || len(events[0].Detail["root"]) != 64 || events[0].Detail["recordings"] != "1" {
+			t.Errorf("session.ended: %+v", events)
+		}
+
+		whole := object[[]admin.AuditVerification](o, "audit", "verify")
+		if len(whole) != 1 || !whole[0].Proved || whole[0].First != 1 || whole[0].Last < 5 || whole[0].Node != "n1" {
+			t.Fatalf("audit verify: %+v", whole)
+		}
+		head := fmt.Sprintf("%d:%s", whole[0].Last, whole[0].Head)
+		keys := o.file("keys.pem", o.ok("session", "keys"))
+		exported := o.ok("audit", "export")
+		file := o.file("audit.jsonl", exported)
+		if r := command("", "audit", "verify", file, "--keys", keys, "--head", head); r.code != 0 || !strings.Contains(r.out, "yes") {
+			t.Errorf("offline: %+v", r)
+		}
+		if r := o.run("audit", "verify", "--keys", keys, "--head", head); r.code != 0 {
+			t.Errorf("with keys: %+v", r)
+		}
+		o.fails(exitUsage, "audit", "verify", "--head", "7:x")
+		late := object[[]admin.AuditVerification](o, "audit", "verify", "--since", "1s")
+		if !late[0].Proved {
+			t.Errorf("since: %+v", late)
+		}
+		// In the file: one letter, one line, two lines.
+		lines := strings.SplitAfter(exported, "\n")
+		for name, text := range map[string]string{
+			"altered": strings.Replace(exported, `"user":"alice"`, `"user":"alicf"`, 1),
+			"removed": strings.Join(append(append([]string{}, lines[:2]...), lines[3:]...), ""),
+			"swapped": strings.Join(append([]string{lines[1], lines[0]}, lines[2:]...), ""),
+			"cut":     strings.Join(lines[:3], ""),
+		} {
+			r := command("", "audit", "verify", o.file("bad.jsonl", text), "--keys", keys, "--head", head)
+			if r.code != exitFailed {
+				t.Errorf("%s: %+v", name, r)
+			}
+		}
+
+		// In the database.
+		db := o.database()
+		change := func(query string) {
+			t.Helper()
+			if _, err := db.ExecContext(t.Context(), query); err != nil {
+				t.Fatal(err)
+			}
+		}
+		change("UPDATE audit_events SET user_name = 'mallory' WHERE type = 'channel.ended'")
+		if text := o.fails(exitFailed, "audit", "verify"); !strings.Contains(text, "not as it was written") {
+			t.Errorf("altered: %q", text)
+		}
+		bad := object2[[]admin.Verification](o, "session", "verify", x.ID)
+		if bad[0].Proved || !strings.Contains(bad[0].Problem, "audit log") {
+			t.Errorf("session verify with an altered event: %+v", bad)
+		}
+		change("UPDATE audit_events SET user_name = 'alice' WHERE type = 'channel.ended'")
+		if !object[[]admin.Verification](o, "session", "verify", x.ID)[0].Proved {
+			t.Error("undone, and not proved")
+		}
+		// A recording that is taken away, row and files.
+		change("UPDATE session_channels SET recording = '' WHERE session_id = '" + x.ID + "'")
+		if bad = object2[[]admin.Verification](o, "session", "verify", x.ID); bad[0].Proved || !strings.Contains(bad[0].Problem, "does not have it any more") {
+			t.Errorf("a recording that is gone: %+v", bad)
+		}
+	})
+}
+
+// object2 is object for a command that fails with what is wrong.
+func object2[T any](o *operated, args ...string) T {
+	o.t.Helper()
+	r := o.run(append(args, "-o", "json")...)
+	if r.code != exitFailed {
+		o.t.Errorf("sallyport %q: exit %d, want 1; %q", args, r.code, r.err)
+	}
+	return decode[T](o.t, r.out)
+}
+
+// A recording with a root of its own, made by whoever has the node's key, is no match for the audit log.
+func TestProofOfAnotherRecording(t *testing.T) {
+	t.Parallel()
+	o := startOperated(t)
+	o.behind()
+	c := o.person("web1")
+	c.Output(t, "echo the truth")
+	x := o.ended()
+	o.chained()
+	dir := filepath.Join(string(o.cfg.Recordings.Local), filepath.Dir(x.Channels[0].Recording))
+	noError(t, os.RemoveAll(dir))
+	w, err := o.node.Recorder.Create(recorder.Header{Session: x.ID, Channel: 1, Kind: "exec", Started: *x.Started})
+	noError(t, err)
+	noError(t, w.Output([]byte("a lie\n")))
+	if sum, err := w.Close(); err != nil || sum.Path != x.Channels[0].Recording {
+		t.Fatalf("%+v, %v", sum, err)
+	}
+	bad := object2[[]admin.Verification](o, "session", "verify", x.ID)
+	if bad[0].Proved || !strings.Contains(bad[0].Problem, "another recording was put in its place") {
+		t.Errorf("%+v", bad)
+	}
+}
+
+// Keys that sign rotate beside a running server: what the key before signed stays proved, here and offline; what
+// it signs after it was compromised proves nothing.
+func TestSigningKeysRotate(t *testing.T) {
+	t.Parallel()
+	o := startOperated(t)
+	first := o.node.Recorder.Keys()[0]
+	id := o.record(func(w *recorder.Recording) { noError(t, w.Output([]byte("before"))) })
+	o.chained()
+	file := o.file("rotate.yaml", "node: n1\ndata: "+string(o.cfg.Data)+"\ndatabase: "+string(o.cfg.Database)+"\nkeys: {ring: "+string(o.cfg.Keys.Ring)+"}\n")
+	secret, err := os.ReadFile(string(o.cfg.Keys.Signing))
+	noError(t, err)
+	o.fails(exitFailed, "keys", "compromised", first.ID(), "--since", "1h", "-c", file)
+	var made signingKey
+	made = decode[signingKey](t, o.ok("keys", "rotate-signing", "-c", file, "-o", "json"))
+	testenv.WaitFor(t, "the server to take its new key", func() bool { return o.node.Recorder.Keys()[0].ID() == made.ID })
+	o.ok("user", "add", "erin", "--generate")
+	later := o.record(func(w *recorder.Recording) { noError(t, w.Output([]byte("after"))) })
+	o.chained()
+	for _, s := range []string{id, later} {
+		if v := object[[]admin.Verification](o, "session", "verify", s); !v[0].Proved {
+			t.Errorf("session verify: %+v", v)
+		}
+	}
+	if v := object[[]admin.AuditVerification](o, "audit", "verify"); !v[0].Proved || v[0].Key != made.ID {
+		t.Errorf("audit verify: %+v", v)
+	}
+	if keys := object[[]admin.RecordingKey](o, "session", "keys"); len(keys) != 2 || keys[0].ID != made.ID || keys[1].ID != first.ID() || keys[1].Node != "n1" {
+		t.Errorf("session keys: %+v", keys)
+	}
+
+	// The thief of the old key signs something now.
+	at := time.Now().UTC().Add(-time.Second)
+	block, err := recorder.New(recorder.Config{Dir: t.TempDir(), SigningKey: mustKey(t, secret), Node: "n1"})
+	noError(t, err)
+	defer block.Close()
+	w, err := block.Create(recorder.Header{Session: "forged", Channel: 1})
+	noError(t, err)
+	noError(t, w.Output([]byte("x")))
+	sum, err := w.Close()
+	noError(t, err)
+	var forged bytes.Buffer
+	noError(t, block.Export(&forged, sum.Path, recorder.Asciicast3))
+	lie := o.file("forged.cast", forged.String())
+	o.ok("session", "verify", lie)
+	o.ok("keys", "compromised", first.ID(), "--since", at.Format(time.RFC3339Nano), "-c", file)
+	testenv.WaitFor(t, "the server to hear of it", func() bool {
+		return !o.node.Recorder.Keys()[1].CompromisedFrom.IsZero()
+	})
+	if text := o.run("session", "verify", lie); text.code != exitFailed || !strings.Contains(text.out, "compromised") {
+		t.Errorf("what the thief signed: %+v", text)
+	}
+	keys := o.file("keys.pem", o.ok("session", "keys"))
+	if r := command("", "session", "verify", lie, "--keys", keys); r.code != exitFailed || !strings.Contains(r.out, "compromised") {
+		t.Errorf("offline: %+v", r)
+	}
+	if v := object[[]admin.Verification](o, "session", "verify", id); !v[0].Proved {
+		t.Errorf("what it signed before: %+v", v)
+	}
+	list := o.ok("keys", "signing", "-c", file)
+	if !strings.Contains(list, "signs here") || !strings.Contains(list, "compromised from") {
+		t.Errorf("keys signing: %s", list)
+	}
+	all, err := o.node.Store.SigningKeys.List(t.Context())
+	noError(t, err)
+	// What was doubtful once stays so.
+	for _, k := range all {
+		if k.Public == base64.StdEncoding.EncodeToString(first.Public) {
+			noError(t, o.node.Store.SigningKeys.Compromise(t.Context(), k.Public, at.Add(time.Hour)))
+		}
+	}
+	again, err := o.node.Store.SigningKeys.List(t.Context())
+	noError(t, err)
+	if fmt.Sprint(all) != fmt.Sprint(again) {
+		t.Errorf("%v became %v", all, again)
+	}
+	wantErr(t, o.node.Store.SigningKeys.Compromise(t.Context(), "nobody's", at), store.ErrNotFound)
+}
+
+func mustKey(t *testing.T, text []byte) ed25519.PrivateKey {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "key")
+	noError(t, os.WriteFile(file, text, 0o600))
+	key, err := readSigningKey(file)
+	noError(t, err)
+	return key
+}
+
+func wantErr(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("got %v, want %v", err, want)
+	}
+}
+
+// database opens the server's database beside it, as somebody does who should not.
+func (o *operated) database() *sql.DB {
+	o.t.Helper()
+	driver, dsn := "postgres", string(o.cfg.Database)
+	if strings.HasPrefix(dsn, "sqlite") {
+		driver, dsn = "sqlite", filepath.Join(o.dir, "sallyport.db")
+	}
+	db, err := sql.Open(driver, dsn)
+	noError(o.t, err)
+	o.t.Cleanup(func() { db.Close() })
+	return db
+}

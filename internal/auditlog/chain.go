@@ -1,0 +1,121 @@
+package auditlog
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"sallyport/audit"
+)
+
+// ChainKeeper keeps the chain in which events stand; store.Audit is the real one.
+type ChainKeeper interface {
+	Chain(ctx context.Context, node string, sign func(*audit.Checkpoint) error) (int, audit.Checkpoint, error)
+}
+
+// ChainConfig of a [Chainer].
+type ChainConfig struct {
+	Keeper ChainKeeper
+	Sign   func(text []byte) (key string, sig []byte) // signs with this node's key
+	Node   string
+	Logger *slog.Logger  // receives a checkpoint now and then, as witnesses outside the database; nil: slog.Default()
+	Every  time.Duration // 0: half a second
+}
+
+// witnessEvery is how often a checkpoint goes into the log.
+const witnessEvery = time.Minute
+
+// Chainer chains the events that nobody has chained yet. Every node runs one; it never delays who writes an event.
+type Chainer struct {
+	cfg ChainConfig
+
+	mu      sync.Mutex // guards the fields below
+	last    audit.Checkpoint
+	err     error
+	problem string
+}
+
+// NewChainer returns a Chainer. The Config must not be modified afterwards.
+func NewChainer(cfg ChainConfig) *Chainer {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Every == 0 {
+		cfg.Every = 500 * time.Millisecond
+	}
+	return &Chainer{cfg: cfg}
+}
+
+// Run chains until ctx ends.
+func (c *Chainer) Run(ctx context.Context) {
+	tick := time.NewTicker(c.cfg.Every)
+	defer tick.Stop()
+	var witness time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := c.All(ctx)
+		c.mu.Lock()
+		before, last := c.err, c.last
+		c.err = err
+		c.mu.Unlock()
+		if err != nil && before == nil && ctx.Err() == nil {
+			c.cfg.Logger.Error("chaining audit events; they are kept and will be chained later", "error", err)
+		}
+		if last.Position > 0 && time.Since(witness) >= witnessEvery && last.Time.After(witness) {
+			witness = time.Now()
+			c.cfg.Logger.Info("audit chain", "position", last.Position, "head", last.Head, "key", last.Key)
+		}
+	}
+}
+
+// All chains what waits now.
+func (c *Chainer) All(ctx context.Context) error {
+	for {
+		n, made, err := c.cfg.Keeper.Chain(ctx, c.cfg.Node, c.sign)
+		if err != nil || n == 0 {
+			return err
+		}
+		c.note(n, made)
+	}
+}
+
+func (c *Chainer) sign(p *audit.Checkpoint) error {
+	for p.Key, _ = c.cfg.Sign(nil); ; { // the id is signed too, and another key may take its place just now
+		text, err := p.SignedText()
+		if err != nil {
+			return err
+		}
+		key := p.Key
+		if p.Key, p.Sig = c.cfg.Sign(text); p.Key == key {
+			return nil
+		}
+	}
+}
+
+// note keeps the newest head, and finds out when the database has forgotten one: what this node signed is
+// never taken back.
+func (c *Chainer) note(n int, made audit.Checkpoint) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if begun := made.Position - int64(n); begun < c.last.Position {
+		c.problem = "the audit log has lost events: it went on at position " + strconv.FormatInt(begun, 10) + ", and had " + strconv.FormatInt(c.last.Position, 10)
+		c.cfg.Logger.Error(c.problem+"; was the database brought back from a backup?", "position", c.last.Position, "head", c.last.Head)
+	}
+	c.last = made
+}
+
+// Problem tells what is wrong with the chain as this process has seen it, "" if nothing is.
+func (c *Chainer) Problem() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.problem == "" && c.err != nil {
+		return "events cannot be chained: " + c.err.Error()
+	}
+	return c.problem
+}

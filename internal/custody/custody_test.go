@@ -1,0 +1,272 @@
+package custody
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/internal/auditlog"
+	"sallyport/internal/seal"
+	"sallyport/internal/testenv"
+	"sallyport/recorder"
+	"sallyport/recorder/blob"
+	"sallyport/store"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// clock is the time of a test's database.
+type clock struct {
+	mu sync.Mutex // guards at
+	at time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) move(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+// node is a Keeper with all that it looks after.
+type node struct {
+	*Keeper
+	t     *testing.T
+	clock *clock
+	dir   string
+}
+
+// newNode opens one; bucket may be nil.
+func newNode(t *testing.T, bucket blob.Store) *node {
+	t.Helper()
+	ring, err := seal.NewRing()
+	must(t, err)
+	c := &clock{at: time.Now()}
+	st, err := store.Open(t.Context(), store.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "x.db"), Ring: ring, Now: c.now})
+	must(t, err)
+	t.Cleanup(func() { st.Close() })
+	n := &node{t: t, clock: c, dir: t.TempDir()}
+	cfg := recorder.Config{Dir: n.dir, SigningKey: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)), Node: "n1", Sync: time.Millisecond}
+	if bucket != nil {
+		cfg.Store = bucket
+	}
+	rec, err := recorder.New(cfg)
+	must(t, err)
+	t.Cleanup(func() { rec.Close() })
+	log := auditlog.New(auditlog.Config{Sink: st.Audit, Logger: slog.New(slog.DiscardHandler), Node: "n1"})
+	n.Keeper = New(Config{Store: st, Recorder: rec, Audit: log, Node: "n1", Log: slog.New(slog.DiscardHandler)})
+	return n
+}
+
+// record records a session that has ended, and is kept for the given time.
+func (n *node) record(keep time.Duration) store.Recording {
+	n.t.Helper()
+	ctx := n.t.Context()
+	x, err := n.cfg.Store.Sessions.Open(ctx, store.Session{User: "alice", Target: "web1", Node: "n1"})
+	must(n.t, err)
+	w, err := n.cfg.Recorder.Create(recorder.Header{Session: x.ID, Channel: 1})
+	must(n.t, err)
+	must(n.t, w.Output(bytes.Repeat([]byte("what was shown\r\n"), 1000)))
+	sum, err := w.Close()
+	must(n.t, err)
+	must(n.t, n.cfg.Store.Sessions.CloseChannel(ctx, x.ID, store.Channel{ID: 1, Recording: sum.Path, Retention: keep,
+		Sealed: &store.SealedRecording{Path: sum.Path, Root: sum.Root, Bytes: sum.Bytes, Packed: sum.Packed, Parts: sum.Parts}}))
+	must(n.t, n.cfg.Store.Sessions.End(ctx, x.ID, "done"))
+	return n.row(x.ID)
+}
+
+func (n *node) row(session string) store.Recording {
+	n.t.Helper()
+	list, err := n.cfg.Store.Recordings.Of(n.t.Context(), session)
+	if err != nil || len(list) != 1 {
+		n.t.Fatalf("recordings %+v, %v", list, err)
+	}
+	return list[0]
+}
+
+// deletions are the events of deletions, by session.
+func (n *node) deletions() map[string]audit.Event {
+	n.t.Helper()
+	list, err := n.cfg.Store.Audit.List(n.t.Context(), store.AuditFilter{Type: audit.RecordDeleted, Limit: 100})
+	must(n.t, err)
+	found := map[string]audit.Event{}
+	for _, e := range list {
+		found[e.Session] = e
+	}
+	return found
+}
+
+func (n *node) readable(r store.Recording) bool {
+	return n.cfg.Recorder.Export(io.Discard, r.Path, recorder.Text) == nil
+}
+
+// TestDeleteOld deletes what is old enough from the disk or the bucket, tells the audit log with the root,
+// and leaves what is young, kept for ever or held.
+func TestDeleteOld(t *testing.T) {
+	t.Parallel()
+	for _, withBucket := range []bool{false, true} {
+		var bucket blob.Store
+		var server *testenv.S3
+		if withBucket {
+			server = testenv.S3Server(t)
+			bucket = newBucket(t, server, server.Bucket, "")
+		}
+		n := newNode(t, bucket)
+		ctx := t.Context()
+		old, young, forever, held := n.record(time.Hour), n.record(48*time.Hour), n.record(0), n.record(time.Hour)
+		must(t, n.cfg.Store.Recordings.Hold(ctx, store.Hold{SessionID: held.SessionID, Reason: "case 7", Actor: "carol"}))
+		if withBucket {
+			testenv.WaitFor(t, "the bucket to have all", func() bool { s, _ := n.cfg.Recorder.Shipping(); return s.Recordings == 0 })
+			must(t, n.noteStored(ctx))
+			if n.row(old.SessionID).AtNode || len(filesBelow(t, n.dir)) > 0 {
+				t.Errorf("on the node: %+v, %v", n.row(old.SessionID), filesBelow(t, n.dir))
+			}
+		}
+		must(t, n.deleteOld(ctx))
+		if d := n.deletions(); len(d) != 0 {
+			t.Errorf("deleted too early: %+v", d)
+		}
+		n.clock.move(2 * time.Hour)
+		must(t, n.deleteOld(ctx))
+		e := n.deletions()
+		if len(e) != 1 || e[old.SessionID].Detail["root"] != old.Root || e[old.SessionID].User != "alice" || e[old.SessionID].Result != audit.OK {
+			t.Errorf("events: %+v", e)
+		}
+		if r := n.row(old.SessionID); r.State != store.RecordingRemoved || r.Root != old.Root || n.readable(r) {
+			t.Errorf("the old one: %+v, readable %v", r, n.readable(r))
+		}
+		for _, r := range []store.Recording{young, forever, held} {
+			if !n.readable(r) || n.row(r.SessionID).State != store.RecordingSealed {
+				t.Errorf("%+v is not there", n.row(r.SessionID))
+			}
+		}
+		left := filesBelow(t, n.dir)
+		if withBucket {
+			left = filesBelow(t, server.Dir)
+		}
+		for _, f := range left {
+			if strings.Contains(f, old.SessionID) {
+				t.Errorf("left: %s", f)
+			}
+		}
+		must(t, n.cfg.Store.Recordings.Release(ctx, held.SessionID))
+		must(t, n.deleteOld(ctx))
+		if n.readable(held) {
+			t.Error("what was released is not deleted")
+		}
+	}
+}
+
+func newBucket(t *testing.T, s *testenv.S3, name, mode string) *blob.S3 {
+	t.Helper()
+	cfg := blob.S3Config{Endpoint: s.URL, Bucket: name, Region: "us-east-1", PathStyle: true, AccessKey: s.AccessKey, SecretKey: blob.Secret(s.SecretKey), LockMode: mode}
+	if mode != "" {
+		cfg.LockFor = time.Hour
+	}
+	b, err := blob.NewS3(cfg)
+	must(t, err)
+	return b
+}
+
+func filesBelow(t *testing.T, dir string) (list []string) {
+	t.Helper()
+	must(t, filepath.WalkDir(dir, func(name string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			list = append(list, name)
+		}
+		return err
+	}))
+	return list
+}
+
+// TestDeleteLocked leaves a recording whole that the bucket has locked, and tries again later.
+func TestDeleteLocked(t *testing.T) {
+	t.Parallel()
+	server := testenv.S3Server(t)
+	n := newNode(t, newBucket(t, server, server.Locked, "COMPLIANCE"))
+	r := n.record(time.Minute)
+	testenv.WaitFor(t, "the bucket to have it", func() bool { s, _ := n.cfg.Recorder.Shipping(); return s.Recordings == 0 })
+	must(t, n.noteStored(t.Context()))
+	n.clock.move(time.Hour)
+	must(t, n.deleteOld(t.Context()))
+	row := n.row(r.SessionID)
+	if row.State != store.RecordingSealed || !row.DeleteAfter.After(n.clock.now()) || len(n.deletions()) != 0 {
+		t.Errorf("%+v", row)
+	}
+	if report, err := n.cfg.Recorder.Verify(r.Path); err != nil || !report.Complete() {
+		t.Errorf("verify: %+v, %v", report, err)
+	}
+}
+
+// TestQuota has no recording begun while more is kept than the quota, and again when there is room.
+func TestQuota(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, nil)
+	n.cfg.Quota = 50
+	r := n.record(time.Minute)
+	must(t, n.lookAtQuota(t.Context()))
+	_, err := n.cfg.Recorder.Create(recorder.Header{Session: "full"})
+	if !errors.Is(err, recorder.ErrQuota) || !strings.Contains(err.Error(), "recordings.quota") {
+		t.Errorf("beyond the quota: %v", err)
+	}
+	n.clock.move(time.Hour)
+	must(t, n.deleteOld(t.Context()))
+	must(t, n.lookAtQuota(t.Context()))
+	w, err := n.cfg.Recorder.Create(recorder.Header{Session: "room"})
+	must(t, err)
+	_, err = w.Close()
+	must(t, err)
+	if n.readable(r) {
+		t.Error("it is still there")
+	}
+}
+
+// TestSure: a node that could not reach the database itself says of nobody that they are silent.
+func TestSure(t *testing.T) {
+	t.Parallel()
+	k := New(Config{Silence: time.Second})
+	if k.sure() {
+		t.Error("sure at once")
+	}
+	begun := time.Now()
+	testenv.WaitFor(t, "being sure", func() bool { _ = k.beat(nil); return k.sure() })
+	if d := time.Since(begun); d < time.Second {
+		t.Errorf("sure after %v", d)
+	}
+	_ = k.beat(context.DeadlineExceeded)
+	if k.sure() {
+		t.Error("sure after an error")
+	}
+	_ = k.beat(nil)
+	if k.sure() {
+		t.Error("sure as soon as the database is back")
+	}
+}
+
+// TestWithinAMinute: what the constants promise together.
+func TestWithinAMinute(t *testing.T) {
+	t.Parallel()
+	if worst := store.LostAfter + lostEvery; worst > 55*time.Second {
+		t.Errorf("a node is seen to be lost after up to %v", worst)
+	}
+}

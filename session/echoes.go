@@ -1,0 +1,263 @@
+package session
+
+import (
+	"sync"
+	"time"
+)
+
+// echoes finds out which of the typed lines a terminal has shown. The bastion cannot see whether echo is on:
+// that is the target's terminal's own matter. So a line counts as shown only if every printable character of it
+// came back as output, in order, soon, before the line break that follows Enter, and with nothing between them
+// that somebody else may have printed. Whatever is typed where nothing comes back (a password), or where
+// something else does (asterisks, a menu, most of a full-screen editor), is forgotten, the whole line. In
+// doubt a line was not shown. It serves several goroutines.
+type echoes struct {
+	record func([]byte) // is given each line that was shown, exactly as it was typed
+	now    func() time.Time
+
+	mu     sync.Mutex // guards the fields below
+	lines  []*typed   // oldest first; the last one has no end yet
+	in     escapes    // of what is typed
+	out    escapes    // of what is shown
+	cr     bool       // the last thing shown was a carriage return
+	match  *typed     // of which a character was shown on this line of the screen and in this write
+	excess bool       // after it something else was
+	back   bool       // … and the cursor went back: a line is drawn anew, around what was typed in its middle
+}
+
+// typed is a line as somebody types it.
+type typed struct {
+	raw    []byte    // all of it
+	hidden []byte    // printable characters that were not shown yet
+	last   time.Time // when the last of these was typed
+	ended  bool      // with Enter, or by a key that ends a line
+	early  bool      // when it ended all of it had been shown
+	bad    bool      // something else was shown
+}
+
+const (
+	echoWithin = 2 * time.Second // from typing a character to seeing it
+	maxTyped   = 4096            // bytes of one line
+)
+
+func newEchoes(record func([]byte)) *echoes { return &echoes{record: record, now: time.Now} }
+
+// endsLine tells whether a key ends a line: Enter, Ctrl-C, Ctrl-D, Ctrl-Z, Ctrl-\.
+func endsLine(b byte) bool {
+	return b == '\r' || b == '\n' || b == 3 || b == 4 || b == 26 || b == 28
+}
+
+// typed takes what a person typed, before the target has it.
+func (e *echoes) typed(p []byte) {
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.now()
+	for _, b := range p {
+		l := e.open()
+		kind := e.in.next(b)
+		l.raw = append(l.raw, b)
+		if kind == printable {
+			l.hidden = append(l.hidden, b)
+			l.last = now
+		}
+		if len(l.raw) > maxTyped {
+			l.fail()
+		}
+		if kind == control && endsLine(b) {
+			l.ended, l.early = true, len(l.hidden) == 0
+			e.settle(false)
+		}
+	}
+}
+
+// open is the line that is being typed.
+func (e *echoes) open() *typed {
+	if n := len(e.lines); n > 0 && !e.lines[n-1].ended {
+		return e.lines[n-1]
+	}
+	if len(e.lines) > 64 { // typed ahead of a program that shows nothing
+		e.lines = nil
+	}
+	l := &typed{}
+	e.lines = append(e.lines, l)
+	return l
+}
+
+// fail forgets a line.
+func (l *typed) fail() {
+	clear(l.raw)
+	clear(l.hidden)
+	l.raw, l.hidden, l.bad = l.raw[:0], l.hidden[:0], true
+}
+
+// settle decides on the lines at the front that can be decided on; line says that a line break was shown.
+func (e *echoes) settle(line bool) {
+	for len(e.lines) > 0 && e.lines[0].ended {
+		l := e.lines[0]
+		if !l.bad && len(l.hidden) > 0 || !l.bad && !l.early && !line {
+			return
+		}
+		if !l.bad {
+			e.record(l.raw)
+		}
+		l.fail()
+		e.lines = e.lines[1:]
+		line = false
+	}
+}
+
+// shown takes what the target shows, before the person sees it.
+func (e *echoes) shown(p []byte) {
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range e.lines {
+		if len(l.hidden) > 0 && e.now().Sub(l.last) > echoWithin {
+			l.fail()
+		}
+	}
+	e.settle(false)
+	for _, b := range p {
+		kind := e.out.next(b)
+		if e.cr && b != '\n' {
+			e.back = true // back to the beginning of the line, and it goes on there
+		}
+		e.cr = kind == control && b == '\r'
+		switch {
+		case kind == printable:
+			e.character(b)
+		case kind == control && b == '\n':
+			e.lineBreak()
+		case kind == control && b == '\b', kind == goesBack:
+			e.back = true
+		}
+	}
+	if !e.cr { // else what follows tells whether the line goes on or breaks
+		e.endOfWrite()
+	}
+}
+
+// character is one printable byte on the screen.
+func (e *echoes) character(b byte) {
+	for len(e.lines) > 0 {
+		l := e.lines[0]
+		if l.bad && !l.ended {
+			return
+		}
+		if len(l.hidden) == 0 {
+			if e.match != nil {
+				e.excess = true
+			}
+			if l.ended && !l.bad && !l.early {
+				l.fail() // something else follows what was to be the end of an echo
+				e.settle(false)
+			}
+			return
+		}
+		if l.hidden[0] == b && !(e.match == l && e.excess && !e.back) {
+			l.hidden = l.hidden[1:]
+			e.match, e.excess, e.back = l, false, false
+			return
+		}
+		l.fail()
+		if !l.ended {
+			return
+		}
+		e.settle(false) // what is shown may belong to the line that was typed next
+	}
+}
+
+// lineBreak is a new line on the screen: what was typed before the Enter that caused it has been shown by now,
+// or is not shown at all.
+func (e *echoes) lineBreak() {
+	e.endOfWrite()
+	if len(e.lines) > 0 && len(e.lines[0].hidden) > 0 {
+		e.lines[0].fail()
+	}
+	e.settle(true)
+}
+
+// endOfWrite judges what stood beside the characters that were found.
+func (e *echoes) endOfWrite() {
+	if e.match != nil && e.excess && !e.back {
+		e.match.fail()
+		e.settle(false)
+	}
+	e.match, e.excess, e.back = nil, false, false
+}
+
+// kindOf a byte in the stream of a terminal.
+type byteKind int
+
+const (
+	printable byteKind = iota
+	control            // a control character that is no part of a sequence
+	sequence           // part of an escape sequence
+	goesBack           // the end of a sequence that moves the cursor back or elsewhere
+)
+
+// escapes follows escape sequences (ECMA-48) through a stream.
+type escapes struct {
+	state byte // 0, or the character that the sequence began with
+}
+
+func (s *escapes) next(b byte) byteKind {
+	switch s.state {
+	case 0:
+		switch {
+		case b == 0x1b:
+			s.state = 0x1b
+			return sequence
+		case b < 0x20 || b == 0x7f:
+			return control
+		}
+		return printable
+	case 0x1b:
+		switch b {
+		case '[', ']', 'P', '_', '^', 'X', 'O':
+			s.state = b
+			return sequence
+		}
+		if b >= 0x20 && b < 0x30 { // intermediate characters
+			return sequence
+		}
+		s.state = 0
+		if b == '\r' || b == '\n' || b == 3 || b == 4 {
+			return control // Escape, and then that key
+		}
+		return sequence
+	case 'O':
+		s.state = 0
+		return sequence
+	case '[':
+		if b >= 0x40 && b <= 0x7e {
+			s.state = 0
+			switch b {
+			case 'D', 'G', 'H', 'f', 'd', 'A', 'u', '`':
+				return goesBack
+			}
+		}
+		return sequence
+	default: // a string, up to BEL or ESC \
+		switch b {
+		case 0x07:
+			s.state = 0
+		case 0x1b:
+			s.state = 0x1b
+		}
+		return sequence
+	}
+}
+
+// listenInput begins to record what is typed, if the rule wants that and there is a terminal.
+func (c *channel) listenInput() {
+	if c.grant.Input && c.term != nil {
+		rec := c.rec
+		c.input = newEchoes(func(p []byte) { _ = rec.Input(p) }) // an error is met again by the output that follows
+	}
+}

@@ -1,0 +1,559 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/screen"
+	"sallyport/store"
+)
+
+// ErrNotWatchable is why a session cannot be watched; the text says why.
+var ErrNotWatchable = errors.New("it cannot be watched")
+
+// Watcher is who wants to watch. They only look: nothing that they do reaches the session.
+type Watcher struct {
+	Name   string // as the audit log names them; the person may read it
+	Login  string // of a person, who may moderate; "" for programs
+	Groups []string
+	Began  audit.Event // written before anything is shown
+	Ended  audit.Event // written when they leave
+}
+
+// View is one channel of an open session as somebody watches it: the present screen, and then what happens.
+// It serves one goroutine, but for End.
+type View struct {
+	m       *Manager
+	id      string // of the watch
+	session string
+	who     Watcher
+	hub     *hub // nil until there is something to see
+	joined  *hub // that has to be left
+	waits   bool // nothing runs yet, and that was told
+	channel int  // guarded by mu
+	begun   time.Time
+	ctx     context.Context // ends with Close, and with the right to watch
+	stop    context.CancelFunc
+	closed  sync.Once
+	lost    string // why the watch ended from here; guarded by mu
+
+	mu     sync.Mutex  // guards the fields below; taken after hub.mu
+	paint  []LiveEvent // the screen, before what is in queue
+	queue  []LiveEvent
+	queued int  // bytes that queue takes
+	fresh  bool // the queue was dropped: the whole screen comes next
+	wake   chan struct{}
+}
+
+// LiveEvent is one event of a live view, as in an asciicast.
+type LiveEvent struct {
+	Code string // "o" output, "r" new size as "80x24", "m" marker, "x" exit status
+	Text string
+}
+
+// cost is about what e takes in memory.
+func (e LiveEvent) cost() int { return len(e.Text) + 64 }
+
+// maxQueued bounds what waits for a watcher who is slow, in bytes; with more, they get the screen anew.
+const maxQueued = 256 << 10
+
+// Watch begins to watch a channel of a live session, on whatever node it is; channel 0 is the first that runs
+// something, and is waited for. Nothing of it is on the way of the session's own bytes: a watcher who is slow
+// is shown the screen anew. The error is store.ErrNotFound if there is no such session, or [ErrNotWatchable].
+func (m *Manager) Watch(ctx context.Context, id string, channel int, who Watcher) (*View, error) {
+	row, err := m.cfg.Store.Sessions.Get(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("watching session %s: %w", audit.Escape(id), err)
+	}
+	if row.State != store.Live {
+		return nil, fmt.Errorf("watching session %s: %w: it is over", row.ID, ErrNotWatchable)
+	}
+	if channel != 0 {
+		if _, _, err := pick(row, channel); err != nil {
+			return nil, fmt.Errorf("watching session %s: %w", row.ID, err)
+		}
+	}
+	began, err := m.cfg.Audit.Complete(who.Began)
+	if err != nil {
+		return nil, err
+	}
+	v := &View{m: m, session: row.ID, who: who, channel: channel, begun: time.Now(), fresh: true, wake: make(chan struct{}, 1)}
+	v.ctx, v.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if err := m.addView(v); err != nil {
+		return nil, fmt.Errorf("watching session %s: %w", row.ID, err)
+	}
+	v.id, err = m.cfg.Store.Watching.Begin(ctx, store.Watch{
+		SessionID: row.ID, Channel: channel, Node: m.cfg.Node, Watcher: who.Name, Login: who.Login, Groups: who.Groups}, began)
+	if err != nil {
+		m.removeView(v)
+		return nil, err
+	}
+	m.cfg.Audit.Print(ctx, began)
+	m.lookAtWatches(ctx) // where the session is here, its person is told before anything is shown
+	go v.renew()
+	return v, nil
+}
+
+// maxViews bounds how many watch at one node; each costs a connection, and up to maxQueued bytes.
+const maxViews = 500
+
+func (m *Manager) addView(v *View) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.draining:
+		return fmt.Errorf("%w: this bastion stops", ErrNotWatchable)
+	case len(m.views) >= maxViews:
+		return fmt.Errorf("%w: %d watch at this node already", ErrNotWatchable, maxViews)
+	case m.views == nil:
+		m.views = map[*View]bool{}
+	}
+	m.views[v] = true
+	return nil
+}
+
+func (m *Manager) removeView(v *View) {
+	v.stop()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.views, v)
+}
+
+// endViews ends what is watched here, and waits for a second at most until that is noted.
+func (m *Manager) endViews(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	for {
+		m.mu.Lock()
+		views := slices.Collect(maps.Keys(m.views))
+		m.mu.Unlock()
+		if len(views) == 0 {
+			return
+		}
+		for _, v := range views {
+			v.End("this bastion stops")
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// pick chooses the channel to watch. ok is false if there is none yet.
+func pick(row store.Session, channel int) (c store.Channel, ok bool, err error) {
+	for _, c := range row.Channels {
+		open := c.Ended.IsZero() && watchable(c.Kind)
+		switch {
+		case channel == 0 && open && (!ok || c.Term):
+			return c, true, nil
+		case channel != c.ID || channel == 0:
+		case !c.Ended.IsZero():
+			return c, false, fmt.Errorf("%w: channel %d is over", ErrNotWatchable, channel)
+		case !open:
+			return c, false, fmt.Errorf("%w: channel %d carries %s, which shows nothing", ErrNotWatchable, channel, c.Kind)
+		default:
+			return c, true, nil
+		}
+	}
+	if channel != 0 {
+		return c, false, fmt.Errorf("%w: there is no channel %d", ErrNotWatchable, channel)
+	}
+	return c, false, nil
+}
+
+// watchable tells whether a channel of this kind prints anything.
+func watchable(kind string) bool {
+	switch kind {
+	case kindShell, kindExec, "scp", "rsync", "git":
+		return true
+	}
+	return false
+}
+
+// Channel is the channel that is watched; 0 while it is waited for.
+func (v *View) Channel() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.channel
+}
+
+// renew says every few seconds that the session is still watched. Nobody watches unknown to the person: when
+// that cannot be said for too long, the view ends.
+func (v *View) renew() {
+	last := time.Now()
+	tick := time.NewTicker(store.LiveRenew)
+	defer tick.Stop()
+	for {
+		select {
+		case <-v.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := v.m.cfg.Store.Watching.Renew(v.ctx, v.id, v.Channel())
+		switch {
+		case err == nil:
+			last = time.Now()
+		case errors.Is(err, store.ErrNotFound), time.Since(last) > 3*store.LiveRenew:
+			v.End("the database cannot be told any more who watches")
+			return
+		}
+	}
+}
+
+// End ends the view from here; whoever watches reads why.
+func (v *View) End(why string) {
+	v.mu.Lock()
+	if v.lost == "" {
+		v.lost = why
+	}
+	v.mu.Unlock()
+	v.stop()
+}
+
+// Close ends the view and writes the event of it.
+func (v *View) Close() {
+	v.closed.Do(func() {
+		v.stop()
+		if v.joined != nil {
+			v.m.leaveHub(v.joined, v)
+		}
+		e := v.who.Ended
+		if e.Detail == nil {
+			e.Detail = map[string]string{}
+		}
+		e.Detail["channel"] = strconv.Itoa(v.Channel())
+		e.Detail["seconds"] = strconv.Itoa(int(time.Since(v.begun).Seconds()))
+		v.m.over(e, func(ctx context.Context, e audit.Event) error {
+			return v.m.cfg.Store.Watching.End(ctx, v.id, v.session, e)
+		})
+		v.m.lookAtWatches(context.Background())
+		v.m.removeView(v)
+	})
+}
+
+// Next returns what happens next. The first event is the size, the second the present screen; while nothing runs yet,
+// these say so. At the end there is a marker that says why, and then io.EOF; ctx may end it too, with its error.
+func (v *View) Next(ctx context.Context) (LiveEvent, error) {
+	for v.hub == nil {
+		if len(v.paint) > 0 {
+			e := v.paint[0]
+			v.paint = v.paint[1:]
+			return e, nil
+		}
+		found, err := v.join(ctx)
+		switch {
+		case err != nil && ctx.Err() != nil && v.ctx.Err() == nil:
+			return LiveEvent{}, ctx.Err()
+		case err != nil:
+			return v.finish(err)
+		case !found && !v.waits:
+			v.waits = true
+			v.paint = []LiveEvent{{"r", "80x24"}, {"o", "\x1bcNothing runs in this session yet; what begins will be shown here.\r\n"}}
+		case !found:
+			select {
+			case <-ctx.Done():
+				return LiveEvent{}, ctx.Err()
+			case <-v.ctx.Done():
+				return v.finish(v.ctx.Err())
+			case <-time.After(waitEvery):
+			}
+		}
+	}
+	for {
+		if e, ok := v.hub.next(v); ok {
+			return e, nil
+		}
+		if why, over := v.hub.over(); over {
+			return v.finish(errors.New(why))
+		}
+		select {
+		case <-v.wake:
+		case <-v.ctx.Done():
+			return v.finish(v.ctx.Err())
+		case <-ctx.Done():
+			return LiveEvent{}, ctx.Err()
+		}
+	}
+}
+
+// finish gives the marker that says why the view ends, and after it io.EOF.
+func (v *View) finish(err error) (LiveEvent, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	why := err.Error()
+	if v.lost != "" {
+		why = v.lost
+	}
+	if why == "" {
+		return LiveEvent{}, io.EOF
+	}
+	v.lost, v.hub = "", over
+	return LiveEvent{Code: "m", Text: audit.Escape(why)}, nil
+}
+
+// over is a hub at which everything is over, and said.
+var over = &hub{ended: true}
+
+// waitEvery is how often a watcher who waits for a channel looks whether there is one.
+const waitEvery = 250 * time.Millisecond
+
+// join looks for the channel, and begins to follow it if it is there.
+func (v *View) join(ctx context.Context) (found bool, err error) {
+	row, err := v.m.cfg.Store.Sessions.Get(ctx, v.session)
+	switch {
+	case errors.Is(err, store.ErrUnavailable):
+		return false, nil // it may be back in a moment
+	case err != nil:
+		return false, err
+	case row.State != store.Live:
+		return false, errors.New("the session has ended: " + row.Reason)
+	}
+	c, found, err := pick(row, v.channel)
+	if err != nil || !found {
+		return false, err
+	}
+	v.mu.Lock()
+	v.channel = c.ID
+	v.mu.Unlock()
+	v.joined = v.m.joinHub(row, c, v)
+	v.hub = v.joined
+	go func() { _ = v.m.cfg.Store.Watching.Renew(v.ctx, v.id, c.ID) }() // which others may read; renew does it again
+	return true, nil
+}
+
+// hub is one channel that somebody watches at this node: it follows it, keeps the screen, and gives what happens to
+// all who watch. There is none while nobody watches.
+type hub struct {
+	key  hubKey
+	stop context.CancelFunc
+
+	mu         sync.Mutex // guards the fields below
+	screen     *screen.Screen
+	cols, rows int
+	ready      bool // the screen is the present one
+	views      map[*View]bool
+	ended      bool
+	why        string
+}
+
+type hubKey struct {
+	session string
+	channel int
+}
+
+// joinHub adds v to those who watch a channel, and begins to follow it if v is the first.
+func (m *Manager) joinHub(row store.Session, c store.Channel, v *View) *hub {
+	key := hubKey{row.ID, c.ID}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.hubs[key]
+	if h == nil {
+		ctx, stop := context.WithCancel(context.Background())
+		h = &hub{key: key, stop: stop, views: map[*View]bool{}, cols: 80, rows: 24}
+		h.screen = screen.New(h.cols, h.rows)
+		if m.hubs == nil {
+			m.hubs = map[hubKey]*hub{}
+		}
+		m.hubs[key] = h
+		go m.follow(ctx, h, row, c)
+	}
+	h.mu.Lock()
+	h.views[v] = true
+	h.mu.Unlock()
+	return h
+}
+
+// leaveHub stops to follow a channel with the last who watches it.
+func (m *Manager) leaveHub(h *hub, v *View) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.views[v] {
+		return
+	}
+	delete(h.views, v)
+	if len(h.views) == 0 {
+		if m.hubs[h.key] == h {
+			delete(m.hubs, h.key)
+		}
+		h.stop()
+	}
+}
+
+// follow runs until the channel is over or nobody watches it any more.
+func (m *Manager) follow(ctx context.Context, h *hub, row store.Session, c store.Channel) {
+	err := m.source(ctx, h, row, c)
+	why := "channel " + strconv.Itoa(c.ID) + " has ended"
+	if err != nil && !errors.Is(err, io.EOF) {
+		why = err.Error()
+	} else if s := m.find(row.ID); s != nil {
+		if reason := s.Ended(); reason != "" {
+			why = "the session has ended: " + reason
+		}
+	}
+	m.mu.Lock()
+	if m.hubs[h.key] == h {
+		delete(m.hubs, h.key) // the next who watches begins anew
+	}
+	m.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ended, h.why, h.ready = true, why, true
+	for v := range h.views {
+		v.awake()
+	}
+}
+
+func (m *Manager) find(id string) *Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.live[id]
+}
+
+// show puts one event onto the screen and before all who watch.
+func (h *hub) show(e LiveEvent) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch e.Code {
+	case "o":
+		_, _ = h.screen.Write([]byte(e.Text)) // never fails
+	case "r":
+		cols, rows, ok := parseSize(e.Text)
+		// The size comes from a stranger, and each cell costs memory here and with all who watch.
+		cols, rows = min(cols, maxCols), min(rows, maxRows)
+		e.Text = formatSize(cols, rows)
+		if !ok || cols == h.cols && rows == h.rows {
+			return
+		}
+		h.cols, h.rows = cols, rows
+		h.screen.Resize(cols, rows)
+	}
+	if !h.ready {
+		return
+	}
+	for v := range h.views {
+		v.push(e)
+	}
+}
+
+// maxCols and maxRows bound the screen of a live view.
+const maxCols, maxRows = 500, 200
+
+// present tells that the screen is the present one from here on.
+func (h *hub) present() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ready {
+		return
+	}
+	h.ready = true
+	for v := range h.views {
+		v.awake()
+	}
+}
+
+func (h *hub) over() (why string, over bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.why, h.ended
+}
+
+// next takes the next event of v, if there is one.
+func (h *hub) next(v *View) (LiveEvent, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.fresh && h.ready && h.screen != nil && len(v.paint) == 0 {
+		v.fresh, v.queue, v.queued = false, nil, 0
+		// ESC c: whatever was shown before is of no use.
+		v.paint = []LiveEvent{{"r", formatSize(h.cols, h.rows)}, {"o", "\x1bc" + string(h.screen.Snapshot())}}
+	}
+	if len(v.paint) > 0 {
+		e := v.paint[0]
+		v.paint = v.paint[1:]
+		return e, true
+	}
+	if len(v.queue) == 0 {
+		return LiveEvent{}, false
+	}
+	e := v.queue[0]
+	v.queue = v.queue[1:]
+	v.queued -= e.cost()
+	return e, true
+}
+
+// push gives v an event, or has the screen shown anew if too much waits already. It never waits. hub.mu is held.
+func (v *View) push(e LiveEvent) {
+	v.mu.Lock()
+	if !v.fresh {
+		if v.queued += e.cost(); v.queued > maxQueued {
+			v.queue, v.queued, v.fresh = nil, 0, true
+		} else {
+			v.queue = append(v.queue, e)
+		}
+	}
+	v.mu.Unlock()
+	v.awake()
+}
+
+func (v *View) awake() {
+	select {
+	case v.wake <- struct{}{}:
+	default:
+	}
+}
+
+func formatSize(cols, rows int) string { return strconv.Itoa(cols) + "x" + strconv.Itoa(rows) }
+
+func parseSize(s string) (cols, rows int, ok bool) {
+	a, b, _ := strings.Cut(s, "x")
+	cols, err1 := strconv.Atoi(a)
+	rows, err2 := strconv.Atoi(b)
+	return cols, rows, err1 == nil && err2 == nil && cols > 0 && rows > 0
+}
+
+// CastWriter makes lines of an asciicast v3 of the events of a view: the header first, then one for each event,
+// at the time at which it came.
+type CastWriter struct{ last time.Time }
+
+// Lines returns the lines for e, without newlines.
+func (w *CastWriter) Lines(e LiveEvent) [][]byte {
+	now := time.Now()
+	if w.last.IsZero() {
+		w.last = now
+		cols, rows, ok := parseSize(e.Text)
+		if e.Code != "r" || !ok {
+			cols, rows = 80, 24
+		}
+		header := fmt.Appendf(nil, `{"version":3,"term":{"cols":%d,"rows":%d},"timestamp":%d}`, cols, rows, now.Unix())
+		if e.Code == "r" {
+			return [][]byte{header}
+		}
+		return [][]byte{header, w.event(now, e)}
+	}
+	return [][]byte{w.event(now, e)}
+}
+
+func (w *CastWriter) event(now time.Time, e LiveEvent) []byte {
+	interval := now.Sub(w.last)
+	w.last = now
+	line, err := json.Marshal([]any{json.RawMessage(strconv.FormatFloat(interval.Seconds(), 'f', 6, 64)), e.Code, e.Text})
+	if err != nil { // a number and two strings
+		panic(err)
+	}
+	return line
+}
