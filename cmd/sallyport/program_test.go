@@ -308,6 +308,9 @@ func TestAPIKeyRefusals(t *testing.T) {
 	if locks := o.ok("lockout", "list"); !strings.Contains(locks, "api-key:127.0.0.1") {
 		t.Errorf("locks:\n%s", locks)
 	}
+	if locks := object[[]admin.Lockout](o, "lockout", "list"); len(locks) != 1 || locks[0].Source != "127.0.0.1" || locks[0].Kind != "api-key" {
+		t.Errorf("locks: %+v", locks)
+	}
 	o.ok("lockout", "clear", "api-key:127.0.0.1")
 	status, _, _ := o.post(good, "/validate", in)
 	if status != 200 {
