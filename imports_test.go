@@ -44,6 +44,7 @@ internal/custody:      audit internal/auditlog recorder store
 session:               audit internal/auditlog internal/readahead ledger recorder screen store
 upstream:              audit internal/auditlog internal/readahead internal/tcpend store
 
+radius:               audit auth identity internal/auditlog policy store
 bastion:               audit auth identity internal/auditlog internal/readahead internal/tcpend ledger policy session store upstream
 signin:                audit auth identity internal/auditlog internal/web otp store
 portal:                audit auth identity internal/auditlog internal/web otp session signin store

@@ -35,6 +35,7 @@ func (s *Server) api(mux *http.ServeMux, callerOf func(*http.Request) (Caller, e
 	s.tokenRoutes(api)
 	s.keyRoutes(api)
 	s.robotRoutes(api)
+	s.radiusRoutes(api)
 	s.adminRoutes(api)
 	s.targetRoutes(api)
 	s.ruleRoutes(api)

@@ -10,6 +10,7 @@ import (
 
 	"sallyport/audit"
 	"sallyport/auth"
+	"sallyport/policy"
 )
 
 type explainQuery struct {
@@ -55,10 +56,15 @@ func (s *Server) explain(ctx context.Context, q explainQuery) (Explanation, erro
 	if err != nil {
 		return Explanation{}, err
 	}
-	if _, err := s.target(ctx, q.Target); err != nil {
+	if err := checkChannel(q.Channel); err != nil {
 		return Explanation{}, err
 	}
-	if err := checkChannel(q.Channel); err != nil {
+	if q.Channel == policy.RADIUS {
+		_, err = s.radiusClient(ctx, q.Target)
+	} else {
+		_, err = s.target(ctx, q.Target)
+	}
+	if err != nil {
 		return Explanation{}, err
 	}
 	r := auth.ExplainRequest{User: login, Target: q.Target, Account: q.Account, Channel: q.Channel, To: q.To, At: q.At}

@@ -208,7 +208,7 @@ func (c *compatCall) totpradiusValidate() {
 	err := c.open(totpradiusKey...)
 	ok := false
 	if err == nil {
-		ok, err = c.s.validate(c.r.Context(), c.by, c.login("userid"), "", auth.Answers{Code: c.form.Get("token")})
+		ok, err = c.s.validate(c.r.Context(), c.by, c.login("userid"), "", auth.Answers{Elsewhere: true, Code: c.form.Get("token")})
 	}
 	status, text := http.StatusOK, "OTP is not valid"
 	switch {
@@ -317,12 +317,9 @@ func (c *compatCall) check() (bool, error) {
 	if !c.form.Has("user") || !c.form.Has("pass") {
 		return false, &Problem{Status: http.StatusBadRequest, Detail: "user or pass is missing", Hint: "send both"}
 	}
-	in := auth.Answers{Code: c.form.Get("pass")}
+	in := auth.Answers{Elsewhere: true, Code: c.form.Get("pass")}
 	if c.s.cfg.Compat.WithPassword {
 		in = auth.Answers{Joined: identity.Password(c.form.Get("pass"))}
-		if in.Joined == "" {
-			in = auth.Answers{Both: &auth.Both{}} // not the form in which the code alone is enough
-		}
 	}
 	source := ""
 	if c.by.Key != nil && c.by.Key.AssertsSource {

@@ -156,7 +156,7 @@ func (s *Server) enrolee(ctx context.Context, by Caller, n NewEnrolment) (store.
 
 // validateCode comes to a verdict about a code in the order of every login, and says no more than that.
 func (s *Server) validateCode(ctx context.Context, by Caller, in ValidateCode) (bool, error) {
-	return s.validate(ctx, by, in.Login, in.Source, auth.Answers{Code: in.Code})
+	return s.validate(ctx, by, in.Login, in.Source, auth.Answers{Elsewhere: true, Code: in.Code})
 }
 
 func (s *Server) validate(ctx context.Context, by Caller, login, source string, in auth.Answers) (bool, error) {

@@ -79,6 +79,9 @@ const (
 	ConnRefused    = "connection.refused" // the guard turned a connection away
 )
 
+// RadiusAccounting is that a RADIUS client tells that a person came or went.
+const RadiusAccounting = "radius.accounting"
+
 // Event is one line of the audit log. Empty fields are left out of JSON. Every string may hold
 // what a stranger typed: use [Escape] before a terminal or a log sees it.
 type Event struct {

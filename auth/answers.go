@@ -17,10 +17,12 @@ import (
 
 // Answers are all that a person has typed, from a door whose protocol brings it at once.
 type Answers struct {
-	// Exactly one of these three forms.
-	Code   string            // the code alone: the machine that asks has checked the first factor
-	Joined identity.Password // password and code in one
-	Both   *Both             // each for itself
+	// One of these three forms. Without any nobody is let in.
+	Elsewhere bool              // Code alone: the machine that asks has checked the first factor
+	Joined    identity.Password // password and code in one
+	Both      *Both             // each for itself
+
+	Code string // with Elsewhere
 
 	Separator string // between the two of Joined, looked for from the right; "": the code is as long as those of the person's tokens
 
@@ -63,6 +65,7 @@ func (c *Conversation) answers(ctx context.Context, k *known, in Answers) (*Iden
 		return nil, err
 	}
 	code := in.Code
+	c.WithPassword("")
 	switch {
 	case in.Both != nil:
 		c.WithPassword(in.Both.Password)
@@ -73,7 +76,7 @@ func (c *Conversation) answers(ctx context.Context, k *known, in Answers) (*Iden
 			c.WithPassword(identity.Password(password))
 			code = whole
 		}
-	default:
+	case in.Elsewhere:
 		c.elsewhere = true
 	}
 	c.matches = in.Matches

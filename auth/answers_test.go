@@ -62,9 +62,11 @@ func TestAnswers(t *testing.T) {
 		want  error
 		proof string
 	}{
-		{"code", func() auth.Answers { return auth.Answers{Code: six()} }, nil, "code"},
-		{"wrong code", func() auth.Answers { return auth.Answers{Code: "000000"} }, auth.ErrCode, ""},
-		{"no code", func() auth.Answers { return auth.Answers{} }, auth.ErrCode, ""},
+		{"code", func() auth.Answers { return auth.Answers{Elsewhere: true, Code: six()} }, nil, "code"},
+		{"wrong code", func() auth.Answers { return auth.Answers{Elsewhere: true, Code: "000000"} }, auth.ErrCode, ""},
+		{"no code", func() auth.Answers { return auth.Answers{Elsewhere: true} }, auth.ErrCode, ""},
+		{"nothing", func() auth.Answers { return auth.Answers{} }, auth.ErrCode, ""},
+		{"in no form", func() auth.Answers { return auth.Answers{Code: six()} }, auth.ErrPassword, ""},
 		{"joined", func() auth.Answers { return auth.Answers{Joined: identity.Password("pw123456" + six())} }, nil, "password+code"},
 		{"joined, eight digits", func() auth.Answers { return auth.Answers{Joined: identity.Password("pw123456" + eight())} }, nil, "password+code"},
 		{"joined, wrong password", func() auth.Answers { return auth.Answers{Joined: identity.Password("pw12345" + six())} }, auth.ErrPassword, ""},
@@ -81,9 +83,9 @@ func TestAnswers(t *testing.T) {
 		{"both, empty password", func() auth.Answers { return auth.Answers{Both: &auth.Both{Code: six()}} }, auth.ErrPassword, ""},
 		{"proved", func() auth.Answers {
 			code := six()
-			return auth.Answers{Matches: func(c string) bool { return c == code }}
+			return auth.Answers{Elsewhere: true, Matches: func(c string) bool { return c == code }}
 		}, nil, "code"},
-		{"proved, another", func() auth.Answers { return auth.Answers{Matches: func(string) bool { return false }} }, auth.ErrCode, ""},
+		{"proved, another", func() auth.Answers { return auth.Answers{Elsewhere: true, Matches: func(string) bool { return false }} }, auth.ErrCode, ""},
 	} {
 		w.now = w.now.Add(time.Minute) // a fresh code for each
 		in := x.in()
@@ -136,13 +138,13 @@ func TestAnswersAndRules(t *testing.T) {
 	}
 	w.vpn()
 	code := w.code(secret)
-	_, err := w.ask("bob", auth.Answers{Code: code}, source)
+	_, err := w.ask("bob", auth.Answers{Elsewhere: true, Code: code}, source)
 	w.refused(err, auth.ErrDenied) // rules that let bob into every target of SSH do not let him through here
-	_, err = w.ask("bob", auth.Answers{Code: code}, source)
+	_, err = w.ask("bob", auth.Answers{Elsewhere: true, Code: code}, source)
 	w.refused(err, auth.ErrReplay)
 	// What lets alice through the client is no way to a target.
 	alice := w.local("alice", "pw")
-	id, err := w.ask("alice", auth.Answers{Code: w.code(w.token(alice.ID))}, source)
+	id, err := w.ask("alice", auth.Answers{Elsewhere: true, Code: w.code(w.token(alice.ID))}, source)
 	check(t, err)
 	if d, err := w.Engine.Authorize(t.Context(), *id, auth.Request{Target: "vpn", Channel: policy.Shell, Source: source}); err != nil || d.Allow {
 		t.Errorf("a shell at a RADIUS client: %+v, %v", d, err)
@@ -170,12 +172,12 @@ func TestAnswersLockout(t *testing.T) {
 				t.Errorf("%s is locked too early", login)
 			}
 		}
-		_, err := w.ask(login, auth.Answers{Code: w.code(secret)})
+		_, err := w.ask(login, auth.Answers{Elsewhere: true, Code: w.code(secret)})
 		w.refused(err, auth.ErrLocked)
-		_, err = w.ask(login, auth.Answers{Code: w.code(secret)}, source)
+		_, err = w.ask(login, auth.Answers{Elsewhere: true, Code: w.code(secret)}, source)
 		w.refused(err, auth.ErrLocked) // from wherever
 	}
-	if _, err := w.ask("dave", auth.Answers{Code: w.code(other)}); err != nil {
+	if _, err := w.ask("dave", auth.Answers{Elsewhere: true, Code: w.code(other)}); err != nil {
 		t.Errorf("somebody else at the same client: %v", err)
 	}
 	if _, err := w.login(auth.Attempt{Login: "alice", Target: "web1"}, "pw", w.code(secret)); err != nil {
@@ -243,7 +245,7 @@ func TestAnswersAndDirectory(t *testing.T) {
 		"wrong password":  {auth.Answers{Joined: "pX", Remember: time.Hour, Station: "198.51.100.7"}, auth.ErrPassword},
 		"another station": {auth.Answers{Joined: in.Joined, Remember: time.Hour, Station: "198.51.100.8"}, auth.ErrReplay},
 		"no station":      {auth.Answers{Joined: in.Joined, Remember: time.Hour}, auth.ErrReplay},
-		"the code alone":  {auth.Answers{Code: "000000", Remember: time.Hour, Station: "198.51.100.7"}, auth.ErrCode},
+		"the code alone":  {auth.Answers{Elsewhere: true, Code: "000000", Remember: time.Hour, Station: "198.51.100.7"}, auth.ErrCode},
 		"not remembered":  {auth.Answers{Joined: in.Joined, Station: "198.51.100.7"}, auth.ErrReplay},
 	} {
 		id, err := w.ask("alice", x.in)

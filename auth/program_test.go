@@ -113,9 +113,9 @@ func TestPersonForProgram(t *testing.T) {
 	}
 	ask := auth.Attempt{Door: audit.DoorAPI, Login: "alice", Peer: "api-key shop", Client: "api-key shop"}
 	code := w.code(en.Secret)
-	if id, err := w.Engine.Begin(ask).RunAnswers(ctx, auth.Answers{Code: code}); err != nil || id.UserID != u.ID {
+	if id, err := w.Engine.Begin(ask).RunAnswers(ctx, auth.Answers{Elsewhere: true, Code: code}); err != nil || id.UserID != u.ID {
 		t.Errorf("its code: %+v, %v", id, err)
 	}
-	_, err = w.Engine.Begin(ask).RunAnswers(ctx, auth.Answers{Code: code})
+	_, err = w.Engine.Begin(ask).RunAnswers(ctx, auth.Answers{Elsewhere: true, Code: code})
 	w.refused(err, auth.ErrReplay)
 }

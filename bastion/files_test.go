@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"database/sql"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -350,7 +351,7 @@ func TestFilesUnwritten(t *testing.T) {
 			check(t, err)
 			src := filepath.Join(t.TempDir(), "src")
 			write(t, src, 1<<20)
-			batch := strings.Repeat("get "+src+" "+src+".down\n", 3) + "!until test -e " + src + ".go; do sleep 0.05; done\nget " + src + " " + src + ".late\n"
+			batch := strings.Repeat("get "+src+" "+src+".down\n", 3) + "!n=0; until test -e " + src + ".go || test $n = 500; do sleep 0.05; n=$((n+1)); done\nget " + src + " " + src + ".late\n"
 			cmd := s.ssh().SFTP(t, batch)
 			go func() {
 				for deadline := time.Now().Add(20 * time.Second); len(s.events(audit.RecordFailed)) == 0 && time.Now().Before(deadline); {
@@ -401,4 +402,89 @@ func TestFilesMany(t *testing.T) {
 	if n != 700 || list[0].Op != "mkdir" {
 		t.Errorf("%d of 700 files in %v, first %+v", n, time.Since(began), list[0])
 	}
+}
+
+// sftpPacket puts a packet together: numbers of 32 and 64 bits, and texts.
+func sftpPacket(typ byte, parts ...any) []byte {
+	b := []byte{typ}
+	for _, p := range parts {
+		switch p := p.(type) {
+		case int:
+			b = binary.BigEndian.AppendUint32(b, uint32(p))
+		case int64:
+			b = binary.BigEndian.AppendUint64(b, uint64(p))
+		case string:
+			b = append(binary.BigEndian.AppendUint32(b, uint32(len(p))), p...)
+		}
+	}
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)
+}
+
+// What a real server puts up with does not blind the ledger: packets of unknown kinds, a second beginning,
+// bytes behind a request, handles that are guessed, files that are sent before the one before was refused.
+func TestFilesHidden(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{})
+	dir := t.TempDir()
+	check(t, os.WriteFile(dir+"/src", []byte("secret"), 0o600))
+	open := func() (*ssh.Client, ssh.Channel) {
+		client, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
+		check(t, err)
+		ch, reqs, err := client.OpenChannel("session", nil)
+		check(t, err)
+		go ssh.DiscardRequests(reqs)
+		return client, ch
+	}
+	ask := func(ch ssh.Channel, kind, what string) {
+		if ok, err := ch.SendRequest(kind, true, ssh.Marshal(struct{ Text string }{what})); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+	}
+
+	client, ch := open()
+	ask(ch, "subsystem", "sftp")
+	handle := "\x00\x00\x00\x00" // the first that OpenSSH's server gives
+	var all []byte
+	for _, p := range [][]byte{
+		sftpPacket(1, 3), sftpPacket(6, 2, strings.Repeat("h", 300), int64(0), "abc"),
+		sftpPacket(3, 3, dir+"/src", 1, 0), sftpPacket(5, 4, handle, int64(0), 100), sftpPacket(5, 5, handle, int64(6), 100), sftpPacket(4, 6, handle, "behind"),
+		sftpPacket(3, 7, dir+"/dst", 2|8|16, 0), sftpPacket(6, 8, handle, int64(0), "abc", "behind"), sftpPacket(4, 9, handle),
+		sftpPacket(13, 10, dir+"/src"),
+	} {
+		all = append(all, p...)
+	}
+	// The server waits for more after what it does not know.
+	_, err := ch.Write(append(sftpPacket(1, 3), sftpPacket(99, 1, "x")...))
+	check(t, err)
+	_, err = ch.Read(make([]byte, 4096))
+	check(t, err)
+	_, err = ch.Write(all)
+	check(t, err)
+	var got []byte
+	for last := []byte{101, 0, 0, 0, 10}; !bytes.Contains(got, last); { // sftp-server answers nothing after the end of its input
+		b := make([]byte, 4096)
+		n, err := ch.Read(b)
+		if got = append(got, b[:n]...); err != nil {
+			t.Fatalf("%v after %q", err, got)
+		}
+	}
+	check(t, ch.Close())
+	client.Close()
+	list := s.wantFiles("read "+dir+"/src ok", "write "+dir+"/dst ok", "remove "+dir+"/src ok")
+	if sum := sha256.Sum256([]byte("secret")); list[0].Bytes != 6 || list[0].SHA256 != hex.EncodeToString(sum[:]) || list[1].Bytes != 3 {
+		t.Errorf("got %+v", list)
+	}
+
+	client, ch = open()
+	ask(ch, "exec", "scp -t "+dir+"/")
+	long := strings.Repeat("n", 300)
+	_, err = ch.Write([]byte("C0644 5 " + long + "\nC0644 3 real\nabc\x00C0644 5 " + strings.Repeat("n", 2047-8) + "C0644 3 more\ndef\x00"))
+	check(t, err)
+	check(t, ch.CloseWrite())
+	_, err = io.ReadAll(ch)
+	check(t, err)
+	client.Close()
+	list = s.wantFiles("write "+dir+"/"+long+" failed", "write "+dir+"/real ok", "write "+dir+"/"+strings.Repeat("n", 2047-8)+" failed", "write "+dir+"/more ok")
+	s.isFile(list[1], dir+"/real")
+	s.isFile(list[3], dir+"/more")
 }

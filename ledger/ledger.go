@@ -88,8 +88,11 @@ type Policy interface {
 	Allows(a Access, path string) bool
 }
 
-// maxEntries bounds what waits to be taken; whoever feeds has to take often enough.
-const maxRefusals = 1000 // entries for refusals of one channel; further ones are only counted
+// Bounds of what both sides can make an entry of.
+const (
+	maxRefusals = 1000    // entries for refusals of one channel; further ones are only counted
+	maxPath     = 8 << 10 // bytes; Linux takes 4096
+)
 
 // book collects entries.
 type book struct {
@@ -107,6 +110,12 @@ func (b *book) next() int {
 }
 
 func (b *book) add(e Entry) {
+	for _, p := range []*string{&e.Path, &e.NewPath} {
+		if n := len(*p); n > maxPath {
+			*p = (*p)[:maxPath]
+			e.note("a path of " + uitoa(uint64(n)) + " bytes is cut")
+		}
+	}
 	if e.Seq == 0 {
 		e.Seq = b.next()
 	}

@@ -1,13 +1,21 @@
 package ledger
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// maxLine bounds a control line of scp; OpenSSH reads at most 2048 bytes.
-const maxLine = 8 << 10
+// maxLine is where a line ends that does not end by itself: OpenSSH's scp takes what follows for the next one.
+const maxLine = 2047
+
+// maxAhead bounds what the sending side may send before the other has said whether it wants the file; scp itself
+// sends nothing.
+const maxAhead = 1 << 20
+
+// maxEarly bounds the answers that come before what they answer.
+const maxEarly = 1000
 
 // SCP follows the protocol that scp spoke before OpenSSH 9 and speaks with -O: the sending side announces each
 // file with a line C, its mode, size and name, sends the content and a NUL; folders are D and E, times T. The
@@ -29,22 +37,32 @@ type SCP struct {
 	inReply bool
 	first   bool // the receiving side's first answer, to nothing, is awaited
 	queue   []awaited
+	asking  int     // how many of these are announcements: what they are followed by depends on the answer
+	ahead   []byte  // what was sent since, which is looked at then
+	early   []early // answers that came before what they answer
+	fatal   string
 }
 
 // awaited is what the receiving side has not answered yet: the announcement of a file, later its content,
 // the entering of a folder, or something else.
 type awaited struct {
-	file   *scpFile
-	folder bool
+	file     *scpFile
+	folder   bool
+	announce bool
+}
+
+// early is an answer, or as many good ones in a row.
+type early struct {
+	complaint string
+	times     int
 }
 
 // scpFile is one that is announced or passing.
 type scpFile struct {
 	Entry
-	flow   flow
-	size   int64
-	wanted bool // the announcement was answered: the next answer is the last
-	told   bool // by Open
+	flow flow
+	size int64
+	told bool // by Open
 }
 
 // NewSCP returns the parser of `scp -t PATH` (the client sends) or `scp -f PATH`, as c says.
@@ -69,12 +87,35 @@ func (s *SCP) Server(now time.Time, p []byte) []byte {
 }
 
 func (s *SCP) feed(now time.Time, p []byte, sends bool) {
-	for len(p) > 0 && s.stopped == "" {
-		if sends {
-			p = s.sent(now, p)
-		} else {
-			p = s.answer(now, p)
+	if sends && s.asking > 0 {
+		if s.ahead = append(s.ahead, p...); len(s.ahead) > maxAhead {
+			s.fatal = "files are sent that nobody has asked for"
+			s.stop(now, s.fatal)
 		}
+		return
+	}
+	for len(p) > 0 && s.stopped == "" {
+		switch {
+		case !sends:
+			p = s.answer(now, p)
+			s.goOn(now)
+		case s.asking > 0:
+			s.ahead = append(s.ahead, p...)
+			return
+		default:
+			p = s.sent(now, p)
+		}
+	}
+}
+
+// goOn looks at what was sent ahead of an answer that is there now.
+func (s *SCP) goOn(now time.Time) {
+	p := s.ahead
+	for len(p) > 0 && s.asking == 0 && s.stopped == "" {
+		p = s.sent(now, p)
+	}
+	if s.ahead = p; len(p) == 0 {
+		s.ahead = nil
 	}
 }
 
@@ -83,19 +124,27 @@ func (s *SCP) sent(now time.Time, p []byte) []byte {
 	if s.content && !s.message {
 		return s.payload(now, p)
 	}
-	for i, c := range p {
-		if c == '\n' {
-			s.line = append(s.line, p[:i]...)
-			line := string(s.line)
-			s.line, s.message = s.line[:0], false
-			s.control(now, line)
-			return p[i+1:]
-		}
+	room := maxLine - len(s.line)
+	if s.message {
+		room++ // its first byte is not of the line
 	}
-	if s.line = append(s.line, p...); len(s.line) > maxLine {
-		s.stop(now, "a line that does not end")
+	n, over := lineEnd(p, room)
+	s.line = append(s.line, p[:n]...)
+	if over {
+		line := strings.TrimSuffix(string(s.line), "\n")
+		s.line, s.message = s.line[:0], false
+		s.control(now, line)
 	}
-	return nil
+	return p[n:]
+}
+
+// lineEnd tells how much of p belongs to a line that has room for so many bytes, and whether it ends there.
+func lineEnd(p []byte, room int) (n int, over bool) {
+	p = p[:min(len(p), room)]
+	if i := bytes.IndexByte(p, '\n'); i >= 0 {
+		return i + 1, true
+	}
+	return len(p), len(p) == room
 }
 
 // payload takes some of a file's content and the NUL after it, or a message in its place.
@@ -109,14 +158,35 @@ func (s *SCP) payload(now time.Time, p []byte) []byte {
 	}
 	switch p[0] {
 	case 0:
-		s.queue = append(s.queue, awaited{file: f})
 		s.file, s.content = nil, false
+		s.await(now, awaited{file: f})
 	case 1, 2:
 		s.line, s.message = append(s.line[:0], 1), true
-	default:
-		s.stop(now, "no end of a file's content")
+	default: // scp takes it for the beginning of a message
+		s.line, s.message = append(s.line[:0], 1, p[0]), true
 	}
 	return p[1:]
+}
+
+// await notes what the receiving side has to answer, unless it has done so.
+func (s *SCP) await(now time.Time, w awaited) {
+	s.queue = append(s.queue, w)
+	if w.announce {
+		s.asking++
+	}
+	if len(s.queue) > maxRequests {
+		s.fatal = "more is sent than is ever answered"
+		s.stop(now, s.fatal)
+	}
+	if len(s.early) == 0 {
+		return
+	}
+	e := &s.early[0]
+	complaint := e.complaint
+	if e.times--; e.times == 0 {
+		s.early = s.early[1:]
+	}
+	s.answered(now, complaint)
 }
 
 // control is one line of the sending side.
@@ -129,13 +199,16 @@ func (s *SCP) control(now time.Time, line string) {
 	case 1, 2:
 		s.complains(now, rest)
 	case 'T':
-		s.queue = append(s.queue, awaited{})
+		s.await(now, awaited{})
 	case 'E':
 		s.folders = s.folders[:max(len(s.folders)-1, 0)]
-		s.queue = append(s.queue, awaited{})
+		s.await(now, awaited{})
 	case 'C', 'D':
 		mode, rest, _ := strings.Cut(rest, " ")
 		size, name, ok := strings.Cut(rest, " ")
+		if size == "" {
+			size = "0" // as scp reads it
+		}
 		n, err := strconv.ParseInt(size, 10, 64)
 		if _, bad := strconv.ParseUint(mode, 8, 32); !ok || err != nil || bad != nil || n < 0 || name == "" {
 			s.stop(now, "a line that announces nothing")
@@ -146,7 +219,7 @@ func (s *SCP) control(now time.Time, line string) {
 			if len(s.folders) > 1000 {
 				s.stop(now, "folders in more than 1000 folders")
 			}
-			s.queue = append(s.queue, awaited{folder: true})
+			s.await(now, awaited{folder: true, announce: true})
 			return
 		}
 		s.announce(now, name, n)
@@ -160,7 +233,7 @@ func (s *SCP) complains(now time.Time, text string) {
 	if f := s.file; f != nil {
 		s.file, s.content = nil, false
 		s.finish(f, now, ResultFailed, text)
-		s.queue = append(s.queue, awaited{}) // the answer to it
+		s.await(now, awaited{}) // the answer to it
 		return
 	}
 	s.add(Entry{Started: now, Ended: now, Op: s.op(), Path: s.path, Result: ResultFailed, Detail: cut(strings.TrimSpace(text), maxDetail)})
@@ -178,7 +251,7 @@ func (s *SCP) announce(now time.Time, name string, size int64) {
 	f := &scpFile{Entry: Entry{Seq: s.next(), Started: now, Op: s.op(), Path: path, Detail: note}, size: size}
 	f.flow.seek(0)
 	s.file, s.left, s.content = f, size, true
-	s.queue = append(s.queue, awaited{file: f})
+	s.await(now, awaited{file: f, announce: true})
 }
 
 // where says which file of the target a name stands for. Where the path of the command may be a folder
@@ -214,26 +287,28 @@ func (s *SCP) where(name string) (path, note string) {
 // answer takes some of what the receiving side says.
 func (s *SCP) answer(now time.Time, p []byte) []byte {
 	if s.inReply {
-		for i, c := range p {
-			if c == '\n' {
-				s.reply = append(s.reply, p[:i]...)
-				s.inReply = false
-				s.answered(now, cut(string(s.reply), maxDetail))
-				return p[i+1:]
+		most := maxLine // as the target's scp reads it
+		if s.fromClient {
+			most = maxAhead // as it writes it: names may be long
+		}
+		n, over := lineEnd(p, most-len(s.reply))
+		if s.reply = append(s.reply, p[:n]...); over {
+			s.inReply = false
+			text := cut(strings.TrimSuffix(string(s.reply), "\n"), maxDetail)
+			if text == "" {
+				text = "an error without words"
 			}
+			s.answered(now, text)
 		}
-		if s.reply = append(s.reply, p...); len(s.reply) > maxLine {
-			s.stop(now, "an answer that does not end")
-		}
-		return nil
+		return p[n:]
 	}
 	switch p[0] {
 	case 0:
 		s.answered(now, "")
 	case 1, 2:
 		s.reply, s.inReply = s.reply[:0], true
-	default:
-		s.stop(now, "an answer that begins with "+strconv.QuoteRune(rune(p[0])))
+	default: // scp takes it for the beginning of a message
+		s.reply, s.inReply = append(s.reply[:0], p[0]), true
 	}
 	return p[1:]
 }
@@ -248,17 +323,14 @@ func (s *SCP) answered(now time.Time, complaint string) {
 		return
 	}
 	if len(s.queue) == 0 {
-		if complaint != "" { // of a file whose content is still passing
-			if s.file != nil && s.file.flow.bytes > 0 {
-				s.file.note(complaint)
-			}
-			return
-		}
-		s.stop(now, "an answer to nothing")
+		s.answeredEarly(now, complaint)
 		return
 	}
 	next := s.queue[0]
 	s.queue = s.queue[1:]
+	if next.announce {
+		s.asking--
+	}
 	switch f := next.file; {
 	case f == nil && complaint == "":
 	case f == nil:
@@ -271,10 +343,20 @@ func (s *SCP) answered(now time.Time, complaint string) {
 			s.file, s.content = nil, false
 		}
 		s.finish(f, now, ResultFailed, complaint)
-	case f.wanted:
+	case !next.announce:
 		s.finish(f, now, ResultOK, "")
-	default:
-		f.wanted = true
+	}
+}
+
+// answeredEarly keeps an answer until there is something that it answers.
+func (s *SCP) answeredEarly(now time.Time, complaint string) {
+	if n := len(s.early); n > 0 && complaint == "" && s.early[n-1].complaint == "" {
+		s.early[n-1].times++
+		return
+	}
+	if s.early = append(s.early, early{complaint, 1}); len(s.early) > maxEarly {
+		s.fatal = "answers to nothing"
+		s.stop(now, s.fatal)
 	}
 }
 
@@ -323,7 +405,7 @@ func (s *SCP) End(now time.Time) {
 		s.finish(f, now, result, "")
 	}
 	for _, w := range s.queue {
-		if f := w.file; f != nil && f != s.file && f.wanted {
+		if f := w.file; f != nil && !w.announce {
 			s.finish(f, now, ResultUnknown, "the receiving side had not answered")
 		}
 	}
@@ -336,5 +418,9 @@ func (s *SCP) Answers() []byte { return nil }
 // Pending is always false.
 func (s *SCP) Pending() bool { return false }
 
-// Fatal is always "".
-func (s *SCP) Fatal() string { return "" }
+// Fatal says why the channel must end, "" if it need not.
+func (s *SCP) Fatal() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fatal
+}

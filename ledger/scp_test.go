@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"strings"
@@ -71,6 +72,20 @@ func TestSCP(t *testing.T) {
 			[]Entry{{Seq: 1, Op: OpWrite, Path: "/tmp/f", Bytes: 1000, SHA256: sum([]byte(content[:1000])), InOrder: true, Result: ResultAborted, Detail: "25000 bytes were announced"}}},
 		{"read errors half way", false, "/tmp/f", []string{"<\x00", c, "<\x00", ">" + content, ">\x01scp: I/O error\n", "<\x00"},
 			[]Entry{{Seq: 1, Op: OpRead, Path: "/tmp/f", Bytes: 25000, SHA256: hash, InOrder: true, Result: ResultFailed, Detail: "scp: I/O error"}}},
+		{"answers in advance, and in other words", false, "/srv/*", []string{"<\x00\x00\x00", ">C0644 1 a\n", ">x\x00", ">C0644 1 b\n", "<no thanks\n", ">C0644 1 c\n", "<\x00", ">x\x00", "<\x00"},
+			[]Entry{
+				{Seq: 1, Op: OpRead, Path: "/srv/a", Bytes: 1, SHA256: sum([]byte("x")), InOrder: true, Result: ResultOK},
+				{Seq: 2, Op: OpRead, Path: "/srv/b", InOrder: true, Result: ResultFailed, Detail: "1 bytes were announced; no thanks"},
+				{Seq: 3, Op: OpRead, Path: "/srv/c", Bytes: 1, SHA256: sum([]byte("x")), InOrder: true, Result: ResultOK},
+			}},
+		{"no NUL, no size, a line that is too long", true, "/d/", []string{"<\x00", ">C0644 1 a\n", "<\x00", ">xgone\n", "<\x00", ">C0644  e\n", "<\x00", ">\x00", "<\x00",
+			">C0644 5 " + strings.Repeat("n", 2047-8) + "C0644 1 real\n", "<\x01too long\n", "<\x00", ">x\x00", "<\x00"},
+			[]Entry{
+				{Seq: 1, Op: OpWrite, Path: "/d/a", Bytes: 1, SHA256: sum([]byte("x")), InOrder: true, Result: ResultFailed, Detail: "gone"},
+				{Seq: 2, Op: OpWrite, Path: "/d/e", SHA256: emptySHA256, InOrder: true, Result: ResultOK},
+				{Seq: 3, Op: OpWrite, Path: "/d/" + strings.Repeat("n", 2047-8), InOrder: true, Result: ResultFailed, Detail: "5 bytes were announced; too long"},
+				{Seq: 4, Op: OpWrite, Path: "/d/real", Bytes: 1, SHA256: sum([]byte("x")), InOrder: true, Result: ResultOK},
+			}},
 		{"something else", true, "/tmp/f", []string{"<\x00", ">SSH-2.0-x\r\n"},
 			[]Entry{{Seq: 1, Op: OpNote, Result: ResultUnknown, Detail: "not understood from here on: a line that begins with 'S'"}}},
 	} {
@@ -82,7 +97,7 @@ func TestSCP(t *testing.T) {
 					got[i].Started, got[i].Ended = time.Time{}, time.Time{}
 				}
 				if !reflect.DeepEqual(got, test.want) {
-					t.Errorf("\n got %+v\nwant %+v", got, test.want)
+					t.Errorf("\n got %.3000v\nwant %.3000v", fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", test.want))
 				}
 			}
 		})

@@ -32,6 +32,8 @@ const (
 	maxHandle   = 256       // section 6.3
 	maxOpen     = 4096      // files at once
 	maxRequests = 65536     // without an answer
+	maxHeld     = 16 << 20  // bytes of paths in them
+	maxFree     = 256       // requests that are kept to be used again
 	maxAnswers  = 256 << 10 // bytes of our own answers that wait for the server to end its packet
 )
 
@@ -46,17 +48,19 @@ type SFTP struct {
 	version        bool // the server has said which
 	requests       map[uint32]*request
 	waiting        int      // requests without an answer
+	held           int      // bytes of their texts
 	free           *request // to be used again
+	spare          int      // how many
 	files          map[string]*openFile
 	home           string // what the server says of ".", "" while that is not known
 
-	policy  Policy
-	rule    string
-	fatal   string // why the channel must end
-	answers []byte // of ours, until the server is between two packets
-	own     bool   // our own request has no answer yet
-	held    []byte // the server's version, until then
-	asked   bool   // our own request is on its way
+	policy   Policy
+	rule     string
+	fatal    string // why the channel must end
+	answers  []byte // of ours, until the server is between two packets
+	own      bool   // our own request has no answer yet
+	version3 []byte // the server's version, until then
+	asked    bool   // our own request is on its way
 }
 
 // NewSFTP returns the parser of a channel that has just begun. With a Policy it refuses what that does not
@@ -79,6 +83,7 @@ type side struct {
 	body       bool   // the payload is passing
 	drop       bool   // … and does not go on
 	sink       *flow  // … and is hashed
+	content    uint32 // so much of it
 	out        []byte // what goes on, under a policy
 }
 
@@ -94,6 +99,7 @@ type request struct {
 	typ           byte
 	ext           string
 	file          *openFile
+	handle        string // where file is not known: clients can guess a handle before they have it
 	path, newPath string
 	flags         uint32
 	length        uint32
@@ -173,8 +179,9 @@ func (s *SFTP) feed(d *side, now time.Time, p []byte) []byte {
 	for len(p) > 0 && s.stopped == "" {
 		if d.body {
 			n := min(int(d.left), len(p))
-			if d.sink != nil {
-				d.sink.pass(p[:n])
+			if k := min(int(d.content), n); d.sink != nil && k > 0 {
+				d.sink.pass(p[:k])
+				d.content -= uint32(k)
 			}
 			if s.policy != nil && !d.drop {
 				d.out = append(d.out, p[:n]...)
@@ -275,15 +282,7 @@ func (s *SFTP) whole(d *side, now time.Time) string {
 
 func (s *SFTP) lookClient(d *side, now time.Time) string {
 	typ, id := d.head[4], binary.BigEndian.Uint32(d.head[5:])
-	switch {
-	case typ == fxpInit || typ >= fxpOpen && typ <= fxpSymlink || typ == fxpExtended:
-	default:
-		return fmt.Sprintf("a packet of type %d from the client", typ)
-	}
-	if typ == fxpInit {
-		if s.asked {
-			return "a second beginning"
-		}
+	if typ == fxpInit && !s.asked {
 		return s.collect(d, now)
 	}
 	if !s.asked {
@@ -292,18 +291,38 @@ func (s *SFTP) lookClient(d *side, now time.Time) string {
 	if s.policy != nil && (s.requests[id] != nil || id == ownID && s.own) {
 		return "two requests with the same id"
 	}
-	if typ == fxpWrite {
+	switch {
+	case typ == fxpWrite:
+		if d.length < 9 {
+			return "a write that is cut short"
+		}
 		d.want = 13
 		return ""
+	case typ >= fxpOpen && typ <= fxpSymlink || typ == fxpExtended:
+		return s.collect(d, now)
+	case s.policy != nil:
+		return fmt.Sprintf("a packet of type %d from the client", typ)
 	}
-	return s.collect(d, now)
+	// A server takes no notice of it, or says that it does not know it, and goes on; so do we.
+	s.pass(d)
+	return ""
 }
 
 // lookWrite goes through the head of a write: handle, offset, length.
 func (s *SFTP) lookWrite(d *side, now time.Time) string {
 	n := binary.BigEndian.Uint32(d.head[9:])
-	if n > maxHandle {
-		return fmt.Sprintf("a handle of %d bytes", n)
+	if uint64(n)+21 > uint64(d.length) {
+		return "a write that is cut short"
+	}
+	if n > maxHandle { // no server gives one out: it will say no
+		if s.policy != nil {
+			return fmt.Sprintf("a handle of %d bytes", n)
+		}
+		if why := s.await(d, s.newRequest(now, fxpWrite)); why != "" {
+			return why
+		}
+		s.pass(d)
+		return ""
 	}
 	full := 13 + int(n) + 12
 	if len(d.head) < full {
@@ -312,19 +331,22 @@ func (s *SFTP) lookWrite(d *side, now time.Time) string {
 	}
 	rest := d.head[13+n:]
 	offset, length := binary.BigEndian.Uint64(rest), binary.BigEndian.Uint32(rest[8:])
-	if uint64(length)+uint64(full) != 4+uint64(d.length) {
+	after := 4 + int64(d.length) - int64(full) - int64(length) // what follows the data, which servers pass over
+	if after < 0 || after > 0 && s.policy != nil {
 		return "a write whose length does not fit its packet"
 	}
-	f := s.files[string(d.head[13:13+n])]
-	if s.policy != nil && (f == nil || f.closing || f.folder || f.flags&flagWrite == 0) {
+	f := s.handle(string(d.head[13 : 13+n]))
+	if s.policy != nil && (f == nil || f.folder || f.flags&flagWrite == 0) {
 		s.refuse(d, now, "", "writing to a file that is not open for it", nil)
 		return ""
 	}
 	r := s.newRequest(now, fxpWrite)
-	if r.file, r.length = f, length; f != nil {
+	if r.file, r.length = f, length; f == nil {
+		r.handle = string(d.head[13 : 13+n])
+	} else {
 		f.pending++
 		f.written.seek(offset)
-		d.sink = &f.written
+		d.sink, d.content = &f.written, length
 	}
 	if why := s.await(d, r); why != "" {
 		return why
@@ -339,6 +361,7 @@ func (s *SFTP) newRequest(now time.Time, typ byte) *request {
 		r = &request{}
 	} else {
 		s.free = r.next
+		s.spare--
 		*r = request{}
 	}
 	r.typ, r.began = typ, now
@@ -347,9 +370,11 @@ func (s *SFTP) newRequest(now time.Time, typ byte) *request {
 
 // await notes that an answer to r has to come.
 func (s *SFTP) await(d *side, r *request) string {
-	if s.waiting++; s.waiting > maxRequests {
+	s.waiting++
+	s.held += r.size()
+	if s.waiting > maxRequests || s.held > maxHeld {
 		// No client does so but to hide what it does from here.
-		s.fatal = fmt.Sprintf("more than %d requests without an answer", maxRequests)
+		s.fatal = fmt.Sprintf("%d requests without an answer, with %d bytes of names", s.waiting, s.held)
 		return s.fatal
 	}
 	id := binary.BigEndian.Uint32(d.head[5:])
@@ -364,6 +389,10 @@ func (s *SFTP) await(d *side, r *request) string {
 	return ""
 }
 
+func (r *request) size() int {
+	return len(r.path) + len(r.newPath) + len(r.detail) + len(r.ext) + len(r.handle)
+}
+
 // answered takes the request of an id out of those that wait.
 func (s *SFTP) answered(id uint32) *request {
 	r := s.requests[id]
@@ -371,6 +400,7 @@ func (s *SFTP) answered(id uint32) *request {
 		return nil
 	}
 	s.waiting--
+	s.held -= r.size()
 	if r.next == nil {
 		delete(s.requests, id)
 	} else {
@@ -382,8 +412,12 @@ func (s *SFTP) answered(id uint32) *request {
 
 // recycle lets r be used again; nobody may hold it.
 func (s *SFTP) recycle(r *request) {
+	if r == nil || s.spare >= maxFree {
+		return
+	}
 	*r = request{next: s.free}
 	s.free = r
+	s.spare++
 }
 
 // reader takes fields out of a packet. After the first that is not there all are empty, and bad is set.
@@ -491,7 +525,12 @@ func (s *SFTP) parse(r *request, in *reader) (op string) {
 		r.path, r.newPath = s.absolute(in.text()), s.absolute(in.text())
 		return op
 	}
-	handle := func() { r.file = s.handle(in.text()) }
+	handle := func() {
+		h := in.text()
+		if r.file = s.handle(h); r.file == nil && len(h) <= maxHandle {
+			r.handle = h
+		}
+	}
 	switch r.typ {
 	case fxpOpen:
 		r.path = s.absolute(in.text())
@@ -576,10 +615,10 @@ func (s *SFTP) absolute(p string) string {
 	return clean
 }
 
-// handle finds an open file. Under a policy none that is being closed: its handle may be given anew before
-// what the client has sent after the close is looked at.
+// handle finds an open file, but none that is being closed: its handle may be given anew before what the client
+// has sent after the close is looked at.
 func (s *SFTP) handle(h string) *openFile {
-	if f := s.files[h]; f != nil && (s.policy == nil || !f.closing) {
+	if f := s.files[h]; f != nil && !f.closing {
 		return f
 	}
 	return nil
@@ -608,7 +647,7 @@ func attributes(in *reader) string {
 func (s *SFTP) lookServer(d *side, now time.Time) string {
 	typ, id := d.head[4], binary.BigEndian.Uint32(d.head[5:])
 	if typ == fxpVersion {
-		if s.version || !s.asked {
+		if !s.asked || s.version && s.policy != nil {
 			return "a version that nobody asked for"
 		}
 		if id != 3 {
@@ -621,10 +660,17 @@ func (s *SFTP) lookServer(d *side, now time.Time) string {
 	}
 	r := s.requests[id]
 	if own := s.own && id == ownID; r == nil && !own {
-		return "an answer to no request"
+		if s.policy != nil {
+			return "an answer to no request"
+		}
+		s.pass(d)
+		return ""
 	}
 	switch typ {
 	case fxpData:
+		if d.length < 9 {
+			return "data that is cut short"
+		}
 		d.want = 13
 		return ""
 	case fxpStatus, fxpHandle:
@@ -646,12 +692,12 @@ func (s *SFTP) lookServer(d *side, now time.Time) string {
 func (s *SFTP) data(d *side) string {
 	id, n := binary.BigEndian.Uint32(d.head[5:]), binary.BigEndian.Uint32(d.head[9:])
 	r := s.requests[id]
-	if r == nil || uint64(n)+9 != uint64(d.length) {
+	if r == nil || uint64(n)+9 > uint64(d.length) {
 		return "data whose length does not fit its packet"
 	}
-	if f := r.file; r.typ == fxpRead && f != nil {
+	if f := s.late(r); r.typ == fxpRead && f != nil {
 		f.read.seek(uint64(r.flags)<<32 | uint64(r.length))
-		d.sink = &f.read
+		d.sink, d.content = &f.read, n
 	}
 	s.recycle(s.answered(id))
 	s.pass(d)
@@ -665,7 +711,7 @@ func (s *SFTP) serverPacket(d *side, now time.Time) string {
 	if typ == fxpVersion {
 		s.version = true
 		if s.own {
-			s.held = append([]byte(nil), d.head...)
+			s.version3 = append([]byte(nil), d.head...)
 			d.drop = true
 		}
 		s.pass(d)
@@ -706,8 +752,8 @@ func (s *SFTP) homeKnown(d *side, typ byte, in *reader) string {
 		}
 	}
 	s.own, d.drop = false, true
-	d.out = append(d.out, s.held...)
-	s.held = nil
+	d.out = append(d.out, s.version3...)
+	s.version3 = nil
 	s.pass(d)
 	return ""
 }
@@ -750,10 +796,25 @@ func (s *SFTP) drop(f *openFile, now time.Time, result string) {
 	}
 }
 
+// late is the file of a request, also of one that was sent before the file was open: servers answer in their
+// order, so that its handle is known by now.
+func (s *SFTP) late(r *request) *openFile {
+	if r.file == nil && r.handle != "" {
+		return s.files[r.handle]
+	}
+	return r.file
+}
+
 // status is how most requests end.
 func (s *SFTP) status(r *request, code uint32, message string, now time.Time) {
-	f := r.file
+	f := s.late(r)
 	switch {
+	case r.typ == fxpWrite && f != nil && r.file == nil: // its content has passed unseen
+		if code == statusOK {
+			f.acked += int64(r.length)
+			f.written.began = true
+			f.written.spoil()
+		}
 	case r.typ == fxpClose:
 		if f != nil {
 			if code != statusOK {

@@ -220,6 +220,45 @@ func TestSFTP(t *testing.T) {
 			{Seq: 1, Op: OpWrite, Path: "/a", SHA256: emptySHA256, InOrder: true, Result: ResultOK},
 			{Seq: 2, Op: OpRead, Path: "/b", SHA256: emptySHA256, InOrder: true, Result: ResultOK},
 		}},
+		{"what servers pass over, so that nobody can hide behind it", func(t *talk) {
+			t.c(99, 7, "x") // no answer
+			t.c(98, 8, "x") // … or one
+			t.s(fxpStatus, 8, 8, "", "")
+			t.c(fxpInit, 3) // once more
+			t.s(fxpVersion, 3)
+			t.c(fxpWrite, 9, strings.Repeat("h", 300), int64(0), []byte("abc"))
+			t.s(fxpStatus, 9, 4, "", "")
+			t.c(fxpOpen, 1, "/a", flagWrite|flagCreate|flagTrunc, 0)
+			t.s(fxpHandle, 1, "h")
+			t.c(fxpWrite, 2, "h", int64(0), []byte("abc"), "more", 7) // behind the data
+			t.s(fxpStatus, 2, 0, "", "")
+			t.c(fxpClose, 3, "h", "more")
+			t.s(fxpStatus, 3, 0, "", "")
+		}, []Entry{{Seq: 1, Op: OpWrite, Path: "/a", Bytes: 3, SHA256: sum([]byte("abc")), InOrder: true, Result: ResultOK}}},
+		{"handles that are guessed before they are given", func(t *talk) {
+			t.c(fxpOpen, 1, "/a", 1, 0)
+			t.c(fxpRead, 2, "0", int64(0), 100)
+			t.c(fxpRead, 3, "0", int64(3), 100)
+			t.c(fxpClose, 4, "0")
+			t.c(fxpOpen, 5, "/b", flagWrite|flagCreate|flagTrunc, 0)
+			t.c(fxpWrite, 6, "0", int64(0), []byte("abc"))
+			t.c(fxpClose, 7, "0")
+			t.c(fxpOpen, 8, "/c", 1, 0)
+			t.c(fxpRead, 9, "0", int64(0), 100)
+			t.s(fxpHandle, 1, "0")
+			t.s(fxpData, 2, []byte("abc"))
+			t.s(fxpStatus, 3, 1, "", "")
+			t.s(fxpStatus, 4, 0, "", "")
+			t.s(fxpHandle, 5, "0")
+			t.s(fxpStatus, 6, 0, "", "")
+			t.s(fxpStatus, 7, 0, "", "")
+			t.s(fxpHandle, 8, "0")
+			t.s(fxpData, 9, []byte("abc"))
+		}, []Entry{
+			{Seq: 1, Op: OpRead, Path: "/a", Bytes: 3, SHA256: sum([]byte("abc")), InOrder: true, Result: ResultOK},
+			{Seq: 2, Op: OpWrite, Path: "/b", Bytes: 3, Result: ResultOK, Detail: "not in order, so without a SHA-256"},
+			{Seq: 3, Op: OpRead, Path: "/c", Bytes: 3, SHA256: sum([]byte("abc")), InOrder: true, Result: ResultAborted, Detail: "not read to its end"},
+		}},
 		{"garbage ends the ledger, and nothing else", func(t *talk) {
 			t.c(fxpOpen, 1, "/a", 1, 0)
 			t.s(fxpHandle, 1, "h")
@@ -365,11 +404,39 @@ func TestSFTPBounds(t *testing.T) {
 	for i := range maxRequests + 1 {
 		s.Client(at, pkt(fxpStat, i, "/"))
 	}
-	if got := s.Stopped(); !strings.Contains(got, "65536 requests") {
+	if got := s.Stopped(); !strings.Contains(got, "65537 requests") {
 		t.Errorf("stopped: %q", got)
 	}
 	if s.Fatal() == "" {
 		t.Error("the channel goes on without its ledger")
+	}
+
+	s = NewSFTP(nil, "")
+	s.Client(at, pkt(fxpInit, 3))
+	for i := range 200 {
+		s.Client(at, pkt(fxpOpen, i, strings.Repeat("a", 200<<10), 1, 0))
+	}
+	if s.Fatal() == "" {
+		t.Error("names take any amount of memory")
+	}
+
+	s = NewSFTP(nil, "")
+	s.Client(at, pkt(fxpInit, 3))
+	for i := range maxOpen + 3 {
+		s.Client(at, pkt(fxpOpen, 1, fmt.Sprint("/f", i), 1, 0))
+		s.Server(at, pkt(fxpHandle, 1, fmt.Sprint(i)))
+	}
+	if list := s.Take(); len(list) != 3 || list[0].Path != fmt.Sprint("/f", maxOpen) || list[0].Result != ResultUnknown {
+		t.Errorf("files beyond the limit: %+v", list)
+	}
+	s.End(at)
+	if n := len(s.Take()); n != maxOpen {
+		t.Errorf("%d lines of open files", n)
+	}
+	s.Client(at, pkt(fxpRemove, 2, strings.Repeat("a", 100<<10)))
+	s.Server(at, pkt(fxpStatus, 2, 4, "", ""))
+	if list := s.Take(); len(list) != 1 || len(list[0].Path) != maxPath {
+		t.Errorf("a long path: %d lines", len(list))
 	}
 }
 

@@ -47,6 +47,7 @@ func checkRule(r *Rule) *ruleError {
 		{"limits", r.Limits != Limits{}},
 		{"lockout", r.Lockout != Limit{}},
 		{"env", r.Env != nil},
+		{"reply", r.Reply != nil},
 	} {
 		if f.set {
 			return wrong(f.field, errors.New("has no meaning in a rule that denies"))

@@ -57,6 +57,9 @@ func compileRule(r *Rule, networks map[string][]netip.Prefix) (*matcher, *ruleEr
 	if err := m.compileChannels(); err != nil {
 		return nil, err
 	}
+	if err := m.compileReply(); err != nil {
+		return nil, err
+	}
 	if err := m.compileTrust(networks); err != nil {
 		return nil, err
 	}

@@ -44,7 +44,8 @@ type Decision struct {
 	RecordInput  bool
 	BreakGlass   bool
 	Relay        bool
-	Approval     *Approval // nil: nobody else has to agree
+	Approval     *Approval        // nil: nobody else has to agree
+	Reply        []ReplyAttribute // of a decision about RADIUS
 	Limits       Limits
 	Lockout      Limit
 	Env          Env    // names that all of the rules let pass
@@ -191,6 +192,7 @@ func (m *matcher) grant() Decision {
 		Lockout:      m.rule.Lockout,
 		Env:          Env{lists: [][]string{m.rule.Env}},
 	}
+	d.Reply = m.reply
 	if d.RecordLimit == 0 {
 		d.RecordLimit = DefaultRecordLimit
 	}

@@ -85,6 +85,7 @@ func (r *Rule) format(b *strings.Builder) {
 		line("relay", "true")
 	}
 	line("approval", r.Approval.format())
+	line("reply", formatWords(r.Reply))
 	line("limits", r.Limits.format())
 	line("lockout", r.Lockout.format())
 	if r.Message != "" {

@@ -15,6 +15,7 @@ type matcher struct {
 	accounts      []accountWord
 	from, notFrom []netip.Prefix
 	trust         *Trust
+	reply         []ReplyAttribute
 	approval      *Approval
 
 	kinds kindSet

@@ -79,6 +79,7 @@
 //     `reason: required` the person must say what for. Nobody approves their own session.
 //   - lockout: after how many failures one person is locked at one source who names a target of this rule,
 //     where that is stricter than the general setting: `{failures: 3, window: 10m, lock: 1h}`.
+//   - reply: attributes that go out with an acceptance by RADIUS, `[Filter-Id=staff, "Cisco-AVPair=shell:priv-lvl=15"]`.
 //   - limits: idle, keyboard-idle and max time of a session; sessions open at once, of one person under
 //     this rule (sessions) or under all (user-sessions), of everybody under this rule (rule-sessions) or at
 //     the target (target-sessions), of one connection (connection-sessions); channels of one session.
@@ -154,6 +155,7 @@ type Rule struct {
 	SFTP         *Files        // paths that SFTP and scp are held to; nil: none
 	Relay        bool          // the target's own prompts may be answered by the person
 	Approval     *Approval     // nil: nobody else has to agree
+	Reply        []string      // attributes that go out with an acceptance by RADIUS, NAME=VALUE
 	Limits       Limits
 	Lockout      Limit // of one person from one source, where stricter than the general one; zero fields say nothing
 }

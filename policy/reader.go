@@ -72,6 +72,7 @@ var ruleFields = []field[Rule]{
 	put("code", (*reader).code, func(r *Rule, v Code) { r.Code = v }),
 	put("token-only", (*reader).boolean, func(r *Rule, v bool) { r.TokenOnly = v }),
 	put("password-code", (*reader).boolean, func(r *Rule, v bool) { r.PasswordCode = v }),
+	put("reply", (*reader).words, func(r *Rule, v []string) { r.Reply = v }),
 	put("trust", (*reader).trust, func(r *Rule, v *Trust) { r.Trust = v }),
 	put("recording", (*reader).mode, func(r *Rule, v Mode) { r.Recording = v }),
 	put("record-limit", (*reader).size, func(r *Rule, v int64) { r.RecordLimit = v }),

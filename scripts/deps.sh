@@ -25,6 +25,8 @@ need /usr/bin/sshfs sshfs
 need /usr/bin/fusermount3 fuse3
 need /usr/bin/mosh mosh
 need /usr/bin/ansible ansible-core
+need /usr/bin/radclient freeradius-utils
+need /usr/sbin/radsecproxy radsecproxy
 need /usr/bin/setpriv util-linux
 need /usr/bin/systemd-socket-activate systemd
 [ -d /usr/lib/python3/dist-packages/paramiko ] || missing="$missing python3-paramiko"

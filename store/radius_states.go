@@ -115,3 +115,11 @@ func (s RadiusGrants) End(ctx context.Context, userID, clientID, station string)
 		return err
 	})
 }
+
+// EndAll ends all grants at a client.
+func (s RadiusGrants) EndAll(ctx context.Context, clientID string) error {
+	return s.db.writing(ctx, "forgetting the codes remembered at RADIUS client "+clientID, func(ctx context.Context, q querier) error {
+		_, err := exec(ctx, q, "DELETE FROM radius_grants WHERE client_id = ?", clientID)
+		return err
+	})
+}

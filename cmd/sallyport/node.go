@@ -67,6 +67,7 @@ type node struct {
 	bastion  *bastion.Server
 	admin    *admin.Server
 	portal   *portal.Server
+	radius   *radiusDoor // nil: there is none
 
 	ssh, web, socket net.Listener // opened by Listen; web is nil if there is none
 }
@@ -341,6 +342,9 @@ func (n *node) openDoors() (err error) {
 	if err != nil {
 		return err
 	}
+	if n.radius, err = newRadiusDoor(n, suffixes); err != nil {
+		return err
+	}
 	site, signIn := n.admin.Web()
 	n.portal, err = portal.New(portal.Config{
 		Store: n.Store, Engine: n.Engine, Sessions: n.Sessions, Audit: n.Audit, Site: site, SignIn: signIn,
@@ -403,6 +407,7 @@ func (n *node) Close() error {
 			}
 		}
 	}
+	errs = append(errs, n.radius.Close())
 	if n.Recorder != nil {
 		errs = append(errs, n.Recorder.Close())
 	}

@@ -42,6 +42,9 @@ func (n *node) Listen(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if err := n.radius.Listen(n.cfg.RADIUS); err != nil {
+		return err
+	}
 	if n.cfg.Web.Listen == "" {
 		return nil
 	}
@@ -152,6 +155,7 @@ func (n *node) Run(ctx context.Context, ready func()) error {
 	work("audit chain", func() error { n.chain.Run(background); return nil })
 	work("ssh", func() error { return n.bastion.Serve(n.ssh) })
 	work("socket", func() error { return serveHTTP(socket, n.socket) })
+	n.radius.Serve(work)
 	if n.web != nil {
 		work("web", func() error { return serveHTTP(web, n.web) })
 	}
@@ -186,6 +190,7 @@ func (n *node) drain(ctx context.Context, servers ...*http.Server) {
 			n.log.Warn("cutting connections that did not end", "error", err)
 		}
 	})
+	doors.Go(func() { n.radius.Shutdown(within, n.log) })
 	n.letFinish(within)
 	n.Sessions.Drain(within, "this bastion stops; connect again in a moment")
 	doors.Wait()

@@ -27,6 +27,8 @@ type Config struct {
 	SSH SSH `yaml:"ssh"`
 	// The operators' pages and API, and people's own pages.
 	Web Web `yaml:"web"`
+	// The RADIUS door, for VPNs and gateways. The clients that may ask are in the database: sallyport radius client add.
+	RADIUS RADIUS `yaml:"radius"`
 	// The directory (LDAP) that knows people and their passwords. Leave it out to have local users only.
 	Directory *Directory `yaml:"directory"`
 	// One-time codes.
@@ -90,6 +92,26 @@ type Web struct {
 	Proxies []Network `yaml:"proxies"`
 	// Address of the pages as browsers know it, for links. Empty: made from listen.
 	URL URL `yaml:"url"`
+}
+
+// RADIUS is the RADIUS door.
+type RADIUS struct {
+	// Address and port (UDP) to listen on for authentication, such as ":1812". Empty: no RADIUS.
+	Listen Listen `yaml:"listen"`
+	// Address and port (UDP) to listen on for accounting, such as ":1813". Empty: none.
+	Accounting Listen `yaml:"accounting"`
+	// RADIUS by TLS (RadSec), for clients that have a certificate listed.
+	RadSec RadSec `yaml:"radsec"`
+}
+
+// RadSec is RADIUS by TLS.
+type RadSec struct {
+	// Address and port (TCP) to listen on, such as ":2083". Empty: none.
+	Listen Listen `yaml:"listen"`
+	// File with the certificate that is shown to clients, and its chain (PEM). It is read for each connection.
+	Certificate Path `yaml:"certificate"`
+	// File with the private key of the certificate (PEM).
+	Key Path `yaml:"key"`
 }
 
 // Directory is the LDAP directory.

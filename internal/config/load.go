@@ -105,6 +105,12 @@ func (c *Config) examineRest() error {
 		return c.errorAt("data", "name a folder, such as /var/lib/sallyport")
 	case c.SSH.Listen == "":
 		return c.errorAt("ssh.listen", `want address and port, such as ":2222"`)
+	case c.RADIUS.Accounting != "" && c.RADIUS.Listen == "":
+		return c.errorAt("radius.accounting", "accounting alone is about nobody; set radius.listen too, such as \":1812\"")
+	case c.RADIUS.Accounting != "" && c.RADIUS.Accounting == c.RADIUS.Listen && !strings.HasSuffix(string(c.RADIUS.Listen), ":0"):
+		return c.errorAt("radius.accounting", "%s is that of radius.listen; the usual ports are 1812 and 1813", c.RADIUS.Accounting)
+	case c.RADIUS.RadSec.Listen != "" && (c.RADIUS.RadSec.Certificate == "" || c.RADIUS.RadSec.Key == ""):
+		return c.errorAt("radius.radsec.listen", "clients have to know whom they speak to; name radius.radsec.certificate and radius.radsec.key")
 	case c.OTP.Window < 1 || c.OTP.Window > 10:
 		return c.errorAt("otp.window", "%d: want 1 to 10 time steps on each side, better 1; clocks are never quite right, and each step more helps those who guess", c.OTP.Window)
 	case c.OTP.WithoutToken.Logins < 0 || c.OTP.WithoutToken.Logins > 100:
@@ -181,7 +187,7 @@ func (c *Config) complete(dir string) error {
 			absolute(own.path, dir)
 		}
 	}
-	for _, p := range []*Path{&c.DatabasePasswordFile, &c.Web.Certificate, &c.Web.Key} {
+	for _, p := range []*Path{&c.DatabasePasswordFile, &c.Web.Certificate, &c.Web.Key, &c.RADIUS.RadSec.Certificate, &c.RADIUS.RadSec.Key} {
 		absolute(p, dir)
 	}
 	if c.Directory != nil {

@@ -7,6 +7,7 @@ CREATE TABLE radius_clients (
 	name                  TEXT    NOT NULL UNIQUE,
 	networks              TEXT    NOT NULL,              -- JSON list
 	nas_identifier        TEXT    NOT NULL,              -- '': any
+	certificate           TEXT    NOT NULL,              -- SHA-256 in hexadecimal digits; '': comes by UDP
 	secret                TEXT    NOT NULL,              -- sealed
 	mode                  TEXT    NOT NULL,
 	separator             TEXT    NOT NULL,

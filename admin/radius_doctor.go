@@ -1,0 +1,88 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"sallyport/audit"
+	"sallyport/store"
+)
+
+// radiusDoctor says what was heard of a client and what follows from it.
+func (s *Server) radiusDoctor(ctx context.Context, name string) (RadiusDoctor, error) {
+	c, err := s.radiusClient(ctx, name)
+	if err != nil {
+		return RadiusDoctor{}, err
+	}
+	counts, err := s.cfg.Store.RadiusClients.Counts(ctx, &c.ID)
+	if err != nil {
+		return RadiusDoctor{}, err
+	}
+	heard, last := heard{}, time.Time{}
+	for _, n := range counts {
+		heard[n.Kind] = n
+		if n.Last.After(last) {
+			last = n.Last
+		}
+	}
+	return RadiusDoctor{Client: wireRadiusClient(c), LastSeen: timeOf(last), Findings: heard.findings(c), Counts: list(counts, wireRadiusCount)}, nil
+}
+
+// heard is what was counted of a client, by kind.
+type heard map[string]store.RadiusCount
+
+func (h heard) times(kind string) int64 { return h[kind].Times }
+
+func (h heard) at(kind string) string { return h[kind].Last.UTC().Format(time.RFC3339) }
+
+// still tells whether kind was heard, and not any of the others since.
+func (h heard) still(kind string, others ...string) bool {
+	for _, o := range others {
+		if h[o].Last.After(h[kind].Last) {
+			return false
+		}
+	}
+	return h.times(kind) > 0
+}
+
+// findings reads the counts as somebody would who knows the protocol.
+func (h heard) findings(c store.RadiusClient) []RadiusFinding {
+	out := []RadiusFinding{}
+	say := func(when bool, level, hint, format string, args ...any) {
+		if when {
+			out = append(out, RadiusFinding{Level: level, Text: fmt.Sprintf(format, args...), Hint: hint})
+		}
+	}
+	const signed, unsigned, missing, wrong = "message-authenticator", "no-message-authenticator", "message-authenticator-missing", "message-authenticator-wrong"
+	update := "sallyport radius client update " + c.Name
+	say(!c.Enabled, "warning", "sallyport radius client enable "+c.Name, "The client is disabled: it is not answered.")
+	say(len(h) == 0, "warning", "look at its address and port, at firewalls on the way, and at: sallyport radius strangers", "Nothing was heard of it yet.")
+	say(h.times("request") > 0, "ok", "", "Last request at %s from %s.", h.at("request"), audit.Escape(h["request"].Detail))
+	say(h.still(signed, unsigned, missing), "ok", "", "It sends Message-Authenticator.")
+	say(h.still(missing, signed), "error", "switch it on there, or update it (CVE-2024-3596); if that cannot be: "+update+" --message-authenticator no",
+		"It sends no Message-Authenticator: %d requests were discarded for that, the last at %s.", h.times(missing), h.at(missing))
+	say(h.still(unsigned, signed), "warning", "switch it on there, then: "+update+" --message-authenticator yes",
+		"It sends no Message-Authenticator: whoever is between it and here can turn a refusal into the opposite (CVE-2024-3596).")
+	say(h.still(wrong, signed), "error", "compare the secrets; a new one: "+update+" --generate-secret",
+		"The secret looks wrong: %d requests with a wrong Message-Authenticator, the last at %s.", h.times(wrong), h.at(wrong))
+	say(h.still("secret-suspect", "accept"), "error", "compare the secrets; a new one: "+update+" --generate-secret",
+		"The secret looks wrong: %d passwords decoded to what nobody can type, the last at %s.", h.times("secret-suspect"), h.at("secret-suspect"))
+	say(h.times("proxy-state-discarded") > 0, "error", "switch Message-Authenticator on at the proxy in between",
+		"%d requests with Proxy-State and without Message-Authenticator were discarded.", h.times("proxy-state-discarded"))
+	say(h.times("proxy-state") > 0, "ok", "", "Its requests come through a proxy (Proxy-State).")
+	say(h.times("unsupported-method") > 0, "warning", "have it send PAP", "%d requests came by a method that is not answered: EAP, MS-CHAP, or CHAP where it is not switched on.", h.times("unsupported-method"))
+	level := "ok"
+	if n := h.times("request"); n > 20 && h.times("retransmit")*10 > n {
+		level = "warning"
+	}
+	say(h.times("retransmit") > 0, level, "if that is many: answers get lost, or it waits less than three seconds for one",
+		"It repeated itself %d times in %d requests.", h.times("retransmit"), h.times("request"))
+	say(h.times("malformed") > 0, "warning", "", "%d packets could not be read, the last at %s: %s.", h.times("malformed"), h.at("malformed"), audit.Escape(h["malformed"].Detail))
+	say(h.times("busy") > 0, "warning", "", "%d requests were discarded because 256 others of it were in work.", h.times("busy"))
+	say(h.times("unavailable") > 0, "warning", "look at the log", "%d requests were not answered since database or directory were away, the last at %s.", h.times("unavailable"), h.at("unavailable"))
+	say(h.times("drift") > 0, "ok", "", "The last code was %s time steps ahead.", audit.Escape(h["drift"].Detail))
+	say(!c.AssertsSource, "warning", "if it sends "+radiusAttributes[c.SourceAttribute]+" with the address of the person: "+update+" --asserts-source",
+		"Nothing is known about where people come from: rules with from refuse, and failures count by person and client alone.")
+	return out
+}
