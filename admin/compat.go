@@ -34,6 +34,10 @@ func (s *Server) compat(mux *http.ServeMux) {
 	add := func(path string, methods []string, answer func(*compatCall)) {
 		for _, m := range methods {
 			mux.Handle(m+" "+path, web.Headers(s.cfg.Secure, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodHead { // which a mux takes for GET: nothing is made for an answer that nobody reads
+					http.Error(w, "", http.StatusMethodNotAllowed)
+					return
+				}
 				answer(&compatCall{s: s, w: w, r: r})
 			})))
 		}

@@ -23,13 +23,13 @@ const qrPixels = 400
 func (s *Server) program(ctx context.Context, secret string, source netip.Addr, path string) (Caller, error) {
 	k, err := s.cfg.Engine.ProveKey(ctx, secret, source, path)
 	if err != nil {
-		return Caller{}, keyProblem(err)
+		return Caller{}, keyProblem(k, err)
 	}
 	return Caller{Actor: auth.KeyActor(k), Door: audit.DoorAPI, Source: source, Key: &k}, nil
 }
 
 // keyProblem says in words why a program is not let in; as little as possible of a wrong key.
-func keyProblem(err error) error {
+func keyProblem(k store.APIKey, err error) error {
 	var locked *auth.LockedError
 	switch {
 	case errors.As(err, &locked):
@@ -39,7 +39,7 @@ func keyProblem(err error) error {
 		}
 	case errors.Is(err, store.ErrRateLimit):
 		return &Problem{
-			Status: http.StatusTooManyRequests, Detail: "this API key was used too often in the last minute", retry: time.Second,
+			Status: http.StatusTooManyRequests, Detail: "this API key was used too often in the last minute", retry: max(time.Minute/time.Duration(max(k.PerMinute, 1)), time.Second),
 			Hint: "call less often, or ask an operator for a key with more calls a minute",
 		}
 	case errors.Is(err, auth.ErrKey):

@@ -35,7 +35,7 @@ func (e *LockedError) Unwrap() error { return ErrLocked }
 
 // ProveKey finds the API key that a program has shown, and takes one call of its share. Wrong ones are counted by
 // source and lock it as wrong codes do; while that lock holds nothing is looked at. The error is [ErrKey], a
-// *[LockedError], [store.ErrRateLimit] or [ErrUnavailable]. ErrKey comes on the time grid, whatever was wrong. path says
+// *[LockedError], [store.ErrRateLimit] (with the key) or [ErrUnavailable]. ErrKey comes on the time grid, whatever was wrong. path says
 // in the log what was called.
 func (e *Engine) ProveKey(ctx context.Context, secret string, source netip.Addr, path string) (store.APIKey, error) {
 	ctx = context.WithoutCancel(ctx) // a guess that was looked at is a guess that counts
@@ -54,7 +54,7 @@ func (e *Engine) ProveKey(ctx context.Context, secret string, source netip.Addr,
 	if err == nil {
 		switch err := e.cfg.Store.APIKeys.Use(ctx, k.ID, sourceText(source)); {
 		case errors.Is(err, store.ErrRateLimit):
-			return store.APIKey{}, err
+			return k, err
 		case err == nil:
 			return k, nil
 		case !errors.Is(err, store.ErrNotFound):

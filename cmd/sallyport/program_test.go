@@ -318,7 +318,7 @@ func TestAPIKeyRefusals(t *testing.T) {
 	}
 	limited := 0
 	for range 6 {
-		if status, head, _ := o.post(good, "/enrolments", `{"login":"x"}`); status == 429 && strings.Contains(head, "Retry-After: ") {
+		if status, head, _ := o.post(good, "/enrolments", `{"login":"x"}`); status == 429 && strings.Contains(head, "Retry-After: 12") {
 			limited++
 		}
 	}
@@ -356,6 +356,9 @@ func TestCompat(t *testing.T) {
 		}
 		status, _, body := curl(t, o.site()+path+"?"+q.Encode())
 		return status, body
+	}
+	if status, _, _ := curl(t, "-I", o.site()+"/api?username=ann&api-key="+key); status != 405 {
+		t.Errorf("HEAD is answered: %d", status)
 	}
 	status, body := get("/api", "username", "ann", "api-key", key)
 	secret := decode[map[string]string](t, body)
