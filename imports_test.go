@@ -40,6 +40,7 @@ store:                 audit internal/seal internal/tcpend migrations
 internal/notify:       audit store
 
 auth:                  audit identity internal/auditlog internal/notify otp policy store
+search:                recorder screen store
 internal/custody:      audit internal/auditlog recorder store
 session:               audit internal/auditlog internal/readahead ledger recorder screen store
 upstream:              audit internal/auditlog internal/readahead internal/tcpend store

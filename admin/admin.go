@@ -49,6 +49,7 @@ type Config struct {
 	URL          string            // of the web as browsers know it, without a slash at its end, for links; "": there is none
 	WithoutToken int               // logins without a code for people who never had a token
 	Compat       Compat            // calls of other products that are answered
+	Search       bool              // what was on the screens can be searched
 	Demo         bool              // pages say that this is a demo
 	Version      string
 	Node         string

@@ -43,6 +43,7 @@ func (s *Server) api(mux *http.ServeMux, callerOf func(*http.Request) (Caller, e
 	s.liveRoutes(api, callerOf)
 	s.approvalRoutes(api)
 	s.auditRoutes(api)
+	s.searchRoutes(api)
 	s.auditChainRoutes(api)
 	s.messageRoutes(api)
 	s.transferRoutes(api)

@@ -43,7 +43,7 @@ func TestAuditVerifyPage(t *testing.T) {
 	_, next, err := ed25519.GenerateKey(nil)
 	must(t, err)
 	must(t, w.Rec.SetKeys(next, keys))
-	b.shows("/audit/verify", "The log is not as it was written", "first signed with a key that was compromised by then", "compromised from")
+	b.shows("/audit/verify", "The log is not proved", "first signed with a key that was compromised by then", "compromised from")
 }
 
 // The page of a session whose recording the server cannot read says so, offers the file, and shows nothing else.

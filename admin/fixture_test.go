@@ -65,7 +65,7 @@ func newFixture(t testing.TB) *fixture {
 	noError(t, err)
 	noError(t, st.CAKeys.Begin(ctx, public, secret))
 	s, err := New(Config{
-		Store: st, Engine: engine, Audit: log, Recorder: rec, Log: quiet, Version: "test", Node: "n1",
+		Store: st, Engine: engine, Audit: log, Recorder: rec, Log: quiet, Version: "test", Node: "n1", Search: true,
 		Sessions:  session.NewManager(session.Config{Store: st, Recorder: rec, Audit: log, Node: "n1", Log: quiet}),
 		Dialer:    upstream.New(upstream.Config{Store: st, Audit: log, Signer: signer, Timeout: 2 * time.Second, Log: quiet}),
 		HostCA:    signer.PublicKey(),

@@ -106,6 +106,9 @@ func (s *Server) witness(ctx context.Context, id string) (witness, error) {
 		}
 	}
 	for _, l := range events {
+		if l.Position == 0 && s.cfg.Chain != nil && s.cfg.Now().Sub(l.Event.Time) > time.Minute {
+			w.problem = "the audit log, which has its root, was altered: event " + audit.Escape(l.Event.ID) + " has no place in the chain"
+		}
 		d := l.Event.Detail
 		if l.Event.Type == audit.SessionEnded && d["root"] != "" {
 			w.session = d["root"]

@@ -85,7 +85,7 @@ func newPageWorld(t *testing.T, changes ...func(*Config)) *pageWorld {
 	must(t, err)
 	must(t, w.Store.CAKeys.Begin(ctx, public, secret))
 	cfg := Config{
-		Store: w.Store, Engine: engine, Recorder: w.Rec, Audit: log,
+		Store: w.Store, Engine: engine, Recorder: w.Rec, Audit: log, Search: true,
 		Sessions:  session.NewManager(session.Config{Store: w.Store, Recorder: w.Rec, Audit: log, Node: "bastion-1", Log: quiet}),
 		Dialer:    upstream.New(upstream.Config{Store: w.Store, Audit: log, Signer: signer, Log: quiet}),
 		Addresses: []string{"192.0.2.10"}, SSHAddress: "bastion.example.org:2222", Version: "1.0-test", Node: "bastion-1", Log: quiet, Now: w.now,
@@ -269,6 +269,7 @@ func (w *pageWorld) pastSessions() {
 		}
 		if i == 0 {
 			w.transfers(x, 2)
+			must(w.t, w.Store.Recordings.Hold(ctx, store.Hold{SessionID: x.ID, Reason: "case 7", Actor: "ada"}))
 		}
 		if i > 0 {
 			must(w.t, w.Store.Sessions.End(ctx, x.ID, "the client disconnected"))

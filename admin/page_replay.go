@@ -58,6 +58,10 @@ type replay struct {
 	// transcript
 	Text string
 	More bool // the file has more than Text
+
+	Commands     []commandView
+	CommandsMore int    // further ones
+	IndexNote    string // why what was on the screen cannot be found; "": it can
 }
 
 type tab struct {
@@ -105,6 +109,14 @@ func (s *Server) sessionPage(v *visit) error {
 		if err := s.fillRecording(v, x, &d); err != nil {
 			return err
 		}
+		if err := s.fillCommands(v, x, &d); err != nil {
+			return err
+		}
+		notes, err := s.indexNotes(v.ctx(), x.ID)
+		if err != nil {
+			return err
+		}
+		d.IndexNote = notes[d.Channel.ID]
 	}
 	v.show("session", web.Page{Title: "Session of " + audit.Escape(x.User), Section: "sessions", Wide: true,
 		Refresh: x.State == store.Live, Data: d})

@@ -38,6 +38,7 @@ type webDoor struct {
 var sections = []web.NavItem{
 	{Key: "overview", Title: "Overview", Path: "/", Icon: "overview"},
 	{Key: "sessions", Title: "Sessions", Path: "/sessions", Icon: "sessions"},
+	{Key: "search", Title: "Search", Path: "/search", Icon: "search"},
 	{Key: "approvals", Title: "Approvals", Path: "/approvals", Icon: "ok"},
 	{Key: "users", Title: "Users", Path: "/users", Icon: "users"},
 	{Key: "robots", Title: "Robots", Path: "/robots", Icon: "robots"},
@@ -124,6 +125,8 @@ func (s *Server) pageList() []page {
 		{"POST /sessions/{id}/hold", needAdmin, s.holdForm},
 		{"GET /sessions/{id}/release", needAdmin, s.confirmReleasePage},
 		{"POST /sessions/{id}/release", needAdmin, s.releaseForm},
+
+		{"GET /search", needAuditor, s.searchPage},
 
 		{"GET /approvals", needAuditor, s.approvalsPage},
 		{"GET /approvals/{id}/refuse", needAdmin, s.confirmRefusePage},

@@ -355,8 +355,9 @@ func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Req
 	return session.Grant{
 		Allowed: d.Allow, Refusal: d.Refusal, Denied: !d.Allow && d.Rule != "",
 		Record: d.Recording != policy.RecordOff, Required: d.Recording == policy.RecordRequired, RecordLimit: d.RecordLimit,
-		Retention: c.s.retention(d.Retention),
-		Input:     d.RecordInput, BreakGlass: d.BreakGlass,
+		Unsearched: d.Unsearched,
+		Retention:  c.s.retention(d.Retention),
+		Input:      d.RecordInput, BreakGlass: d.BreakGlass,
 		Files: files(d.Files),
 	}, nil
 }

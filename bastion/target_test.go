@@ -165,4 +165,8 @@ func TestTargetRefusesCommand(t *testing.T) {
 	if len(row.Channels) != 1 || row.Channels[0].Ended.IsZero() {
 		t.Errorf("channels: %+v", row.Channels)
 	}
+	recordings, err := s.Store.Recordings.Of(t.Context(), row.ID)
+	if err != nil || len(recordings) != 1 || recordings[0].State != store.RecordingSealed || recordings[0].Root == "" {
+		t.Errorf("the recording of what never ran is sealed, and goes when its time is over: %+v, %v", recordings, err)
+	}
 }

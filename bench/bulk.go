@@ -26,10 +26,14 @@ func (b *bench) transfers() []transfer {
 	return []transfer{
 		{"exec", "bulk_down", b.down},
 		{"exec", "bulk_up", b.up},
+		{"print", "print", b.print},
 		{"sftp", "sftp_get", b.get},
 		{"sftp", "sftp_put", b.put},
 	}
 }
+
+// printShare is how much less a terminal prints than a transfer moves: all of it is kept.
+const printShare = 8
 
 // transfer measures one transfer.
 func (b *bench) transfer(ctx context.Context, p *peer, t transfer) error {
@@ -40,6 +44,9 @@ func (b *bench) transfer(ctx context.Context, p *peer, t transfer) error {
 		return err
 	}
 	megabytes := float64(b.size) / 1e6
+	if t.part == "print" {
+		megabytes /= printShare
+	}
 	b.add(t.metric+"_wall", p.name, megabytes/wall.Seconds())
 	if p.proxy != nil {
 		b.add(t.metric+"_cpu", p.name, megabytes/cpu.Seconds())
@@ -95,6 +102,30 @@ func (b *bench) down(ctx context.Context, p *peer) error {
 		return fmt.Errorf("reading from ssh: %w", readErr)
 	}
 	return sameLength(got, int64(b.size))
+}
+
+// print has a program print without end on a terminal.
+func (b *bench) print(ctx context.Context, p *peer) error {
+	want := int64(b.size) / printShare
+	const listing = `drwxr-xr-x  2 alice staff   4096 Nov 23 01:02 projects`
+	cmd := exec.CommandContext(ctx, "ssh", append(append([]string{"-tt"}, b.sshOptions(p)...), "127.0.0.1",
+		"stty raw; yes '"+listing+"' | head -c "+strconv.FormatInt(want, 10))...)
+	complaint := hear(cmd)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	got, readErr := count(out)
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("ssh: %w: %s", err, complaint)
+	}
+	if readErr != nil {
+		return fmt.Errorf("reading from ssh: %w", readErr)
+	}
+	return sameLength(got, want)
 }
 
 // count reads r to its end.

@@ -41,7 +41,7 @@ type settings struct {
 }
 
 // parts are what -only chooses from.
-var parts = []string{"idle", "exec", "sftp", "login", "echo", "commands"}
+var parts = []string{"idle", "exec", "print", "sftp", "login", "echo", "commands"}
 
 // measures tells whether a part is to be measured.
 func (s *settings) measures(part string) bool {

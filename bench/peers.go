@@ -20,6 +20,7 @@ const (
 	relay     = "relay"
 	sallyport = "sallyport"
 	stock     = "stock" // sallyport with the library as it is published
+	off       = "off"   // sallyport by a rule that records nothing
 )
 
 const gcm = "aes128-gcm@openssh.com" // what all legs speak

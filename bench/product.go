@@ -29,10 +29,11 @@ type product struct {
 const (
 	targetName = "target"
 	trusted    = "bench" // the user who needs no code here
+	unrecorded = "quiet" // the same target by another name, where nothing is recorded
 )
 
 // rules are what the product decides by: one person comes with a key from here, the others
-// with a key and a code. Everything is recorded.
+// with a key and a code. Everything is recorded, but for what goes to the target by its other name.
 const rules = `version: 1
 networks:
   here: [127.0.0.0/8]
@@ -44,6 +45,13 @@ rules:
     code: none
     channels: [shell, exec, sftp]
     recording: required
+  - name: unrecorded
+    users: [` + trusted + `]
+    targets: [` + unrecorded + `]
+    from: [here]
+    code: none
+    channels: [shell, exec, sftp]
+    recording: off
   - name: with-code
     users: [group:code]
     targets: [` + targetName + `]
@@ -160,16 +168,18 @@ func (s *product) run(ctx context.Context, stdin string, out any, args ...string
 }
 
 // peer is the way through the product with the key alone.
-func (s *product) peer(name string) *peer {
-	return &peer{name: name, addr: s.addr, login: trusted + "@" + targetName, proxy: &proxy{s.server}}
+func (s *product) peer(name, target string) *peer {
+	return &peer{name: name, addr: s.addr, login: trusted + "@" + target, proxy: &proxy{s.server}}
 }
 
 // addTarget puts target and rules in force, and lets the product in at the target beside those whose keys
 // it knows. It returns all their keys.
 func (s *product) addTarget(ctx context.Context, target *sshd, account string, keys []string) ([]string, error) {
-	err := s.run(ctx, "", nil, "target", "add", targetName, "--address", target.addr, "--account", account, "--host-key", target.host.line())
-	if err != nil {
-		return nil, err
+	for _, name := range []string{targetName, unrecorded} {
+		err := s.run(ctx, "", nil, "target", "add", name, "--address", target.addr, "--account", account, "--host-key", target.host.line())
+		if err != nil {
+			return nil, err
+		}
 	}
 	if err := s.run(ctx, rules, nil, "apply", "-f", "-"); err != nil {
 		return nil, err

@@ -27,7 +27,7 @@ type bench struct {
 	stock    *product  // nil: not measured
 	people   []*person // who log in with a code
 	peers    []*peer   // in the order of the table
-	carriers []*peer   // those and stock, for transfers
+	carriers []*peer   // those, without recording, and stock, for transfers
 }
 
 // say tells people how far it is.
@@ -69,11 +69,11 @@ func setUp(ctx context.Context, s settings, progress io.Writer) (*bench, error) 
 	b.peers = []*peer{
 		{name: direct, addr: b.target.addr, login: me.Username},
 		{name: relay, addr: b.relay.addr, login: me.Username, proxy: &proxy{b.relay.server}},
-		b.product.peer(sallyport),
+		b.product.peer(sallyport, targetName),
 	}
-	b.carriers = b.peers
+	b.carriers = append(b.peers[:len(b.peers):len(b.peers)], b.product.peer(off, unrecorded))
 	if b.stock != nil {
-		b.carriers = append(b.peers[:len(b.peers):len(b.peers)], b.stock.peer(stock))
+		b.carriers = append(b.carriers, b.stock.peer(stock, targetName))
 	}
 	for _, p := range b.carriers {
 		if err := b.tryOnce(ctx, p); err != nil {

@@ -49,10 +49,12 @@ type line struct {
 var lines = []line{
 	{metric: "bulk_down_cpu", title: "exec, down, MB per CPU-second ↑", share: true},
 	{metric: "bulk_up_cpu", title: "exec, up, MB per CPU-second ↑", share: true},
+	{metric: "print_cpu", title: "terminal that prints, MB per CPU-second ↑"},
 	{metric: "sftp_get_cpu", title: "sftp get, MB per CPU-second ↑", share: true},
 	{metric: "sftp_put_cpu", title: "sftp put, MB per CPU-second ↑", share: true},
 	{metric: "bulk_down_wall", title: "exec, down, MB per second ↑"},
 	{metric: "bulk_up_wall", title: "exec, up, MB per second ↑"},
+	{metric: "print_wall", title: "terminal that prints, MB per second ↑"},
 	{metric: "sftp_get_wall", title: "sftp get, MB per second ↑"},
 	{metric: "sftp_put_wall", title: "sftp put, MB per second ↑"},
 	{metric: "login_cpu", title: "login, CPU ms ↓", decimals: 1},
@@ -75,9 +77,11 @@ type row struct {
 	Direct          *float64             `json:"direct"`
 	Relay           *float64             `json:"relay"`
 	Stock           *float64             `json:"stock"` // Sallyport with the library as it is published
+	Off             *float64             `json:"off"`   // Sallyport without recording
 	Sallyport       *float64             `json:"sallyport"`
 	StockRatio      *float64             `json:"stock_ratio"`      // that to relay
 	Ratio           *float64             `json:"ratio"`            // Sallyport to relay
+	OffRatio        *float64             `json:"off_ratio"`        // Sallyport to itself without recording
 	CalibratorShare *float64             `json:"calibrator_share"` // Sallyport to calibrator
 	Samples         map[string][]float64 `json:"samples"`          // by peer, in order of rounds
 
@@ -118,11 +122,12 @@ func (r *results) rows() []row {
 		}
 		one := row{
 			Metric: l.metric, Title: l.title, Samples: s, decimals: l.decimals,
-			Direct: value(s[direct], l.sum), Relay: value(s[relay], l.sum), Stock: value(s[stock], l.sum), Sallyport: value(s[sallyport], l.sum),
+			Direct: value(s[direct], l.sum), Relay: value(s[relay], l.sum), Stock: value(s[stock], l.sum), Off: value(s[off], l.sum), Sallyport: value(s[sallyport], l.sum),
 		}
 		if !l.plain {
 			one.StockRatio = ratio(one.Stock, one.Relay)
 			one.Ratio = ratio(one.Sallyport, one.Relay)
+			one.OffRatio = ratio(one.Sallyport, one.Off)
 		}
 		if l.share {
 			one.CalibratorShare = ratio(one.Sallyport, calibrator)
@@ -165,6 +170,7 @@ func (b *bench) explain() []string {
 		"CPU is of the proxy alone, all its processes, until it is at rest again after the sessions. Between client, proxy and target: " + gcm + ".",
 		fmt.Sprintf("Transfers are of %s, random bytes up and by sftp and zeros down; length (exec) and SHA-256 (sftp) verified.", b.size.String()),
 		"login: connect, log in, run true, leave. At sallyport with public key, a fresh one-time code and audit, each another person's; at the relay and direct with public key only.",
+		fmt.Sprintf("terminal that prints: lines on a raw terminal, an %dth of a transfer, all of which sallyport keeps. off: the same sallyport by a rule with recording: off, and so without a ledger of files.", printShare),
 		"echo: one key at a time through cat on a raw terminal, which sallyport records.",
 		fmt.Sprintf("memory: proportional set size of all processes of the proxy, measured once, with %d sessions on a terminal, each on its own connection, %s after the last login.", b.sessions, b.cool),
 		"true: 32 at once, on 8 connections that are replaced after 24 commands, at sallyport by a rule for a trusted source (key, no code); a 25th as many at the relay.",
@@ -181,11 +187,11 @@ func (b *bench) explain() []string {
 
 // print writes the table and its notes as Markdown.
 func (r report) print(w io.Writer) error {
-	table := [][]string{{"metric", direct, relay, stock, sallyport, "stock/relay", "sallyport/relay", "of calibrator"}, nil}
+	table := [][]string{{"metric", direct, relay, stock, off, sallyport, "stock/relay", "sallyport/relay", "sallyport/off", "of calibrator"}, nil}
 	for _, one := range r.Rows {
 		table = append(table, []string{
-			one.Title, number(one.Direct, one.decimals), number(one.Relay, one.decimals), number(one.Stock, one.decimals), number(one.Sallyport, one.decimals),
-			number(one.StockRatio, 2), number(one.Ratio, 2), percent(one.CalibratorShare),
+			one.Title, number(one.Direct, one.decimals), number(one.Relay, one.decimals), number(one.Stock, one.decimals), number(one.Off, one.decimals), number(one.Sallyport, one.decimals),
+			number(one.StockRatio, 2), number(one.Ratio, 2), number(one.OffRatio, 2), percent(one.CalibratorShare),
 		})
 	}
 	var out strings.Builder

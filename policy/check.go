@@ -38,6 +38,7 @@ func checkRule(r *Rule) *ruleError {
 		{"trust", r.Trust != nil},
 		{"recording", r.Recording != RecordRequired},
 		{"record-limit", r.RecordLimit != 0},
+		{"search", r.Unsearched},
 		{"retention", r.Retention != 0},
 		{"record-input", r.RecordInput},
 		{"break-glass", r.BreakGlass},

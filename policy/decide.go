@@ -42,6 +42,7 @@ type Decision struct {
 	RecordLimit  int64         // bytes, never zero when allowed
 	Retention    time.Duration // of recordings; zero: as the server is set, or Forever
 	RecordInput  bool
+	Unsearched   bool // recordings are kept out of the search
 	BreakGlass   bool
 	Relay        bool
 	Approval     *Approval        // nil: nobody else has to agree
@@ -184,6 +185,7 @@ func (m *matcher) grant() Decision {
 		PasswordCode: m.rule.PasswordCode,
 		Recording:    m.rule.Recording,
 		RecordLimit:  m.rule.RecordLimit,
+		Unsearched:   m.rule.Unsearched,
 		Retention:    m.rule.Retention,
 		RecordInput:  m.rule.RecordInput,
 		BreakGlass:   m.rule.BreakGlass,
@@ -220,6 +222,7 @@ func (d *Decision) tighten(other Decision) {
 	d.Code.Fresh = fresh
 	d.Recording = min(d.Recording, other.Recording)
 	d.RecordLimit = max(d.RecordLimit, other.RecordLimit)
+	d.Unsearched = d.Unsearched || other.Unsearched
 	d.Retention = max(d.Retention, other.Retention)
 	d.RecordInput = d.RecordInput || other.RecordInput
 	d.BreakGlass = d.BreakGlass && other.BreakGlass

@@ -67,7 +67,7 @@ func ExampleParse_error() {
 	_, err := policy.Parse([]byte("version: 1\nrules:\n  - name: ops\n    users: [group:ops]\n    target: [web1]\n"))
 	fmt.Println(err)
 	// Output:
-	// line 5, column 5: unknown key "target"; a rule may have: name, deny, message, users, targets, accounts, from, not-from, channels, env, observed, moderator, code, token-only, password-code, reply, trust, recording, record-limit, retention, record-input, break-glass, sftp, relay, approval, limits, lockout
+	// line 5, column 5: unknown key "target"; a rule may have: name, deny, message, users, targets, accounts, from, not-from, channels, env, observed, moderator, code, token-only, password-code, reply, trust, recording, record-limit, search, retention, record-input, break-glass, sftp, relay, approval, limits, lockout
 	//    5 |     target: [web1]
 	//      |     ^
 }

@@ -71,6 +71,9 @@ func (r *Rule) format(b *strings.Builder) {
 	if r.RecordLimit != 0 {
 		line("record-limit", formatSize(r.RecordLimit))
 	}
+	if r.Unsearched {
+		line("search", "off")
+	}
 	if r.Retention != 0 {
 		line("retention", formatRetention(r.Retention))
 	}

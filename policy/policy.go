@@ -72,6 +72,7 @@
 //     7d after ten uses.
 //   - recording: required (default), best-effort or off; record-limit (16MiB): how much of a channel
 //     without a terminal is kept; retention: how long recordings are kept (`90d`, or `forever`).
+//   - search: `off` keeps what was on the screen out of the search.
 //   - sftp: paths that SFTP and scp are held to, `{read: [/srv/**], write: ["/srv/in/{user}/**"]}`; what neither
 //     list names is refused. A list that is left out allows nothing.
 //   - relay: `true` lets the person answer prompts of the target's own, where the target is set up so.
@@ -152,6 +153,7 @@ type Rule struct {
 	Retention    time.Duration // of recordings; zero: as the server is set, or Forever
 	RecordInput  bool          // what is typed and shown is recorded as input too
 	BreakGlass   bool          // where a recording is required and not possible, the session goes on without, and operators are told
+	Unsearched   bool          // recordings are kept out of the search
 	SFTP         *Files        // paths that SFTP and scp are held to; nil: none
 	Relay        bool          // the target's own prompts may be answered by the person
 	Approval     *Approval     // nil: nobody else has to agree

@@ -99,6 +99,7 @@ func drawRule(t *rapid.T, name string, networks map[string][]netip.Prefix) Rule 
 		}
 	}
 	r.Relay = rapid.Bool().Draw(t, "relay")
+	r.Unsearched = rapid.Bool().Draw(t, "unsearched")
 	if rapid.Bool().Draw(t, "approval") {
 		r.Approval = &Approval{By: list("by", 1, "group:dba", "carol", "*"), Count: rapid.IntRange(1, 10).Draw(t, "count"),
 			Within: min(duration("within"), maxApprovalWithin), Reason: rapid.Bool().Draw(t, "reason")}

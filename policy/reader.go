@@ -76,6 +76,7 @@ var ruleFields = []field[Rule]{
 	put("trust", (*reader).trust, func(r *Rule, v *Trust) { r.Trust = v }),
 	put("recording", (*reader).mode, func(r *Rule, v Mode) { r.Recording = v }),
 	put("record-limit", (*reader).size, func(r *Rule, v int64) { r.RecordLimit = v }),
+	put("search", (*reader).onOff, func(r *Rule, v bool) { r.Unsearched = !v }),
 	put("retention", (*reader).retention, func(r *Rule, v time.Duration) { r.Retention = v }),
 	put("record-input", (*reader).boolean, func(r *Rule, v bool) { r.RecordInput = v }),
 	put("break-glass", (*reader).boolean, func(r *Rule, v bool) { r.BreakGlass = v }),

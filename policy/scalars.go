@@ -106,6 +106,14 @@ func (r *reader) count(n ast.Node) (int, error) {
 	return count, nil
 }
 
+func (r *reader) onOff(n ast.Node) (bool, error) {
+	word, err := r.text(n)
+	if err == nil && word != "on" && word != "off" {
+		err = r.atNode(n, "%s is neither on nor off", quote(word))
+	}
+	return word == "on", err
+}
+
 func (r *reader) mode(n ast.Node) (Mode, error) {
 	word, err := r.text(n)
 	if err != nil {

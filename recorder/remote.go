@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"strings"
 
 	"sallyport/recorder/blob"
@@ -45,6 +46,9 @@ func (r *Recorder) remoteIndex(ctx context.Context, where place) ([]byte, error)
 	pending, notPending := r.fetch(ctx, where.remotePending())
 	if errors.Is(notPending, os.ErrNotExist) {
 		return index, err
+	}
+	if notPending == nil && bytes.Count(index, []byte("\n")) >= bytes.Count(pending, []byte("\n")) {
+		return index, nil // the node was not lost, and has gone on
 	}
 	return pending, notPending
 }
@@ -205,14 +209,41 @@ func (r *Recorder) delete(ctx context.Context, where place) error {
 			return err
 		}
 	}
-	for _, name := range []string{
-		where.index(), where.packed(), where.cast(), where.base + newSuffix, where.index() + damagedSuffix, where.cast() + damagedSuffix,
-	} {
+	for _, name := range []string{where.index(), where.packed(), where.cast()} {
 		if err := r.remove(name); err != nil {
 			return err
 		}
 	}
+	if err := r.removeBeside(where, true); err != nil {
+		return err
+	}
 	_ = r.root.Remove(where.dir()) // if it was the last of its session
+	return nil
+}
+
+// removeBeside removes what lies beside the files of a recording: what was made of it, and, if that is
+// wanted too, what was found damaged.
+func (r *Recorder) removeBeside(where place, damaged bool) error {
+	dir, err := r.root.Open(where.dir())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	names, err := dir.Readdirnames(-1)
+	if err = errors.Join(err, dir.Close()); err != nil {
+		return fmt.Errorf("looking through %s: %w", where.dir(), err)
+	}
+	begin := path.Base(where.cast()) + "."
+	for _, name := range names {
+		if !strings.HasPrefix(name, begin) || strings.HasSuffix(name, damagedSuffix) && !damaged {
+			continue
+		}
+		if err := r.remove(where.dir() + "/" + name); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -406,6 +406,9 @@ func (s *shipper) gone(where place) error {
 	if err := s.r.remove(where.packed()); err != nil {
 		return err
 	}
+	if err := s.r.removeBeside(where, false); err != nil {
+		return err
+	}
 	if path.Dir(where.dir()) < time.Now().UTC().AddDate(0, 0, -2).Format("2006/01/02") {
 		_ = s.r.root.Remove(where.dir()) // if it is empty; no channel will be opened in it any more
 	}

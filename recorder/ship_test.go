@@ -550,6 +550,11 @@ func TestDeleteWhileStored(t *testing.T) {
 			t.Error("what is being written was deleted")
 		}
 		sum := closed(t, w)
+		if _, err := os.Stat(filepath.Dir(fileOf(r, sum.Path))); err == nil {
+			for _, beside := range []string{".damaged", ".made-of-it"} {
+				overwrite(t, fileOf(r, w.place.cast()+beside), []byte("x"))
+			}
+		}
 		must(t, r.Delete(t.Context(), sum.Path))
 		if _, err := r.Open(sum.Path); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("it can be opened: %v", err)
@@ -561,5 +566,34 @@ func TestDeleteWhileStored(t *testing.T) {
 	}
 	if left, err := filepath.Glob(filepath.Join(r.cfg.Dir, "*/*/*/*")); err != nil || len(left) > 0 {
 		t.Errorf("left on the node: %v, %v", left, err)
+	}
+}
+
+// TestNotLost goes on with a recording whose node was taken for lost, and was not: others see how it goes
+// on, and its own end is the one that counts.
+func TestNotLost(t *testing.T) {
+	t.Parallel()
+	server := testenv.S3Server(t)
+	r := newRecorder(t, func(c *Config) { c.Store, c.PartSize = bucket(t, server, "", server.Bucket), 700 })
+	other := newRecorder(t, func(c *Config) {
+		c.Store, c.Node, c.SigningKey, c.TrustedKeys = bucket(t, server, "", server.Bucket), "node-2", testKey(2), []ed25519.PublicKey{r.PublicKey()}
+	})
+	w := create(t, r, Header{})
+	want := fillParts(t, w, "before")
+	eventually(t, "parts in the store", func() bool { parts, err := other.Parts(t.Context(), w.Path()); return err == nil && len(parts) > 2 })
+	p, err := other.SealPending(t.Context(), w.Path())
+	must(t, err)
+	want = append(want, fillParts(t, w, "after")...)
+	eventually(t, "more parts", func() bool {
+		parts, err := other.Parts(t.Context(), w.Path())
+		return err == nil && len(parts) > p.Summary.Parts+2
+	})
+	sum := closed(t, w)
+	stored(t, r, sum.Path)
+	if got := dataOf(events(t, other, sum.Path), "o"); !bytes.Equal(got, want) {
+		t.Errorf("%d bytes of %d", len(got), len(want))
+	}
+	if report, err := other.Verify(sum.Path); err != nil || !report.Complete() || report.Root != sum.Root {
+		t.Errorf("verify: %+v, %v", report, err)
 	}
 }

@@ -524,6 +524,10 @@ func (c *channel) close() {
 			detail["blake3"] = sum.BLAKE3
 		}
 	}
+	if c.rec == nil && row.Sealed != nil { // of something that never ran
+		detail["recording"], detail["root"] = row.Sealed.Path, row.Sealed.Root
+		c.s.sealed(row.ID, row.Sealed.Root)
+	}
 	c.s.m.over(c.event(audit.ChannelEnded, audit.OK, "", detail), func(ctx context.Context, e audit.Event) error {
 		return c.s.m.cfg.Store.Sessions.CloseChannel(ctx, c.s.row.ID, row, e)
 	})

@@ -36,7 +36,7 @@ type typed struct {
 }
 
 const (
-	echoWithin = 2 * time.Second // from typing a character to seeing it
+	echoWithin = 5 * time.Second // from typing a character to seeing it
 	maxTyped   = 4096            // bytes of one line
 )
 

@@ -57,7 +57,7 @@ func TestEchoes(t *testing.T) {
 		"an answer after a line":     {[]string{"> A\r", "< \r\nAuthentication failure\r\n"}, ""},
 		"a program prints":           {[]string{"> p", "< process 1 done\r\n", "> a", "< all is well\r\n", "> \r", "< \r\n"}, ""},
 		"half of it":                 {[]string{"> ab", "< a", "> cd\r", "< \r\n"}, ""},
-		"too late":                   {[]string{"> ab", "w 3s", "< ab", "> \r", "< \r\n"}, ""},
+		"too late":                   {[]string{"> ab", "w 6s", "< ab", "> \r", "< \r\n"}, ""},
 		"a full screen":              {[]string{"> i", "< \x1b[24;1H-- INSERT --\x1b[1;1H", "> x", "< x", "> \r", "< \r\n"}, ""},
 		"something before it":        {[]string{"> ls", "< xls", "> \r", "< \r\n"}, ""},
 		"Enter alone":                {[]string{"> \r", "< \r\n$ "}, "\r"},

@@ -282,6 +282,9 @@ func (c *channel) beginRecording(kind, command string) error {
 	} else {
 		h.Limit = c.grant.RecordLimit
 	}
+	if c.grant.Unsearched {
+		h.Tags = append(h.Tags, recorder.TagUnsearched)
+	}
 	rec, err := c.s.m.cfg.Recorder.Create(h)
 	if err != nil {
 		_ = c.s.m.emit(context.Background(), c.event(audit.RecordFailed, audit.Error, err.Error(), nil))
@@ -309,7 +312,11 @@ func (c *channel) beginRecording(kind, command string) error {
 // abandon closes a recording of something that never ran.
 func (c *channel) abandon() {
 	if c.rec != nil {
-		_, _ = c.rec.Close()
+		if sum, err := c.rec.Close(); err == nil {
+			c.mu.Lock()
+			c.row.Recording, c.row.Sealed = sum.Path, sealedRow(sum)
+			c.mu.Unlock()
+		}
 		c.rec = nil
 	}
 }

@@ -52,7 +52,10 @@ func (s *Session) withRoot(e audit.Event) audit.Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.root.Len() > 0 {
-		e.Detail = map[string]string{"root": s.root.String(), "recordings": fmt.Sprint(s.root.Len())}
+		if e.Detail == nil {
+			e.Detail = map[string]string{}
+		}
+		e.Detail["root"], e.Detail["recordings"] = s.root.String(), fmt.Sprint(s.root.Len())
 	}
 	return e
 }

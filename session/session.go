@@ -42,6 +42,7 @@ type Grant struct {
 	Record      bool          // keep a recording
 	Required    bool          // and end the session when that fails
 	RecordLimit int64         // bytes kept of a channel without a terminal
+	Unsearched  bool          // the recording is kept out of the search
 	Input       bool          // record what is typed, as far as the terminal shows it
 	BreakGlass  bool          // go on without a recording where Required cannot be had, and tell operators
 	To          string        // of a forward: where it goes instead of the name that was asked for; "": there

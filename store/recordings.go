@@ -142,10 +142,12 @@ func (r Recordings) Seal(ctx context.Context, sessionID string, channel int, s S
 	})
 }
 
-// renamed gives the channel of a recording its path: that of a sealed one is another.
+// renamed gives the channel of a recording its path: that of a sealed one is another. There may be more in it now.
 func renamed(ctx context.Context, q querier, sessionID string, channel int, path string) error {
-	_, err := exec(ctx, q, "UPDATE session_channels SET recording = ? WHERE session_id = ? AND id = ?", path, sessionID, channel)
-	return err
+	if _, err := exec(ctx, q, "UPDATE session_channels SET recording = ? WHERE session_id = ? AND id = ?", path, sessionID, channel); err != nil {
+		return err
+	}
+	return indexAgain(ctx, q, sessionID, channel)
 }
 
 // AtNode lists the sealed recordings that are on the disk of a node as far as is known here, at most
@@ -240,11 +242,16 @@ func (r Recordings) ClaimExpired(ctx context.Context, node string) (list []Recor
 	return list, err
 }
 
-// Removed notes that a recording is deleted. Its root stays.
+// Removed notes that a recording is deleted. Its root stays. With the last one of a session its ledger goes.
 func (r Recordings) Removed(ctx context.Context, x Recording, events ...audit.Event) error {
 	return Sessions{r.db}.together(ctx, "noting that a recording of session "+x.SessionID+" was deleted", false, events, func(ctx context.Context, q querier) error {
 		_, err := exec(ctx, q, "UPDATE recordings SET state = 'removed', at_node = FALSE, removed = ?, claimed = 0 WHERE session_id = ? AND channel = ? AND state = 'removing'",
 			ms(r.db.now()), x.SessionID, x.Channel)
+		if err != nil {
+			return err
+		}
+		_, err = exec(ctx, q, `DELETE FROM transfers WHERE session_id = ?
+			AND NOT EXISTS (SELECT 1 FROM recordings WHERE session_id = ? AND state <> 'removed')`, x.SessionID, x.SessionID)
 		return err
 	})
 }

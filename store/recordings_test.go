@@ -247,12 +247,20 @@ func TestRetention(t *testing.T) {
 			t.Errorf("%d of %d were given out again", len(list), len(given))
 		}
 		check(t, s.Recordings.Postpone(ctx, r, e.clock.now().Add(time.Hour)))
+		for _, id := range []string{old[8], old[9]} {
+			check(t, s.Transfers.Put(ctx, id, 2, []store.Transfer{{SessionID: id, Channel: 2, Seq: 1, Op: "read", Path: "/x", Result: "ok", Started: start}}))
+		}
 		check(t, s.Recordings.Removed(ctx, given[old[8]], audit.Event{ID: "d", Time: start, Type: audit.RecordDeleted}))
 		if r := recordingOf(t, s, old[8]); r.State != store.RecordingRemoved || r.Root == "" || r.Removed.IsZero() || r.AtNode {
 			t.Errorf("removed: %+v", r)
 		}
 		if r := recordingOf(t, s, old[9]); r.State != store.RecordingSealed {
 			t.Errorf("postponed: %+v", r)
+		}
+		for id, want := range map[string]int{old[8]: 0, old[9]: 1} { // the ledger goes with the last recording of a session
+			if lines := must[[]store.Transfer](t)(s.Transfers.List(ctx, store.TransferFilter{SessionID: id})); len(lines) != want {
+				t.Errorf("%d lines of the ledger, want %d", len(lines), want)
+			}
 		}
 
 		holds := must[map[string]store.Hold](t)(s.Recordings.Holds(ctx, held, young))

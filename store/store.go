@@ -81,6 +81,7 @@ type Store struct {
 	SigningKeys SigningKeys
 	Outbox      Outbox
 	SentCodes   SentCodes
+	Search      Search
 	Bus         *Bus
 
 	APIKeys       APIKeys
@@ -117,7 +118,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		HostKeys: HostKeys{d}, Rules: Rules{d}, Attempts: Attempts{d}, Places: Places{d}, Grants: Grants{d}, Sessions: Sessions{d}, Recordings: Recordings{d}, Approvals: Approvals{d}, Transfers: Transfers{d},
 		Audit: Audit{d}, Admins: Admins{d},
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
-		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, SigningKeys: SigningKeys{d}, Bus: bus, db: d,
+		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, SigningKeys: SigningKeys{d}, Search: Search{d}, Bus: bus, db: d,
 		APIKeys:       APIKeys{d},
 		RadiusClients: RadiusClients{d}, RadiusStates: RadiusStates{d}, RadiusGrants: RadiusGrants{d},
 	}, nil

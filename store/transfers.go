@@ -129,11 +129,3 @@ func (s Transfers) List(ctx context.Context, f TransferFilter) ([]Transfer, erro
 	})
 	return list, err
 }
-
-// DeleteSession deletes all lines of a session: when the retention of its recordings is over.
-func (s Transfers) DeleteSession(ctx context.Context, sessionID string) error {
-	return s.db.writing(ctx, "deleting the ledger of session "+sessionID, func(ctx context.Context, q querier) error {
-		_, err := exec(ctx, q, "DELETE FROM transfers WHERE session_id = ?", sessionID)
-		return err
-	})
-}

@@ -194,7 +194,7 @@ func (g *globals) showAuditProofs(found []admin.AuditVerification) error {
 		}
 	}
 	if bad {
-		return failed("Keep the database as it is, and compare with a backup and with the log on standard error.", "the audit log is not as it was written")
+		return failed("Keep the database as it is, and compare with a backup and with the log on standard error.", "the audit log is not proved")
 	}
 	return nil
 }

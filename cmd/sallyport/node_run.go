@@ -19,6 +19,7 @@ import (
 	"sallyport/audit"
 	"sallyport/internal/config"
 	"sallyport/internal/notify"
+	"sallyport/search"
 )
 
 const (
@@ -151,6 +152,12 @@ func (n *node) Run(ctx context.Context, ready func()) error {
 		notify.NewWorker(notify.WorkerConfig{Store: n.Store, Mail: n.messages.mail, SMS: n.messages.sms, Emit: n.Audit.Emit, Log: n.log}).Run(background)
 		return nil
 	})
+	if n.cfg.Recordings.Search {
+		work("search", func() error {
+			search.NewIndexer(search.Config{Store: n.Store, Recorder: n.Recorder, Node: string(n.cfg.Node), Log: n.log}).Run(background)
+			return nil
+		})
+	}
 	work("signing keys", func() error { n.watchSigning(background); return nil })
 	work("audit chain", func() error { n.chain.Run(background); return nil })
 	work("ssh", func() error { return n.bastion.Serve(n.ssh) })

@@ -13,7 +13,7 @@ func operatorCommands(g *globals) []*cobra.Command {
 		userCommand(g), userCACommand(g), robotCommand(g), tokenCommand(g), recoveryCodesCommand(g), grantCommand(g), adminCommand(g), apiTokenCommand(g), apiKeyCommand(g),
 		targetCommand(g), hostKeyCommand(g), caCommand(g), hostCACommand(g),
 		applyCommand(g), exportCommand(g), explainCommand(g),
-		sessionCommand(g), approvalCommand(g), auditCommand(g), lockoutCommand(g), outboxCommand(g), radiusCommand(g),
+		sessionCommand(g), searchCommand(g), approvalCommand(g), auditCommand(g), lockoutCommand(g), outboxCommand(g), radiusCommand(g),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"sallyport/admin"
 	"sallyport/internal/testenv"
@@ -87,11 +88,16 @@ func TestLostNodeWithBucket(t *testing.T) {
 		return parts >= 2 && strings.Contains(received.String(), "late line")
 	})
 	s.kill()
+	died := time.Now()
 	copied.Wait()
 
-	testenv.WaitFor(t, "the other node to take the session for lost", func() bool {
-		return decode[admin.Session](t, other.ok("session", "show", id, "-o", "json")).State == "lost"
-	})
+	for decode[admin.Session](t, other.ok("session", "show", id, "-o", "json")).State != "lost" {
+		if time.Since(died) > time.Minute {
+			t.Fatal("the other node does not take the session for lost within a minute")
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	t.Logf("seen after %v", time.Since(died).Round(time.Millisecond))
 	testenv.WaitFor(t, "the seal of the other node", func() bool {
 		return strings.Contains(other.ok("audit", "list", "--type", "recording.sealed", "-o", "json"), `"pending"`)
 	})
@@ -151,7 +157,9 @@ func TestLostNodeWithoutBucket(t *testing.T) {
 	s.target()
 	s.enrol("alice", "true")
 	key := s.userKey("alice")
-	s.trustLoopback()
+	rules := filepath.Join(s.dir, "kept.yaml")
+	noError(t, os.WriteFile(rules, []byte("version: 1\nrules:\n  - {name: ops, users: ['group:ops'], targets: ['*'], from: [127.0.0.1], code: none, retention: 30d}\n"), 0o600))
+	s.ok("apply", "-f", rules)
 	other := s.peer("n2")
 	other.start()
 	term := testenv.StartTerminal(t, (&testenv.OpenSSH{Addr: s.ssh, Login: "alice@web1", KeyFile: key}).Interactive("echo seen; sleep 60"), 80, 24)
@@ -176,6 +184,10 @@ func TestLostNodeWithoutBucket(t *testing.T) {
 	if text := s.ok("session", "export", x.ID, "--format", "text"); !strings.Contains(text, "seen") {
 		t.Errorf("the recording: %q", text)
 	}
+	until := time.Now().UTC().AddDate(0, 0, 30).Format(time.DateOnly)
+	testenv.WaitFor(t, "the row to say that it is kept for the 30 days of the rule", func() bool { // the files are sealed a moment earlier
+		return strings.Contains(s.ok("session", "show", x.ID), "sealed, on node n1, kept until "+until)
+	})
 }
 
 func TestOperatorHolds(t *testing.T) {

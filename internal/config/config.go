@@ -388,6 +388,8 @@ type Recordings struct {
 	Local Path `yaml:"local"`
 	// Space that must stay free. Below it no session that must be recorded begins.
 	Reserve Size `yaml:"reserve"`
+	// Whether what was on the screens can be searched. Off: nothing is indexed, and no search is answered.
+	Search OnOff `yaml:"search"`
 	// How long recordings are kept where the rule does not say: days such as 90d, or forever. What a session is held for (sallyport session hold) stays longer.
 	Retention Keep `yaml:"retention"`
 	// Recordings kept on all nodes together from which on no session that must be recorded begins. 0: no bound.

@@ -132,6 +132,8 @@ func TestErrors(t *testing.T) {
 		{"password of nothing", "compat: {privacyidea-with-password: true}\n", 1, 37, "without privacyidea"},
 		{"certificate alone", "web: {certificate: /c.pem}\n", 1, 20, "certificate and key go together"},
 		{"key alone", "web: {key: /c.pem}\n", 1, 12, "certificate and key go together"},
+		{"recipient", "recordings:\n  recipients: [age1x]\n", 2, 16, "want a recipient as age-keygen prints it"},
+		{"identity as recipient", "recordings:\n  recipients: [AGE-SECRET-KEY-1]\n", 2, 16, "want a recipient"},
 		{"s3", "recordings: {s3: {}}\n", 1, 18, "endpoint is missing"},
 		{"s3 without bucket", "recordings:\n  s3: {endpoint: https://s3.example.org}\n", 2, 7, "bucket is missing"},
 		{"s3 in the clear", "recordings:\n  s3: {endpoint: http://s3.example.org, bucket: b}\n", 2, 18, "in the clear"},

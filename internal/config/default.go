@@ -31,7 +31,7 @@ func Default() *Config {
 			Enrolment: Duration(5 * time.Minute),
 			Bytes:     64 << 10,
 		},
-		Recordings: Recordings{Reserve: 500 << 20},
+		Recordings: Recordings{Reserve: 500 << 20, Search: true},
 		Drain:      Duration(10 * time.Second),
 		Log:        Log{Level: Level(slog.LevelInfo), Format: "json"},
 	}

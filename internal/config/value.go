@@ -51,6 +51,25 @@ func (d Duration) String() string {
 // Std gives the value in the type of the standard library.
 func (d Duration) Std() time.Duration { return time.Duration(d) }
 
+// OnOff is on or off.
+type OnOff bool
+
+func (o *OnOff) set(text string) error {
+	if text != "on" && text != "off" {
+		return fmt.Errorf("want on or off")
+	}
+	*o = text == "on"
+	return nil
+}
+
+// String gives "on" or "off".
+func (o OnOff) String() string {
+	if o {
+		return "on"
+	}
+	return "off"
+}
+
 // Size is a number of bytes such as 64KiB or 500MiB.
 type Size int64
 

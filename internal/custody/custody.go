@@ -25,6 +25,10 @@ type Config struct {
 	Silence  time.Duration // after which a node that says nothing is lost; 0: store.LostAfter
 	Log      *slog.Logger  // nil: slog.Default()
 
+	// Forget is called before a recording is deleted, for what else holds anything of it. After an error
+	// it is tried again later. May be nil.
+	Forget func(ctx context.Context, session string, channel int) error
+
 	Keys func(context.Context) ([]recorder.Key, error) // the signing keys of all nodes
 }
 
@@ -239,7 +243,13 @@ func (k *Keeper) deleteOld(ctx context.Context) error {
 }
 
 func (k *Keeper) delete(ctx context.Context, r store.Recording) error {
-	err := k.cfg.Recorder.Delete(ctx, r.Path)
+	var err error
+	if k.cfg.Forget != nil {
+		err = k.cfg.Forget(ctx, r.SessionID, r.Channel)
+	}
+	if err == nil {
+		err = k.cfg.Recorder.Delete(ctx, r.Path)
+	}
 	switch {
 	case errors.Is(err, recorder.ErrLocked):
 		k.cfg.Log.Info("a recording is locked in the store, it is deleted later", "session", r.SessionID, "channel", r.Channel, "error", err)
@@ -249,6 +259,9 @@ func (k *Keeper) delete(ctx context.Context, r store.Recording) error {
 	case err != nil:
 		k.emit(ctx, r, audit.RecordDeleted, audit.Error, err.Error(), map[string]string{"recording": r.Path, "root": r.Root})
 		return errors.Join(err, k.cfg.Store.Recordings.Postpone(ctx, r, time.Now().Add(failedLater)))
+	}
+	if err := k.cfg.Store.Search.Forget(ctx, r.SessionID, r.Channel, "the recording was deleted"); err != nil {
+		return err // it is given out again
 	}
 	detail := map[string]string{"recording": r.Path, "root": r.Root, "bytes": fmt.Sprint(r.Bytes)}
 	return k.note(ctx, r, audit.RecordDeleted, "kept for "+r.Retention.String(), detail, func(e audit.Event) error {

@@ -110,8 +110,10 @@ func (n *node) deletions() map[string]audit.Event {
 	list, err := n.cfg.Store.Audit.List(n.t.Context(), store.AuditFilter{Type: audit.RecordDeleted, Limit: 100})
 	must(n.t, err)
 	found := map[string]audit.Event{}
-	for _, e := range list {
-		found[e.Session] = e
+	for _, e := range list { // the newest first
+		if _, later := found[e.Session]; !later {
+			found[e.Session] = e
+		}
 	}
 	return found
 }
@@ -133,6 +135,13 @@ func TestDeleteOld(t *testing.T) {
 		}
 		n := newNode(t, bucket)
 		ctx := t.Context()
+		forgotten := map[string]int{}
+		n.cfg.Forget = func(_ context.Context, session string, channel int) error {
+			if forgotten[session]++; forgotten[session] == 1 && !withBucket {
+				return errors.New("the index does not answer")
+			}
+			return nil
+		}
 		old, young, forever, held := n.record(time.Hour), n.record(48*time.Hour), n.record(0), n.record(time.Hour)
 		must(t, n.cfg.Store.Recordings.Hold(ctx, store.Hold{SessionID: held.SessionID, Reason: "case 7", Actor: "carol"}))
 		if withBucket {
@@ -147,13 +156,25 @@ func TestDeleteOld(t *testing.T) {
 			t.Errorf("deleted too early: %+v", d)
 		}
 		n.clock.move(2 * time.Hour)
-		must(t, n.deleteOld(ctx))
+		if err := n.deleteOld(ctx); (err != nil) == withBucket {
+			t.Errorf("deleting: %v", err)
+		}
+		if !withBucket { // what could not be forgotten is there, and is tried again
+			if !n.readable(old) {
+				t.Error("deleted, and not forgotten")
+			}
+			n.clock.move(failedLater + time.Minute)
+			must(t, n.deleteOld(ctx))
+		}
 		e := n.deletions()
 		if len(e) != 1 || e[old.SessionID].Detail["root"] != old.Root || e[old.SessionID].User != "alice" || e[old.SessionID].Result != audit.OK {
 			t.Errorf("events: %+v", e)
 		}
 		if r := n.row(old.SessionID); r.State != store.RecordingRemoved || r.Root != old.Root || n.readable(r) {
 			t.Errorf("the old one: %+v, readable %v", r, n.readable(r))
+		}
+		if states, err := n.cfg.Store.Search.States(ctx, old.SessionID); err != nil || len(states) != 1 || states[0].State != store.SearchOff {
+			t.Errorf("the index of the old one: %+v, %v", states, err)
 		}
 		for _, r := range []store.Recording{young, forever, held} {
 			if !n.readable(r) || n.row(r.SessionID).State != store.RecordingSealed {
@@ -170,6 +191,7 @@ func TestDeleteOld(t *testing.T) {
 			}
 		}
 		must(t, n.cfg.Store.Recordings.Release(ctx, held.SessionID))
+		forgotten[held.SessionID] = 1
 		must(t, n.deleteOld(ctx))
 		if n.readable(held) {
 			t.Error("what was released is not deleted")

@@ -9,6 +9,7 @@ import (
 var icons = map[string]string{
 	"overview": `<rect x="3" y="3" width="6" height="8" rx="1.5"/><rect x="11" y="3" width="6" height="5" rx="1.5"/><rect x="3" y="13" width="6" height="4" rx="1.5"/><rect x="11" y="10" width="6" height="7" rx="1.5"/>`,
 	"sessions": `<rect x="2.5" y="3.5" width="15" height="13" rx="2"/><path d="m6 8 2.5 2.2L6 12.4M10.5 12.8h3.5"/>`,
+	"search":   `<circle cx="8.8" cy="8.8" r="5.3"/><path d="m12.8 12.8 4.2 4.2"/>`,
 	"users":    `<circle cx="8" cy="7" r="3"/><path d="M2.5 16.5c.4-3 2.6-4.6 5.5-4.6s5.1 1.6 5.5 4.6M13 4.3a3 3 0 0 1 0 5.4M15 12.3c1.5.7 2.3 2.2 2.5 4.2"/>`,
 	"targets":  `<rect x="3" y="3" width="14" height="5.5" rx="1.5"/><rect x="3" y="11.5" width="14" height="5.5" rx="1.5"/><path d="M6 5.75h.01M6 14.25h.01M9.5 5.75H14M9.5 14.25H14"/>`,
 	"rules":    `<path d="m3 5 1.3 1.3L6.5 4M3 10.2l1.3 1.3 2.2-2.3M3 15.4l1.3 1.3 2.2-2.3M9.5 5.3H17M9.5 10.5H17M9.5 15.7H17"/>`,

@@ -1,0 +1,182 @@
+package store_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/internal/testenv"
+	"sallyport/store"
+)
+
+// writer makes lines such as programs print: words of which few are frequent, paths, numbers that come once.
+type writer struct {
+	rnd   *rand.Rand
+	words []string
+}
+
+func newWriter() *writer {
+	w := &writer{rnd: rand.New(rand.NewPCG(1, 2)), words: []string{"the", "error", "to", "info", "in", "connection", "user", "for", "kernel", "failed"}}
+	for len(w.words) < 20_000 {
+		b := make([]byte, 3+w.rnd.IntN(8))
+		for i := range b {
+			b[i] = "etaoinshrdlucmfwypvbgkqjxz"[int(math.Abs(w.rnd.NormFloat64())*8)%26]
+		}
+		w.words = append(w.words, string(b))
+	}
+	return w
+}
+
+func (w *writer) word() string {
+	return w.words[min(int(math.Exp(w.rnd.Float64()*math.Log(float64(len(w.words))))), len(w.words))-1]
+}
+
+func (w *writer) line(n int) string {
+	var b strings.Builder
+	switch w.rnd.IntN(3) {
+	case 0:
+		fmt.Fprintf(&b, "Nov 23 10:%02d:%02d web%d %s[%d]: ", n/60%60, n%60, w.rnd.IntN(99), w.word(), w.rnd.IntN(99999))
+	case 1:
+		fmt.Fprintf(&b, "-rw-r--r-- 1 root root %7d Nov 23 10:%02d /srv/%s/%s.", w.rnd.IntN(1e7), n%60, w.word(), w.word())
+	}
+	for range 3 + w.rnd.IntN(10) {
+		b.WriteString(w.word())
+		b.WriteByte(' ')
+	}
+	return b.String()
+}
+
+// TestSearchAtScale measures the first page of searches in an index of 1 GiB of lines (SALLYPORT_LONG=1), on both
+// databases; without, that a small one gives the same.
+func TestSearchAtScale(t *testing.T) {
+	size := 2 << 20
+	long := os.Getenv("SALLYPORT_LONG") != ""
+	if long {
+		size = 1 << 30
+		if n, err := strconv.Atoi(os.Getenv("SALLYPORT_SCALE_MIB")); err == nil {
+			size = n << 20
+		}
+	} else {
+		t.Parallel()
+	}
+	for _, name := range []string{"sqlite", "postgres"} {
+		t.Run(name, func(t *testing.T) {
+			if !long {
+				t.Parallel()
+			}
+			dir := os.Getenv("SALLYPORT_SCALE_DIR")
+			if dir == "" {
+				dir = t.TempDir()
+			}
+			e := &engine{t: t, name: name, dsn: "sqlite:" + filepath.Join(dir, "scale.db"), ring: newRing(t), clock: &clock{at: start}}
+			if name == "postgres" {
+				e.dsn = testenv.Postgres(t)
+			}
+			scale(t, e, size, long)
+		})
+	}
+}
+
+func scale(t *testing.T, e *engine, size int, long bool) {
+	s, ctx := e.open(), t.Context()
+	db := raw(t, e.dsn)
+	if e.name == "postgres" && long {
+		_, err := db.ExecContext(ctx, "DROP INDEX search_words_words")
+		check(t, err)
+	}
+	w := newWriter()
+	const perSession = 512 << 10
+	sessions := size / perSession
+	begun := time.Now()
+	var worst time.Duration // of one transaction of the size that the indexer makes
+	for i := range sessions {
+		e.clock.move(90 * 24 * time.Hour / time.Duration(sessions))
+		filmed(t, s, e, fmt.Sprintf("user%d", i%50), fmt.Sprintf("target%d", i%97))
+		c := claim(t, s)
+		var blocks []store.SearchBlock
+		for text, n := 0, 0; text < perSession; {
+			b := store.SearchBlock{Begun: e.clock.now()}
+			for block := 0; block < store.SearchBlockBytes; n++ {
+				line := w.line(n)
+				switch {
+				case n == 100 && i%20 == 0:
+					line = fmt.Sprintf("user%d@web:~$ rm -rf /srv/old", i%50)
+				case n == 200 && i == sessions/3:
+					line = "the only needle of them all"
+				}
+				b.Lines = append(b.Lines, store.SearchLine{At: time.Duration(n) * 100 * time.Millisecond, Text: line})
+				block += len(line)
+			}
+			for _, l := range b.Lines {
+				text += len(l.Text)
+			}
+			if blocks = append(blocks, b); len(blocks) == 4 || text >= perSession {
+				now := time.Now()
+				check(t, s.Search.Add(ctx, c, lease, blocks...))
+				worst = max(worst, time.Since(now))
+				blocks = nil
+			}
+		}
+		check(t, s.Search.Finish(ctx, c, store.SearchResult{State: store.SearchDone}))
+	}
+	if e.name == "postgres" && long {
+		for _, statement := range []string{"CREATE INDEX search_words_words ON search_words USING gin (words) WITH (gin_pending_list_limit = 1024)", "ANALYZE"} {
+			_, err := db.ExecContext(ctx, statement)
+			check(t, err)
+		}
+	}
+	t.Logf("%s: %d MiB of lines in %d sessions, indexed in %s, longest transaction %s, %s", e.name, size>>20, sessions, time.Since(begun).Round(time.Second), worst.Round(time.Millisecond), indexSize(t, e))
+	for _, c := range []struct {
+		name string
+		f    store.SearchFilter
+		hits int  // at least
+		hard bool // no promise
+	}{
+		{"one line of all", store.SearchFilter{Text: "only needle of them"}, 1, false},
+		{"a command", store.SearchFilter{Text: "rm -rf"}, min(50, (sessions+19)/20), false},
+		{"nothing", store.SearchFilter{Text: "nowhere to be found"}, 0, false},
+		{"a frequent word", store.SearchFilter{Text: "error"}, 50, false},
+		{"a frequent word of one user", store.SearchFilter{Text: "error", User: "user3", Target: "target3"}, 1, false},
+		{"a command of one user", store.SearchFilter{Text: "rm -rf", User: "user0"}, 1, false},
+		{"a frequent word long ago", store.SearchFilter{Text: "error", Until: start.Add(45 * 24 * time.Hour)}, 50, false},
+		{"the beginning of a word", store.SearchFilter{Text: "conn*"}, 50, true},
+		{"two frequent words side by side", store.SearchFilter{Text: "kernel error"}, 1, true},
+		{"frequent words that are never side by side", store.SearchFilter{Text: "error; kernel; the"}, 0, true},
+		{"the beginning of many words", store.SearchFilter{Text: "in*"}, 50, true},
+	} {
+		var took []time.Duration
+		var page store.SearchPage
+		for range 5 {
+			now := time.Now()
+			page = must[store.SearchPage](t)(s.Search.Find(ctx, c.f))
+			took = append(took, time.Since(now))
+		}
+		first := took[0]
+		slices.Sort(took)
+		t.Logf("%s: %-44s %4d hits, first %s, median %s", e.name, c.name, len(page.Hits), first.Round(100*time.Microsecond), took[2].Round(100*time.Microsecond))
+		if len(page.Hits) < c.hits {
+			t.Errorf("%s: %d hits, want %d", c.name, len(page.Hits), c.hits)
+		}
+		if long && !c.hard && first > 200*time.Millisecond {
+			t.Errorf("%s: %s until the first results, want 200ms", c.name, first)
+		}
+	}
+}
+
+func indexSize(t *testing.T, e *engine) string {
+	t.Helper()
+	query := `SELECT pg_total_relation_size('search_blocks') + pg_total_relation_size('search_words')`
+	if e.name == "sqlite" {
+		query = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+	}
+	var n int64
+	check(t, raw(t, e.dsn).QueryRowContext(t.Context(), query).Scan(&n))
+	return fmt.Sprintf("%d MiB in the database", n>>20)
+}
