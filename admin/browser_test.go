@@ -212,6 +212,7 @@ func TestPagesInChromium(t *testing.T) {
 		{"user-locked", "/users/bob"},
 		{"user-delete", "/users/bob/delete"},
 		{"targets", "/targets"},
+		{"radius", "/radius"},
 		{"target-new", "/targets/new"},
 		{"target", "/targets/web1"},
 		{"target-any", "/targets/vault"},

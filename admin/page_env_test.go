@@ -247,6 +247,13 @@ func (w *pageWorld) furnish() {
 	_, err = w.Store.Robots.Add(ctx, store.Robot{Name: "deploy-bot", PublicKey: "ssh-ed25519 BBBB", Fingerprint: "SHA256:k3vJ0GxQkQ2v7mYwTz5bN1rEoKfLhVdCsUaXi9Zt4eM", Enabled: true,
 		Sources: []string{"192.0.2.0/28"}, Targets: []string{"env=prod"}, Accounts: []string{"deploy"}, Commands: []string{"systemctl restart app", "uptime"}, Note: "from the build server"})
 	must(w.t, err)
+	vpn, err := w.Store.RadiusClients.Add(ctx, store.RadiusClient{Name: "office-vpn", Networks: []string{"192.0.2.20/32"}, Mode: store.RadiusChallenge,
+		MessageAuthenticator: store.AuthenticatorYes, SendsAuthenticator: true, SourceAttribute: 31, Note: "of the office", Enabled: true}, store.SharedSecret("0123456789abcdef"))
+	must(w.t, err)
+	must(w.t, w.Store.RadiusClients.Count(ctx, []store.RadiusCount{
+		{ClientID: vpn.ID, Kind: "request", Times: 7, Last: time.Now(), Detail: "192.0.2.20:1"}, {ClientID: vpn.ID, Kind: "message-authenticator-wrong", Times: 2, Last: time.Now(), Detail: "192.0.2.20:1"},
+		{ClientID: "", Kind: "unknown-client", Times: 3, Last: time.Now(), Detail: "198.51.100.7"},
+	}))
 	ca, err := w.Store.UserCAs.Add(ctx, store.UserCA{Name: "people", PublicKey: "ssh-ed25519 CCCC", Fingerprint: "SHA256:Zp8p0G3xkQ2v7mYwTz5bN1rEoKfLhVdCsUaXi9Zt4eM", Enabled: true})
 	must(w.t, err)
 	must(w.t, w.Store.UserCAs.Revoke(ctx, ca.ID, store.Revocation{Kind: store.RevokedKeyID, Value: "lost \x1b[2J laptop"}))

@@ -57,6 +57,8 @@ func (w *pageWorld) fillIn(pattern string, session store.Session) (method, path 
 	switch {
 	case strings.Contains(pattern, "/robots/"):
 		target = "deploy-bot"
+	case strings.Contains(pattern, "/radius/"):
+		target = "office-vpn"
 	case strings.Contains(pattern, "/user-cas/"):
 		target = "people"
 	}

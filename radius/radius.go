@@ -99,6 +99,7 @@ func (s *Server) serve(conn *net.UDPConn, k kind) error {
 	s.mu.Unlock()
 	defer s.loops.Done()
 	askForAddress(conn)
+	_ = conn.SetReadBuffer(4 << 20) // as much of it as the system gives: a burst is no reason to lose packets
 	buffer, control := make([]byte, maxDatagram+1), make([]byte, 128)
 	for {
 		n, cn, _, from, err := conn.ReadMsgUDPAddrPort(buffer, control)

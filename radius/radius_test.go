@@ -47,6 +47,7 @@ type world struct {
 	dsn   string
 	Store *store.Store
 	nodes []*node
+	grid  time.Duration
 }
 
 type node struct {
@@ -65,10 +66,16 @@ func demands(how string) option {
 
 func newWorld(t *testing.T, dsn string, options ...option) *world {
 	t.Helper()
+	return newWorldWithGrid(t, dsn, time.Millisecond, options...)
+}
+
+// newWorldWithGrid is a world where refusals take as long as grid.
+func newWorldWithGrid(t *testing.T, dsn string, grid time.Duration, options ...option) *world {
+	t.Helper()
 	if dsn == "" {
 		dsn = "sqlite:" + filepath.Join(t.TempDir(), "db")
 	}
-	w := &world{t: t, dsn: dsn}
+	w := &world{t: t, dsn: dsn, grid: grid}
 	var err error
 	w.ring, err = seal.NewRing()
 	check(t, err)
@@ -96,7 +103,7 @@ func (w *world) node() *node {
 	check(t, err)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	events := auditlog.New(auditlog.Config{Sink: st.Audit, Logger: log})
-	engine, err := auth.New(auth.Config{Store: st, Audit: events, Grid: time.Millisecond})
+	engine, err := auth.New(auth.Config{Store: st, Audit: events, Grid: w.grid})
 	check(t, err)
 	s, err := radius.New(radius.Config{Engine: engine, Store: st, Audit: events, Suffixes: []string{"example.org"}, Log: log})
 	check(t, err)

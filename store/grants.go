@@ -192,7 +192,11 @@ func (s Grants) RevokeAll(ctx context.Context, userID string) (int, error) {
 // endGrants is for everything after which a code has to be typed again: a lock, a change of tokens.
 func endGrants(ctx context.Context, q querier, userID string) (int, error) {
 	n, err := exec(ctx, q, "DELETE FROM grants WHERE user_id = ?", userID)
-	return int(n), err
+	if err != nil {
+		return 0, err
+	}
+	radius, err := exec(ctx, q, "DELETE FROM radius_grants WHERE user_id = ?", userID)
+	return int(n + radius), err
 }
 
 // useGrant counts one use. Of several logins that found the grant alike, one counts: uses rises with each,

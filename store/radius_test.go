@@ -136,6 +136,20 @@ func TestRadiusGrants(t *testing.T) {
 		e.clock.move(time.Hour)
 		_, err = s.RadiusGrants.Find(ctx, u.ID, c.ID, "b")
 		wantError(t, "expired", err, store.ErrNotFound)
+		for what, end := range map[string]func() error{
+			"revoking all": func() error { _, err := s.Grants.RevokeAll(ctx, u.ID); return err },
+			"a lock":       func() error { return s.Users.Lock(ctx, u.ID, "test", time.Time{}) },
+			"a token lost": func() error {
+				token := must[store.Token](t)(s.Tokens.Add(ctx, store.Token{UserID: u.ID, Name: "t", Enabled: true}, secret))
+				put("b")
+				return s.Tokens.SetState(ctx, token.ID, store.TokenLost)
+			},
+		} {
+			put("b")
+			check(t, end())
+			_, err = s.RadiusGrants.Find(ctx, u.ID, c.ID, "b")
+			wantError(t, "after "+what, err, store.ErrNotFound)
+		}
 		put("b")
 		check(t, s.RadiusGrants.End(ctx, u.ID, c.ID, ""))
 		_, err = s.RadiusGrants.Find(ctx, u.ID, c.ID, "b")

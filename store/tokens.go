@@ -301,7 +301,11 @@ func (s Tokens) SetState(ctx context.Context, id, state string) error {
 		if err != nil {
 			return err
 		}
-		_, err = exec(ctx, tx, "DELETE FROM grants WHERE user_id = (SELECT user_id FROM tokens WHERE id = ?)", id)
+		owner, err := scalar[string](ctx, tx, "SELECT user_id FROM tokens WHERE id = ?", id)
+		if err != nil {
+			return err
+		}
+		_, err = endGrants(ctx, tx, owner)
 		return err
 	})
 }
