@@ -86,6 +86,9 @@ func (s *Server) enrolForProgram(ctx context.Context, by Caller, n NewEnrolment,
 	if err != nil {
 		return IssuedEnrolment{}, err
 	}
+	if err := s.noOperator(ctx, by, u); err != nil {
+		return IssuedEnrolment{}, err
+	}
 	mark := store.Ask{Key: ask}
 	if by.Key == nil {
 		mark.Key = "" // operators see what they have done
@@ -117,6 +120,21 @@ func (s *Server) enrolForProgram(ctx context.Context, by Caller, n NewEnrolment,
 		return IssuedEnrolment{}, err
 	}
 	return IssuedEnrolment{ID: t.ID, Login: u.Login, State: t.State(s.cfg.Now()), Secret: en.Secret.Base32(), URI: en.URI, QRPNG: png, QRSVG: svg}, nil
+}
+
+// noOperator refuses a program a token of an administrator or auditor: what such a one may do is worth more than what
+// keys are given for, and names of a shop's people are not names of ours.
+func (s *Server) noOperator(ctx context.Context, by Caller, u store.User) error {
+	if by.Key == nil {
+		return nil
+	}
+	switch _, err := s.admin(ctx, u); {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	return conflict("an operator gives them a token or a link: sallyport user enrol-link "+u.Login, "%s has a role here, and gets no token from a program", u.Login)
 }
 
 func lockedPerson(u store.User) error {

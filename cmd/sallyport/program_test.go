@@ -132,6 +132,8 @@ func TestEnrolmentCall(t *testing.T) {
 
 	o.ok("user", "add", "carl", "--generate")
 	o.ok("user", "lock", "carl")
+	o.ok("user", "add", "boss", "--generate")
+	o.ok("admin", "add", "boss", "--role", "auditor")
 	for _, x := range []struct {
 		key, path, in string
 		status        int
@@ -139,6 +141,7 @@ func TestEnrolmentCall(t *testing.T) {
 	}{
 		{all, "/enrolments", `{"login":"dora"}`, 409, "dora has a token already"},
 		{all, "/enrolments", `{"login":"carl"}`, 409, "carl is locked"},
+		{all, "/enrolments", `{"login":"boss"}`, 409, "boss has a role here"},
 		{all, "/enrolments", `{"login":"nobody"}`, 404, "there is no user nobody"},
 		{all, "/enrolments", `{"login":"a b"}`, 422, "login name"},
 		{all, "/enrolments", `{"login":"x","digits":7}`, 422, ""},
