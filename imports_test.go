@@ -35,6 +35,7 @@ internal/web:          audit
 internal/config:       -
 internal/auditlog:     audit
 
+replay:                recorder screen
 store:                 audit internal/seal internal/tcpend migrations
 
 internal/notify:       audit store
@@ -49,7 +50,7 @@ radius:               audit auth identity internal/auditlog policy store
 bastion:               audit auth identity internal/auditlog internal/readahead internal/tcpend ledger policy session store upstream
 signin:                audit auth identity internal/auditlog internal/web otp store
 portal:                audit auth identity internal/auditlog internal/web otp session signin store
-admin:                 audit auth identity internal/auditlog internal/notify internal/web ledger otp otp/tokenfile policy recorder session signin store upstream
+admin:                 audit auth identity internal/auditlog internal/notify internal/web ledger otp otp/tokenfile policy recorder replay session signin store upstream
 
 bench:                 *
 hack/patchssh:         -

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/expirable"
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/auth"
@@ -22,6 +23,7 @@ import (
 	"sallyport/internal/notify"
 	"sallyport/internal/web"
 	"sallyport/recorder"
+	"sallyport/replay"
 	"sallyport/session"
 	"sallyport/store"
 	"sallyport/upstream"
@@ -36,6 +38,7 @@ type Config struct {
 	Recorder *recorder.Recorder
 	Audit    *auditlog.Log
 
+	Replays      *replay.Library   // of Recorder; nil: the Server makes one
 	HostCA       ssh.PublicKey     // signs host keys in the place of targets (ssh -J); nil: there are none
 	Chain        *auditlog.Chainer // chains audit events on this node; nil: nobody does
 	Addresses    []string          // the bastion's addresses as targets see them, for from="…" when onboarding
@@ -62,6 +65,8 @@ type Server struct {
 	cfg      Config
 	throttle *throttle
 	web      webDoor
+	replays  *replay.Library
+	views    *expirable.LRU[string, struct{}] // recordings whose view by somebody is in the audit log
 }
 
 // New returns a Server.
@@ -75,7 +80,13 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, throttle: newThrottle()}
+	s := &Server{cfg: cfg, throttle: newThrottle(), replays: cfg.Replays, views: expirable.NewLRU[string, struct{}](viewsKept, nil, viewedFor)}
+	if s.replays == nil {
+		var err error
+		if s.replays, err = replay.NewLibrary(cfg.Recorder, cfg.Log); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.openWeb(); err != nil {
 		return nil, err
 	}

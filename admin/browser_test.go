@@ -436,7 +436,7 @@ func TestWithoutScriptsInChromium(t *testing.T) {
 		t.Errorf("in the place of the player: %q", text)
 	}
 	c.follow(chromedp.Click(".tabs a:nth-child(2)"))
-	if text := ask[string](c, `document.querySelector("pre.tall").textContent`); !strings.Contains(text, "load average") {
+	if text := ask[string](c, `document.querySelector(".transcript").textContent`); !strings.Contains(text, "load average") {
 		t.Errorf("the transcript: %q", text)
 	}
 	c.open("/rules")

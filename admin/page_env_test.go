@@ -332,3 +332,6 @@ func (w *pageWorld) lockouts() {
 		must(w.t, err)
 	}
 }
+
+// testSigningKey signs recordings that a test makes before there is a world.
+var testSigningKey = ed25519.NewKeyFromSeed([]byte("0123456789abcdef0123456789abcdef"))

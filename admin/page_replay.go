@@ -2,18 +2,20 @@ package admin
 
 import (
 	"bufio"
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"sallyport/audit"
 	"sallyport/internal/web"
 	"sallyport/recorder"
+	"sallyport/replay"
 	"sallyport/signin"
 	"sallyport/store"
 )
@@ -24,8 +26,9 @@ const (
 	playerStyle  = "vendor/asciinema-player.css"
 )
 
-// transcriptShown bounds the text on the page in bytes; the file has all of it.
-const transcriptShown = 512 << 10
+// contentsWait is how long the page waits to tell what is in a recording. Reading takes a second for
+// some hundred megabytes; the player waits for the rest.
+const contentsWait = 1500 * time.Millisecond
 
 // Views of a recording.
 const (
@@ -33,8 +36,8 @@ const (
 	viewTranscript = "transcript"
 )
 
-// replay is the dot of one session's page.
-type replay struct {
+// replayPage is the dot of one session's page.
+type replayPage struct {
 	sessionView
 	Rows    []channelRow
 	Keep    keepView
@@ -46,23 +49,43 @@ type replay struct {
 	Encrypted bool // only its recipients can read it
 
 	// replay
-	Player bool // the scripts are there
-	Start  int  // second to begin at
+	Player bool   // the scripts are there
+	Base   string // address below which index, segments and pauses are
+	Start  string // second to begin at; "": at the beginning
+	Clock  string // the same as people read it
+	Here   string // address of the page at Start
 	Speed  string
 	Speeds []string
 	Idle   string // "", or seconds that a pause is cut to
 	Idles  []string
+	// What is in the recording, if it could be told in time.
+	Poster  string // second at which there is something to see
+	Lasts   string
+	Open    bool   // more may come
+	Rough   string // from here on screens are put together; "": never
+	Markers []markerView
+	Hidden  int // markers that the list leaves out
 
 	Approval *store.Approval // that it has used; nil: nobody had to agree
 
 	// transcript
-	Text string
-	More bool // the file has more than Text
+	Passages []passage
+	Next     string // address of the page that goes on; "": this is the last
+	First    string // address of the first page; "": this is it
 
 	Commands     []commandView
 	CommandsMore int    // further ones
 	IndexNote    string // why what was on the screen cannot be found; "": it can
 }
+
+// markerView is a marker as the page shows it.
+type markerView struct {
+	replay.Marker
+	Clock, Second, Path string
+}
+
+// markersShown bounds the list on the page; the player's time line has all of them.
+const markersShown = 200
 
 type tab struct {
 	Name, Path string
@@ -88,7 +111,7 @@ func (s *Server) sessionPage(v *visit) error {
 	if err != nil {
 		return err
 	}
-	d := replay{sessionView: s.viewSession(x), View: viewReplay, Speeds: speeds, Idles: idles}
+	d := replayPage{sessionView: s.viewSession(x), View: viewReplay, Speeds: speeds, Idles: idles}
 	switch a, err := s.cfg.Store.Approvals.OfSession(v.ctx(), x.ID); {
 	case err == nil:
 		d.Approval = &a
@@ -125,7 +148,7 @@ func (s *Server) sessionPage(v *visit) error {
 
 // choose fills in the channels and which of them is shown: the one named in the address, else the
 // first that has a recording.
-func (d *replay) choose(v *visit) {
+func (d *replayPage) choose(v *visit) {
 	wanted := v.query("channel")
 	for _, c := range d.Channels {
 		row := channelRow{Channel: c, Live: c.Ended.IsZero() && d.State == store.Live}
@@ -143,7 +166,7 @@ func (d *replay) choose(v *visit) {
 	}
 }
 
-func (s *Server) fillRecording(v *visit, x store.Session, d *replay) error {
+func (s *Server) fillRecording(v *visit, x store.Session, d *replayPage) error {
 	channel := strconv.Itoa(d.Channel.ID)
 	d.Tabs = []tab{
 		{"Replay", address(d.Path, "channel", channel), d.View == viewReplay},
@@ -154,27 +177,59 @@ func (s *Server) fillRecording(v *visit, x store.Session, d *replay) error {
 		d.Encrypted, d.Player, d.Tabs = true, false, d.Tabs[:1]
 		return nil
 	}
-	if start, err := strconv.ParseFloat(v.query("t"), 64); err == nil && start > 0 && start < 1e7 {
-		d.Start = int(start)
+	d.Base = within("sessions", d.ID, "channels", channel)
+	start, _ := readMoment(v.query("t"))
+	if start > 0 {
+		d.Start, d.Clock = secondsOf(start), clockOf(start)
 	}
+	d.Here = address(d.Path, "channel", channel, "t", d.Start)
 	d.Speed, d.Idle = oneOf(v.query("speed"), speeds, "1"), oneOf(v.query("idle"), idles, "2")
 	if v.r.URL.Query().Has("idle") && v.query("idle") == "" {
 		d.Idle = ""
 	}
-	if d.View != viewTranscript || v.r.Header.Get(signin.RefreshHeader) != "" {
+	if v.r.Header.Get(signin.RefreshHeader) != "" {
 		return nil
 	}
-	if err := s.viewed(v.ctx(), v.by, x, d.Channel.ID, "transcript"); err != nil {
-		return err
+	if d.View == viewTranscript {
+		if err := s.viewed(v.ctx(), v.by, x, d.Channel.ID, "transcript"); err != nil {
+			return err
+		}
+		return s.fillTranscript(v, x, d)
 	}
-	out := limitedBuffer{left: transcriptShown}
-	err := s.cfg.Recorder.Export(&out, d.Channel.Recording, recorder.Text)
-	if err != nil && !errors.Is(err, errFull) {
-		return fmt.Errorf("reading the recording: %w", err)
-	}
-	d.Text, d.More = plainText(out.String()), errors.Is(err, errFull)
+	s.fillContents(v, x, d)
 	return nil
 }
+
+// fillContents tells what is in the recording, if that is known soon. The page is of use without.
+func (s *Server) fillContents(v *visit, x store.Session, d *replayPage) {
+	ctx, cancel := context.WithTimeout(v.ctx(), contentsWait)
+	defer cancel()
+	found, err := s.replays.Open(d.Channel.Recording).Contents(ctx)
+	if err != nil {
+		if ctx.Err() == nil { // the player will say it, too
+			s.cfg.Log.WarnContext(v.ctx(), "reading a recording", "session", x.ID, "channel", d.Channel.ID, "error", err)
+		}
+		return
+	}
+	d.Lasts, d.Open = clockOf(found.Duration), found.Open
+	if d.Poster = d.Start; d.Start == "" {
+		d.Poster = secondsOf(max(min(found.Duration, posterAt), found.Shown))
+	}
+	if found.Exact < found.Duration {
+		d.Rough = clockOf(found.Exact)
+	}
+	for _, m := range s.markers(v.ctx(), x, d.Channel.Channel, found) {
+		if len(d.Markers) == markersShown {
+			d.Hidden++
+			continue
+		}
+		second := secondsOf(m.At)
+		d.Markers = append(d.Markers, markerView{m, clockOf(m.At), second, address(d.Path, "channel", strconv.Itoa(d.Channel.ID), "t", second)})
+	}
+}
+
+// posterAt is a moment at which most programs have shown something.
+const posterAt = 2 * time.Second
 
 func oneOf(typed string, allowed []string, otherwise string) string {
 	for _, a := range allowed {
@@ -185,11 +240,23 @@ func oneOf(typed string, allowed []string, otherwise string) string {
 	return otherwise
 }
 
-// recordingFile sends a recording: "3.cast" for players, "3.txt" as text. The event of the view is
-// written first; without it nothing is shown.
+// fileFormats are the endings of the files that a recording is sent as.
+var fileFormats = map[string]struct {
+	format recorder.Format
+	mime   string
+}{
+	"cast":    {recorder.Asciicast3, mimeCast},
+	"v2.cast": {recorder.Asciicast2, mimeCast},
+	"txt":     {recorder.Text, mimeText},
+	"json":    {recorder.JSON, mimeJSON},
+	"tar":     {recorder.Encrypted, mimeTar},
+}
+
+// recordingFile sends a recording: "3.cast" with its proof, "3.v2.cast" for older players, "3.txt" as
+// text, "3.json" for programs. The event of the view is written first; without it nothing is shown.
 func (s *Server) recordingFile(v *visit) error {
 	name, ending, _ := strings.Cut(v.path("file"), ".")
-	format, ok := map[string]recorder.Format{"cast": recorder.Asciicast3, "txt": recorder.Text, "tar": recorder.Encrypted}[ending]
+	file, ok := fileFormats[ending]
 	id, err := strconv.Atoi(name)
 	if err != nil || !ok {
 		return notFound("", "there is no such recording")
@@ -211,13 +278,13 @@ func (s *Server) recordingFile(v *visit) error {
 		return err
 	}
 	h := v.w.Header()
-	h.Set("Content-Type", map[string]string{"cast": "application/x-asciicast", "txt": "text/plain; charset=utf-8", "tar": mimeTar}[ending])
+	h.Set("Content-Type", file.mime)
 	if download {
 		h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s-%d.%s"`, x.ID, c.ID, ending))
 	}
 	out := &counted{to: v.w}
 	buffered := bufio.NewWriterSize(out, 64<<10)
-	if err = s.cfg.Recorder.Export(buffered, c.Recording, format); err == nil {
+	if err = s.cfg.Recorder.Export(buffered, c.Recording, file.format); err == nil {
 		err = buffered.Flush()
 	}
 	switch {
@@ -251,24 +318,6 @@ func recordedChannel(x store.Session, id int) (store.Channel, bool) {
 		}
 	}
 	return store.Channel{}, false
-}
-
-var errFull = errors.New("enough")
-
-// limitedBuffer takes so many bytes and then refuses.
-type limitedBuffer struct {
-	bytes.Buffer
-	left int
-}
-
-func (b *limitedBuffer) Write(p []byte) (int, error) {
-	n := min(len(p), b.left)
-	b.left -= n
-	b.Buffer.Write(p[:n])
-	if n < len(p) {
-		return n, errFull
-	}
-	return n, nil
 }
 
 // plainText leaves of a transcript what can do nothing to a page: no controls but line breaks and

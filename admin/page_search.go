@@ -142,7 +142,7 @@ type commandView struct {
 const maxCommandsShown = 500
 
 // fillCommands fills in what was found on the screen of the channel that is shown. Who reads it leaves an event.
-func (s *Server) fillCommands(v *visit, x store.Session, d *replay) error {
+func (s *Server) fillCommands(v *visit, x store.Session, d *replayPage) error {
 	if v.r.Header.Get(signin.RefreshHeader) != "" {
 		return nil
 	}

@@ -92,8 +92,8 @@ func TestSessionPageAndItsRecordings(t *testing.T) {
 	w.record(x, 2, "exec", "id; printf '\x1b[2J'", "uid=0\n")
 	path := "/sessions/" + x.ID
 	b := w.signedIn("ines")
-	b.shows(path, `data-cast="`+path+`/recordings/1.cast"`, `data-speed="1"`, `data-idle="2"`, `id; printf &#39;\u{1b}[2J&#39;`, "shown above", "The player needs scripts")
-	b.shows(path+"?channel=2&speed=4&idle=&t=73.9", path+"/recordings/2.cast", `data-speed="4"`, `data-idle=""`, `data-start="73"`)
+	b.shows(path, `data-base="`+path+`/channels/1"`, path+"/recordings/1.v2.cast?download=1", path+"/recordings/1.json?download=1", `data-speed="1"`, `data-idle="2"`, `id; printf &#39;\u{1b}[2J&#39;`, "shown above", "The player needs scripts")
+	b.shows(path+"?channel=2&speed=4&idle=&t=73.9", path+"/recordings/2.cast", `data-speed="4"`, `data-idle=""`, `data-start="73.9"`, `value="1:13"`, `>Link to 1:13<`, `printf &#39;\u{1b}`)
 	b.shows(path+"?channel=9&speed=999&idle=x&t=-1", "Nothing was recorded")
 	page := b.shows(path+"?view=transcript", "$ hello &lt;b&gt;bold")
 	if strings.ContainsAny(page, "\x1b\x07\u202e") {
@@ -154,6 +154,15 @@ func TestReplayOfALiveSession(t *testing.T) {
 	b.shows("/sessions/"+x.ID, "recordings/1.cast", "open")
 	b.shows("/sessions/"+x.ID+"/recordings/1.cast", "still typing")
 	b.shows("/sessions/"+x.ID+"?view=transcript", "still typing")
+	b.shows("/sessions/"+x.ID, "This recording goes on")
+	base := "/sessions/" + x.ID + "/channels/1/"
+	_, index, _ := b.get(base + "replay.json")
+	_, address, _ := strings.Cut(index, `"url":"`)
+	address, _, _ = strings.Cut(address, `"`)
+	must(t, r.Output([]byte(", and more")))
+	if status, segment, _ := b.get(base + address); status != http.StatusOK || !strings.Contains(segment, "still typing") || strings.Contains(segment, "more") {
+		t.Errorf("the segment %s of an open recording: status %d\n%s", address, status, segment)
+	}
 }
 
 // TestNoViewWithoutAudit: who watched is part of the proof, so that nothing is shown when it cannot

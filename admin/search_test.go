@@ -143,8 +143,12 @@ func TestSessionCommands(t *testing.T) {
 			t.Errorf("status %d, no %q on the page", status, want)
 		}
 	}
+	if _, index, _ := b.get("/sessions/" + x.ID + "/channels/1/replay.json"); !strings.Contains(index, `"echo '\u003cb\u003e' §"]`) { // a marker of the player
+		t.Errorf("the player's index is %s", index)
+	}
 	events, err := w.Store.Audit.List(context.Background(), store.AuditFilter{Type: audit.OperatorView, Session: x.ID})
 	must(t, err)
+	events = slices.DeleteFunc(events, func(e audit.Event) bool { return e.Detail["view"] == "replay" })
 	if len(events) != 1 || events[0].Actor != "ines" || events[0].Detail["view"] != "commands" {
 		t.Errorf("events %+v", events)
 	}

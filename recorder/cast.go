@@ -88,7 +88,7 @@ func headerLine(h Header, node string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding the header of a recording: %w", err)
 	}
-	if len(line) >= maxLine {
+	if line = escapeControls(line); len(line) >= maxLine {
 		return nil, fmt.Errorf("the header of a recording would have %d bytes", len(line))
 	}
 	return append(line, '\n'), nil

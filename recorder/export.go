@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode/utf8"
 )
 
 // Format is what Export writes.
@@ -202,7 +203,7 @@ func writeCast2(out *bufio.Writer, r *Reader) error {
 	if err != nil {
 		return fmt.Errorf("encoding the header: %w", err)
 	}
-	line = append(line, '\n')
+	line = append(escapeControls(line), '\n')
 	for {
 		if _, err := out.Write(line); err != nil {
 			return err
@@ -257,7 +258,7 @@ func writeJSON(out *bufio.Writer, r *Reader) error {
 	if err != nil {
 		return fmt.Errorf("encoding the header: %w", err)
 	}
-	fmt.Fprintf(out, "{\"header\":%s,\"events\":[", header)
+	fmt.Fprintf(out, "{\"header\":%s,\"events\":[", escapeControls(header))
 	for separator := "\n"; ; separator = ",\n" {
 		e, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -276,41 +277,77 @@ func writeJSON(out *bufio.Writer, r *Reader) error {
 			return fmt.Errorf("encoding an event: %w", err)
 		}
 		out.WriteString(separator)
-		if _, err := out.Write(line); err != nil {
+		if _, err := out.Write(escapeControls(line)); err != nil {
 			return err
 		}
 	}
 }
 
-// writeTranscript writes what was printed as plain text.
-func writeTranscript(out *bufio.Writer, r *Reader) error {
-	t := &transcript{out: out}
-	binary := 0 // bytes of a run of events that show nothing
-	for {
-		e, err := r.Next()
-		if err == nil && e.Text == "" && len(e.Data) >= minBinary && e.Code != CodeInput {
-			binary += len(e.Data)
+// escapeControls escapes the control characters that encoding/json leaves in strings, DEL and C1, so
+// that the file is harmless on a terminal.
+func escapeControls(line []byte) []byte {
+	isControl := func(r rune) bool { return r >= 0x7f && r <= 0x9f }
+	if bytes.IndexFunc(line, isControl) < 0 {
+		return line
+	}
+	var b []byte
+	for _, r := range string(line) {
+		if isControl(r) {
+			b = append(b, '\\', 'u', '0', '0', hexDigits[r>>4], hexDigits[r&15])
 			continue
 		}
-		if binary > 0 {
-			t.note(fmt.Sprintf("%d bytes that are not text", binary))
-			binary = 0
-		}
+		b = utf8.AppendRune(b, r)
+	}
+	return b
+}
+
+// writeTranscript writes what was printed as plain text.
+func writeTranscript(out *bufio.Writer, r *Reader) error {
+	t := &eventTranscript{transcript: transcript{out: out}}
+	for {
+		e, err := r.Next()
 		if errors.Is(err, io.EOF) {
-			t.end()
+			t.finish()
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		switch e.Code {
-		case CodeOutput, CodeStderr:
-			t.write(e.Text)
-		case CodeGap:
-			n, why, _ := strings.Cut(e.Text, " ")
-			t.note(n + " bytes are missing here: " + why)
-		case CodeLimit:
-			t.note("the limit of " + e.Text + " bytes was reached, what followed was counted and not kept")
-		}
+		t.event(e)
 	}
+}
+
+// eventTranscript is the transcript of events.
+type eventTranscript struct {
+	transcript
+	binary int // bytes of a run of events that show nothing
+}
+
+func (t *eventTranscript) event(e Event) {
+	if e.Text == "" && len(e.Data) >= minBinary && e.Code != CodeInput {
+		t.binary += len(e.Data)
+		return
+	}
+	t.noteBinary()
+	switch e.Code {
+	case CodeOutput, CodeStderr:
+		t.write(e.Text)
+	case CodeGap:
+		n, why, _ := strings.Cut(e.Text, " ")
+		t.note(n + " bytes are missing here: " + why)
+	case CodeLimit:
+		t.note("the limit of " + e.Text + " bytes was reached, what followed was counted and not kept")
+	}
+}
+
+func (t *eventTranscript) noteBinary() {
+	if t.binary > 0 {
+		t.note(fmt.Sprintf("%d bytes that are not text", t.binary))
+		t.binary = 0
+	}
+}
+
+func (t *eventTranscript) finish() {
+	t.noteBinary()
+	t.end()
 }

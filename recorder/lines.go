@@ -4,87 +4,82 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 )
 
-// TagUnsearched in Header.Tags says that what was on the screen is kept out of any index.
-const TagUnsearched = "search-off"
+// Line is a line of what was printed, as in Format Text, with its time.
+type Line struct {
+	At   time.Duration // when it was begun, since the recording began
+	Text string        // without newline, and without anything that moves a cursor or reorders text
+}
 
-// EachLine reads the recording to its end and calls f with each line of output and of stderr as it was complete:
-// text without escape sequences, line breaks or anything else that moves a cursor or reorders text. A line of more
-// than 4 KiB comes in pieces. What is not text, and what is missing, is passed over. It is meant for what was not
-// drawn on a terminal. An error of f ends it.
-func (r *Reader) EachLine(f func(at time.Duration, line string) error) error {
-	var streams [2]*lineSplitter
-	for i := range streams {
-		streams[i] = newLineSplitter(f)
+// maxTranscriptLine is from which length on a line is given in pieces, in bytes.
+const maxTranscriptLine = 64 << 10
+
+// Lines calls each with the lines of a recording in order, until it returns false. Of an open
+// recording these are the lines until now.
+func (r *Recorder) Lines(path string, each func(Line) bool) error {
+	reader, err := r.Open(path)
+	if err != nil {
+		return err
 	}
+	defer reader.Close()
+	if err := writeLines(reader, each); err != nil {
+		return fmt.Errorf("reading %s: %w", path, err)
+	}
+	return nil
+}
+
+func writeLines(r *Reader, each func(Line) bool) error {
+	var b bytes.Buffer
+	out := bufio.NewWriter(&b)
+	t := &eventTranscript{transcript: transcript{out: out}}
+	begun, last := time.Duration(-1), time.Duration(0) // of the line that is not whole; of the last event
 	for {
 		e, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			for _, s := range streams {
-				s.text.end()
-				if err := s.flush(); err != nil {
-					return err
-				}
+		ended := errors.Is(err, io.EOF)
+		switch {
+		case ended:
+			t.finish()
+		case err != nil:
+			return err
+		default:
+			t.event(e)
+			last = e.At
+		}
+		out.Flush() // to memory
+		for b.Len() > 0 {
+			line, whole := takeLine(&b, ended)
+			if !whole {
+				break
 			}
+			at := last
+			if begun >= 0 {
+				at, begun = begun, -1
+			}
+			if !each(Line{At: at, Text: line}) {
+				return nil
+			}
+		}
+		if ended {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		if e.Code != CodeOutput && e.Code != CodeStderr {
-			continue
-		}
-		s := streams[0]
-		if e.Code == CodeStderr {
-			s = streams[1]
-		}
-		s.at = e.At
-		s.text.write(e.Text)
-		if err := s.flush(); err != nil {
-			return err
+		if begun < 0 && (b.Len() > 0 || len(t.line) > 0) {
+			begun = last
 		}
 	}
 }
 
-// lineSplitter gives the lines of a transcript to f.
-type lineSplitter struct {
-	f    func(time.Duration, string) error
-	out  *bufio.Writer
-	text *transcript
-	at   time.Duration
-	line []byte
-}
-
-func newLineSplitter(f func(time.Duration, string) error) *lineSplitter {
-	s := &lineSplitter{f: f}
-	s.out = bufio.NewWriterSize(s, maxLineText)
-	s.text = &transcript{out: s.out}
-	return s
-}
-
-func (s *lineSplitter) flush() error { return s.out.Flush() }
-
-// Write takes what the transcript is sure of.
-func (s *lineSplitter) Write(p []byte) (int, error) {
-	n := len(p)
-	for len(p) > 0 {
-		piece, rest, whole := bytes.Cut(p, []byte("\n"))
-		room := maxLineText - len(s.line)
-		if len(piece) > room {
-			piece = piece[:wholeRunes(piece[:room])]
-			rest, whole = p[len(piece):], true
-		}
-		s.line = append(s.line, piece...)
-		if whole || len(s.line) == maxLineText {
-			if err := s.f(s.at, string(s.line)); err != nil {
-				return 0, err
-			}
-			s.line = s.line[:0]
-		}
-		p = rest
+// takeLine takes a whole line out of b, or what there is if nothing more comes or it is too long.
+func takeLine(b *bytes.Buffer, ended bool) (string, bool) {
+	n := bytes.IndexByte(b.Bytes(), '\n')
+	switch {
+	case n >= 0:
+		return string(bytes.TrimSuffix(b.Next(n+1), []byte("\n"))), true
+	case ended || b.Len() >= maxTranscriptLine:
+		return string(b.Next(b.Len())), true
 	}
-	return n, nil
+	return "", false
 }

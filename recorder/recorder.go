@@ -86,6 +86,10 @@ type Config struct {
 	// goroutines and must not call back into the recording. May be nil.
 	OnError func(path string, err error)
 
+	// OnSealed is told the path of a recording that has ended and was sealed, by the goroutine that
+	// has closed it; it must not wait. May be nil.
+	OnSealed func(path string)
+
 	// OnStored is told, in a goroutine of the Recorder, that a sealed recording is in the store, was
 	// proved there, and is not on this node any more. May be nil.
 	OnStored func(path string)

@@ -546,6 +546,9 @@ func (w *Recording) Close() (Summary, error) {
 	delete(w.r.active, w.place.base)
 	w.r.mu.Unlock()
 	w.f.Close()
+	if err == nil && w.r.cfg.OnSealed != nil {
+		w.r.cfg.OnSealed(w.sum.Path)
+	}
 	return w.sum, w.closeErr
 }
 

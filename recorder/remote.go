@@ -209,7 +209,7 @@ func (r *Recorder) delete(ctx context.Context, where place) error {
 			return err
 		}
 	}
-	for _, name := range []string{where.index(), where.packed(), where.cast()} {
+	for _, name := range []string{where.screens(), where.screens() + newEnding, where.index(), where.packed(), where.cast()} {
 		if err := r.remove(name); err != nil {
 			return err
 		}

@@ -403,6 +403,9 @@ func (s *shipper) forget(ctx context.Context, c *cargo) error {
 
 // gone removes the last file of a recording.
 func (s *shipper) gone(where place) error {
+	if err := s.r.remove(where.screens()); err != nil { // what is deleted in the store must not be left here
+		return err
+	}
 	if err := s.r.remove(where.packed()); err != nil {
 		return err
 	}

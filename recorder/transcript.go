@@ -81,7 +81,7 @@ func afterEscape(c rune) escapeState {
 	switch {
 	case c == '[':
 		return inCSI
-	case c == ']' || c == 'P' || c == 'X' || c == '^' || c == '_':
+	case c == ']' || c == 'P' || c == 'X' || c == '^' || c == '_' || c == 'k': // k is the title of screen and tmux
 		return inString
 	case c >= 0x20 && c <= 0x2f:
 		return inSequence

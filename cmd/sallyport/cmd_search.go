@@ -50,7 +50,7 @@ func searchCommand(g *globals) *cobra.Command {
 	})
 	c.Long = "Search what was on the screens of recorded sessions, newest first. TEXT stands on one line with all its punctuation; its words are\n" +
 		"whole, but for a * at the end; upper and lower case are alike. What was typed and not shown, such as a password, is not searched.\n" +
-		"Each search leaves an audit event. To see the moment: sallyport session play SESSION"
+		"Each search leaves an audit event. To see the moment: sallyport session play SESSION --at TIME"
 	f := c.Flags()
 	f.StringVar(&who, "user", "", "login")
 	f.StringVar(&target, "target", "", "target")

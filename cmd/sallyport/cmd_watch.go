@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"sallyport/audit"
+	"sallyport/replay"
 )
 
 func sessionWatchCommand(g *globals) *cobra.Command {
@@ -77,7 +78,7 @@ func leaveByKey(tty io.Reader, leave func()) {
 func (p *player) live(cast io.Reader) (why string, err error) {
 	lines := bufio.NewScanner(cast)
 	lines.Buffer(make([]byte, 64<<10), maxLine)
-	screen := &screenFilter{}
+	screen := &replay.Filter{}
 	defer func() { _, _ = io.WriteString(p.out, screenReset) }() // the terminal may be gone
 	begun := false
 	for lines.Scan() {
@@ -101,7 +102,7 @@ func (p *player) live(cast io.Reader) (why string, err error) {
 		}
 		switch code {
 		case "o":
-			if _, err := p.out.Write(screen.filter(nil, data)); err != nil {
+			if _, err := p.out.Write(screen.Append(nil, data)); err != nil {
 				return "", err
 			}
 		case "m":

@@ -27,6 +27,7 @@ import (
 	"sallyport/policy"
 	"sallyport/portal"
 	"sallyport/recorder"
+	"sallyport/replay"
 	"sallyport/session"
 	"sallyport/store"
 	"sallyport/upstream"
@@ -54,6 +55,7 @@ type node struct {
 	Store     *store.Store
 	Audit     *auditlog.Log
 	Recorder  *recorder.Recorder
+	replays   *replay.Library
 	Engine    *auth.Engine
 	Sessions  *session.Manager
 	Dialer    *upstream.Dialer
@@ -190,7 +192,8 @@ func (n *node) openRecorder(ctx context.Context) error {
 	}
 	cfg := recorder.Config{
 		Dir: string(n.cfg.Recordings.Local), SigningKey: key, Keys: keys, Recipients: recipients, Node: string(n.cfg.Node), Reserve: int64(n.cfg.Recordings.Reserve),
-		OnError: func(path string, err error) { n.log.Error("recording", "path", path, "error", err) },
+		OnError:  func(path string, err error) { n.log.Error("recording", "path", path, "error", err) },
+		OnSealed: func(path string) { n.replays.Prepare(path) },
 		OnStored: func(string) {
 			if k := n.keeper.Load(); k != nil {
 				k.Left()
@@ -201,7 +204,10 @@ func (n *node) openRecorder(ctx context.Context) error {
 	if bucket != nil { // a nil *blob.S3 in the interface would not be nil
 		cfg.Store = bucket
 	}
-	n.Recorder, err = recorder.New(cfg)
+	if n.Recorder, err = recorder.New(cfg); err != nil {
+		return err
+	}
+	n.replays, err = replay.NewLibrary(n.Recorder, n.log)
 	return err
 }
 
@@ -333,7 +339,7 @@ func (n *node) openDoors() (err error) {
 		Compat: admin.Compat{
 			TOTPRadius: n.cfg.Compat.TOTPRadius, PrivacyIDEA: n.cfg.Compat.PrivacyIDEA, WithPassword: n.cfg.Compat.WithPassword, Suffixes: suffixes,
 		},
-		Store: n.Store, Engine: n.Engine, Sessions: n.Sessions, Dialer: n.Dialer, Recorder: n.Recorder, Audit: n.Audit, Search: bool(n.cfg.Recordings.Search),
+		Store: n.Store, Engine: n.Engine, Sessions: n.Sessions, Dialer: n.Dialer, Recorder: n.Recorder, Replays: n.replays, Audit: n.Audit, Search: bool(n.cfg.Recordings.Search),
 		HostCA: n.HostCA.PublicKey(), Chain: n.chain, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
 		Proxies: config.Prefixes(n.cfg.Web.Proxies), Demo: n.opts.Demo, Numbers: n.messages.sent.Numbers,
 		Messages: n.messages.mail != nil || n.messages.sms != nil, Version: version, Node: string(n.cfg.Node), Log: n.log,
@@ -408,6 +414,9 @@ func (n *node) Close() error {
 		}
 	}
 	errs = append(errs, n.radius.Close())
+	if n.replays != nil {
+		n.replays.Close()
+	}
 	if n.Recorder != nil {
 		errs = append(errs, n.Recorder.Close())
 	}

@@ -1,20 +1,17 @@
-package main
+package replay
 
 import (
+	"bytes"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
-// screenReset brings a terminal back from whatever a recording left it in: attributes, character sets,
-// scrolling region, modes, main screen, visible cursor, a new line.
-const screenReset = "\x1b[0m\x1b(B\x1b)B\x0f\x1b[r\x1b[4l\x1b[20l\x1b[?5l\x1b[?6l\x1b[?7h\x1b[?25h\x1b[?2026l\x1b[?1049l\r\n"
-
-// screenFilter lets through what draws on a screen and nothing else. What a terminal is sent can make
+// Filter lets through what draws on a screen and nothing else. What a terminal is sent can make
 // it answer (as if the auditor had typed), set the clipboard, the title or the keyboard, print, or draw
 // pictures; a recording holds what an attacker chose. Sequences are those of ECMA-48, xterm and their
 // relatives; what is not known to only draw is left out. The state goes on from chunk to chunk.
-type screenFilter struct {
+type Filter struct {
 	state   screenState
 	seq     []byte // sequence so far, without ESC
 	dropped bool   // the sequence is too long to be one
@@ -33,15 +30,43 @@ const (
 // maxSequence bounds a control sequence in bytes; those that draw are shorter.
 const maxSequence = 64
 
-// filter appends to dst what of text may reach the terminal.
-func (f *screenFilter) filter(dst []byte, text string) []byte {
-	for _, r := range text {
-		dst = f.next(dst, r)
+// Append appends to dst what of text may reach a terminal. Invalid UTF-8 becomes U+FFFD.
+func (f *Filter) Append(dst []byte, text string) []byte {
+	for len(text) > 0 {
+		if f.state == onGround {
+			n := 0
+			for n < len(text) && text[n] >= ' ' && text[n] < 0x7f {
+				n++
+			}
+			if n > 0 {
+				dst, text = append(dst, text[:n]...), text[n:]
+				continue
+			}
+		}
+		r, size := utf8.DecodeRuneInString(text)
+		dst, text = f.next(dst, r), text[size:]
 	}
 	return dst
 }
 
-func (f *screenFilter) next(dst []byte, r rune) []byte {
+// Carry is what a Filter knows between two pieces of text; the zero Carry is that of a new one.
+type Carry struct {
+	State    screenState `json:"state,omitempty"`
+	Sequence []byte      `json:"sequence,omitempty"`
+	Dropped  bool        `json:"dropped,omitempty"`
+}
+
+// Carry is the present state, for NewFilter.
+func (f *Filter) Carry() Carry {
+	return Carry{State: f.state, Sequence: bytes.Clone(f.seq), Dropped: f.dropped}
+}
+
+// NewFilter goes on where another has stopped.
+func NewFilter(c Carry) *Filter {
+	return &Filter{state: c.State, seq: bytes.Clone(c.Sequence), dropped: c.Dropped}
+}
+
+func (f *Filter) next(dst []byte, r rune) []byte {
 	// ESC, CAN and SUB interrupt whatever was going on (ECMA-48; DEC STD 070).
 	switch r {
 	case 0x1b:
@@ -80,11 +105,11 @@ func (f *screenFilter) next(dst []byte, r rune) []byte {
 	return ground(dst, r)
 }
 
-func (f *screenFilter) begin(s screenState) { f.state, f.seq, f.dropped = s, f.seq[:0], false }
+func (f *Filter) begin(s screenState) { f.state, f.seq, f.dropped = s, f.seq[:0], false }
 
 // c1 handles control characters of eight bits, which some terminals obey like their ESC form. None is
 // passed on; those that begin a sequence begin it here too.
-func (f *screenFilter) c1(r rune) {
+func (f *Filter) c1(r rune) {
 	switch r {
 	case 0x90, 0x98, 0x9d, 0x9e, 0x9f:
 		f.begin(inString)
@@ -115,7 +140,7 @@ var bidi = &unicode.RangeTable{R16: []unicode.Range16{
 }}
 
 // escape handles what follows ESC.
-func (f *screenFilter) escape(dst []byte, r rune) []byte {
+func (f *Filter) escape(dst []byte, r rune) []byte {
 	if len(f.seq) == 0 {
 		switch r {
 		case '[':
@@ -153,7 +178,7 @@ func appendEscape(dst []byte, between string, final rune) []byte {
 }
 
 // csi handles what follows ESC [.
-func (f *screenFilter) csi(dst []byte, r rune) []byte {
+func (f *Filter) csi(dst []byte, r rune) []byte {
 	switch {
 	case r < 0x20:
 		return ground(dst, r)

@@ -1,14 +1,12 @@
-package main
+package replay
 
 import (
-	"context"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 )
 
-func TestScreenFilter(t *testing.T) {
+func TestFilter(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ in, want string }{
 		"text":                        {"héllo, мир\t1\r\n", "héllo, мир\t1\r\n"},
@@ -58,21 +56,21 @@ func TestScreenFilter(t *testing.T) {
 		"invalid bytes":               {"a\xff\xc3b", "a\ufffd\ufffdb"},
 		"unknown mode with known one": {"a\x1b[?25;9999hb", "ab"},
 	} {
-		if got := string((&screenFilter{}).filter(nil, tc.in)); got != tc.want {
+		if got := string((&Filter{}).Append(nil, tc.in)); got != tc.want {
 			t.Errorf("%s: %q gives %q, want %q", name, tc.in, got, tc.want)
 		}
 	}
 }
 
 // However a recording is cut into events, the result is the same.
-func TestScreenFilterKeepsItsState(t *testing.T) {
+func TestFilterKeepsItsState(t *testing.T) {
 	t.Parallel()
 	const text = "a\x1b]52;c;eA==\x1b\\b\x1b[1;31mc\x1b[6nd\x1bP1;2q\x1b\\e\u009d0;x\x07f"
-	whole := string((&screenFilter{}).filter(nil, text))
-	f := &screenFilter{}
+	whole := string((&Filter{}).Append(nil, text))
+	f := &Filter{}
 	var cut []byte
 	for _, r := range text {
-		cut = f.filter(cut, string(r))
+		cut = f.Append(cut, string(r))
 	}
 	if string(cut) != whole || whole != "ab\x1b[1;31mcdef" {
 		t.Errorf("in pieces %q, whole %q", cut, whole)
@@ -82,11 +80,11 @@ func TestScreenFilterKeepsItsState(t *testing.T) {
 // harmless is what a terminal may be sent: text, some control characters, and sequences that draw.
 var harmless = regexp.MustCompile(`^(?:[^\x00-\x1f\x7f-\x{9f}]|[\x08-\x0f]|\x1b[78DEMH]|\x1b[()][0AB]|\x1b\[[0-9;:]{0,64}[@A-MPSTXZ` + "`" + `abdefgmrsu]|\x1b\[\?[0-9;:]{0,64}[JK]|\x1b\[\??[0-9;]{0,64}[hl])*$`)
 
-func FuzzScreenFilter(f *testing.F) {
+func FuzzFilter(f *testing.F) {
 	f.Add("a\x1b[31mb\x1b]0;x\x07", 3)
 	f.Add("\x1bP$q\x1b\\\u009b6n\x1b[?1000h", 1)
 	f.Fuzz(func(t *testing.T, text string, cut int) {
-		got := string((&screenFilter{}).filter(nil, text))
+		got := string((&Filter{}).Append(nil, text))
 		if !harmless.MatchString(got) {
 			t.Errorf("%q gives %q", text, got)
 		}
@@ -95,96 +93,10 @@ func FuzzScreenFilter(f *testing.F) {
 			for cut < len(text) && text[cut]&0xc0 == 0x80 {
 				cut++
 			}
-			s := &screenFilter{}
-			if pieces := string(s.filter(s.filter(nil, text[:cut]), text[cut:])); pieces != string((&screenFilter{}).filter(nil, text)) {
+			s := &Filter{}
+			if pieces := string(s.Append(s.Append(nil, text[:cut]), text[cut:])); pieces != string((&Filter{}).Append(nil, text)) {
 				t.Errorf("%q cut at %d gives %q", text, cut, pieces)
 			}
 		}
 	})
-}
-
-func TestPlayerTiming(t *testing.T) {
-	t.Parallel()
-	const cast = `{"version":3,"term":{"cols":80,"rows":24}}
-# a comment
-[0.5, "o", "a"]
-[10, "i", "typed"]
-[2, "o", "b"]
-
-[0.25, "r", "100x50"]
-[0.25, "x", "0"]
-`
-	for _, tc := range []struct {
-		speed float64
-		idle  time.Duration
-		want  []time.Duration
-	}{
-		{1, 0, []time.Duration{500 * time.Millisecond, 10 * time.Second, 2 * time.Second, 250 * time.Millisecond, 250 * time.Millisecond}},
-		{2, time.Second, []time.Duration{250 * time.Millisecond, 500 * time.Millisecond, 500 * time.Millisecond, 125 * time.Millisecond, 125 * time.Millisecond}},
-	} {
-		var slept []time.Duration
-		var out strings.Builder
-		p := player{out: &out, speed: tc.speed, idle: tc.idle, warn: t.Logf, sleep: func(_ context.Context, d time.Duration) error {
-			slept = append(slept, d)
-			return nil
-		}}
-		noError(t, p.play(context.Background(), strings.NewReader(cast)))
-		if out.String() != "ab"+screenReset {
-			t.Errorf("out %q", out.String())
-		}
-		if len(slept) != len(tc.want) {
-			t.Fatalf("slept %v, want %v", slept, tc.want)
-		}
-		for i := range slept {
-			if slept[i] != tc.want[i] {
-				t.Errorf("slept %v, want %v", slept, tc.want)
-				break
-			}
-		}
-	}
-	for _, bad := range []string{"", "x\n", `{"version":2}` + "\n", `{"version":3}` + "\n[1]x\n", `{"version":3}` + "\n" + `["a","o","b"]` + "\n"} {
-		p := player{out: &strings.Builder{}, speed: 1, warn: t.Logf, sleep: sleep}
-		if p.play(context.Background(), strings.NewReader(bad)) == nil {
-			t.Errorf("%q was played", bad)
-		}
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	p := player{out: &strings.Builder{}, speed: 1, warn: t.Logf, sleep: sleep}
-	noError(t, p.play(ctx, strings.NewReader(`{"version":3}`+"\n"+`[3600,"o","x"]`+"\n"))) // Ctrl-C
-}
-
-func TestParseTime(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
-	for text, want := range map[string]time.Time{
-		"90m":                  now.Add(-90 * time.Minute),
-		"7d":                   now.Add(-7 * 24 * time.Hour),
-		"2026-01-31T15:04:05Z": time.Date(2026, 1, 31, 15, 4, 5, 0, time.UTC),
-		"2026-01-31":           time.Date(2026, 1, 31, 0, 0, 0, 0, time.Local),
-		"2026-01-31 15:04":     time.Date(2026, 1, 31, 15, 4, 0, 0, time.Local),
-	} {
-		if got, err := parseTime(text, now); err != nil || !got.Equal(want) {
-			t.Errorf("%q: %v, %v; want %v", text, got, err, want)
-		}
-	}
-	for _, text := range []string{"", "yesterday", "-1h", "0s", "1.5d", "d", "999999999d", "2026-13-01"} {
-		if got, err := parseTime(text, now); err == nil {
-			t.Errorf("%q was read as %v", text, got)
-		}
-	}
-}
-
-func TestAsciiControls(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		`{"a":"é\n"}`:          `{"a":"é\n"}`,
-		"\"\u009b\u202e\"":     `"\u009b\u202e"`,
-		"\"\U000e0001\x7f\"":   `"\udb40\udc01\u007f"`,
-		"{\n  \"a\": \"b\"\n}": "{\n  \"a\": \"b\"\n}",
-	} {
-		if got := string(asciiControls([]byte(in))); got != want {
-			t.Errorf("%q gives %q, want %q", in, got, want)
-		}
-	}
 }
