@@ -265,3 +265,21 @@ func TestAnswersAndDirectory(t *testing.T) {
 	_, err = w.ask("alice", auth.Answers{Joined: "pw", Remember: time.Hour, Station: "198.51.100.7"})
 	w.refused(err, auth.ErrCode)
 }
+
+// What a rule asks that has no place in RADIUS refuses: nobody is let in with less than the rule says.
+func TestAnswersWhereNobodyCanWait(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	w.vpn()
+	alice := w.local("alice", "pw")
+	secret := w.token(alice.ID)
+	for _, more := range []string{"approval: {by: [bob]}", "moderator: {by: [bob]}"} {
+		_, version, err := w.Engine.Rules(t.Context())
+		check(t, err)
+		_, err = w.Store.Rules.Put(t.Context(), "version: 1\nrules:\n  - {name: vpn, users: [alice], targets: [vpn], channels: [radius], "+more+"}\n", "test", version)
+		check(t, err)
+		w.now = w.now.Add(time.Minute)
+		_, err = w.ask("alice", auth.Answers{Elsewhere: true, Code: w.code(secret)})
+		w.refused(err, auth.ErrDenied)
+	}
+}

@@ -269,8 +269,8 @@ func (e *Engine) decide(ctx context.Context, who person, r Request, at time.Time
 		return d, fmt.Errorf("%w: reading target: %w", ErrUnavailable, err)
 	}
 	judge(&d, doc, who, t, r, at)
-	if r.Channel == policy.RADIUS && d.Approval != nil {
-		d.Allow, d.Refusal = false, "This rule asks that others agree first, and nobody can wait for that in RADIUS."
+	if r.Channel == policy.RADIUS && (d.Approval != nil || d.Moderator != nil) {
+		d.Allow, d.Refusal = false, "This rule asks that others agree or watch, and there is no place for them in RADIUS."
 	}
 	return d, nil
 }
