@@ -188,7 +188,7 @@ func (d *demo) config() *config.Config {
 		c.Database = config.Database(d.o.database)
 	}
 	c.Keys = config.Keys{Ring: in("keyring"), Signing: in("signing.key")}
-	c.Recordings = config.Recordings{Local: in("recordings"), Reserve: demoReserve}
+	c.Recordings.Local, c.Recordings.Reserve = in("recordings"), demoReserve
 	c.SSH.Listen, c.Web.Listen = config.Listen(d.listeners.ssh.Addr().String()), config.Listen(d.listeners.web.Addr().String())
 	c.OTP.EnrolmentAtLogin, c.OTP.Issuer = true, "Sallyport demo"
 	c.Drain = config.Duration(demoDrain)

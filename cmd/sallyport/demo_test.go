@@ -202,6 +202,14 @@ func TestDemoLogins(t *testing.T) {
 			if out != whoStarted().Name+"\n" || errs != "42\n" {
 				t.Errorf("printed %q and %q", out, errs)
 			}
+			// What a new user tries first works here too: the demo had the search switched off once.
+			awaitTrue(t, "the search to find what was printed", func() bool {
+				out, errs, status := program(t, "search", whoStarted().Name, "--state", d.State, "-o", "json")
+				if status != 0 {
+					t.Fatalf("search ended with status %d: %s", status, errs)
+				}
+				return strings.Contains(out, `"user": "alice"`)
+			})
 			if out, _ := exec1(t, d.mustDial(t, "u1", "default@demo"), "echo as default"); out != "as default\n" {
 				t.Errorf("account default printed %q", out)
 			}
