@@ -47,11 +47,12 @@ func (n need) allows(r Role) bool {
 
 // Caller is who asks, as the audit log will name them.
 type Caller struct {
-	Actor  string // login of a person, "api-token NAME", or "console"
+	Actor  string // login of a person, "api-token NAME", "api-key NAME", or "console"
 	UserID string // "" unless a person
 	Role   Role
-	Door   string     // audit.DoorWeb, audit.DoorAPI or audit.DoorConsole
-	Source netip.Addr // invalid on the unix socket
+	Key    *store.APIKey // of a program that may call what its scopes name, and has no role; nil: anybody else
+	Door   string        // audit.DoorWeb, audit.DoorAPI or audit.DoorConsole
+	Source netip.Addr    // invalid on the unix socket
 }
 
 // source is for the audit log: empty on the unix socket.
@@ -91,7 +92,11 @@ func (s *Server) webCaller(r *http.Request) (Caller, error) {
 	if !strings.EqualFold(scheme, "Bearer") || secret == "" {
 		return Caller{}, errNoCaller
 	}
-	t, err := s.cfg.Store.APITokens.Check(r.Context(), strings.TrimSpace(secret))
+	secret = strings.TrimSpace(secret)
+	if strings.HasPrefix(secret, store.APIKeyPrefix) {
+		return s.program(r.Context(), secret, source, r.URL.Path)
+	}
+	t, err := s.cfg.Store.APITokens.Check(r.Context(), secret)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		s.throttle.failed(source, s.cfg.Now())
@@ -124,7 +129,12 @@ func (s *Server) guard(api huma.API, callerOf func(*http.Request) (Caller, error
 		}
 		r, _ := humago.Unwrap(ctx)
 		c, err := callerOf(r)
-		if err == nil && !needs.allows(c.Role) {
+		switch {
+		case err != nil:
+		case c.Key != nil:
+			scope, _ := ctx.Operation().Metadata[scopeKey].(string)
+			err = c.may(scope)
+		case !needs.allows(c.Role):
 			err = forbidden(c)
 		}
 		if err != nil {

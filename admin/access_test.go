@@ -43,9 +43,23 @@ func TestEveryRouteAsksForTheRole(t *testing.T) {
 		t.Fatalf("only %d operations were found", len(ops))
 	}
 	fill := strings.NewReplacer("{login}", "nobody", "{id}", "none", "{name}", "nowhere")
+	// Keys of programs open what their scopes name and nothing else, whatever a role would be needed for it.
+	scopes := map[string]string{"/enrolments": store.ScopeEnrol, "/validate": store.ScopeValidate}
+	keys := map[string]string{}
+	for _, scope := range store.Scopes {
+		_, secret, err := f.st.APIKeys.Add(t.Context(), store.APIKey{Name: scope, Scopes: []string{scope}, PerMinute: 6000})
+		noError(t, err)
+		keys[secret] = scope
+	}
 	for _, op := range ops {
 		reads := op.Method == http.MethodGet
 		public := op.Path == "/health"
+		for secret, scope := range keys {
+			w := f.request(secret, op.Method, fill.Replace(op.Path), nil)
+			if in := w.Code != 401 && w.Code != 403; in != (public || scopes[op.Path] == scope) {
+				t.Errorf("%s %s with a key for %s: status %d", op.Method, op.Path, scope, w.Code)
+			}
+		}
 		want := map[string]int{"": 401, "sp_wrong": 401, f.auditor: 0, f.admin: 0}
 		if !reads {
 			want[f.auditor] = 403

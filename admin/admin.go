@@ -51,6 +51,7 @@ type Config struct {
 	Name         string            // of the installation, in mail
 	URL          string            // of the web as browsers know it, without a slash at its end, for links; "": there is none
 	WithoutToken int               // logins without a code for people who never had a token
+	Compat       Compat            // calls of other products that are answered
 	Search       bool              // what was on the screens can be searched
 	Demo         bool              // pages say that this is a demo
 	Version      string
@@ -101,6 +102,7 @@ func (s *Server) Handler() http.Handler {
 	// Pages of other sites must not make a signed-in browser do anything here.
 	mux.Handle(apiPath+"/", web.Headers(s.cfg.Secure, http.NewCrossOriginProtection().Handler(own)))
 	s.pages(mux)
+	s.compat(mux)
 	return mux
 }
 

@@ -47,6 +47,7 @@ func (s *Server) api(mux *http.ServeMux, callerOf func(*http.Request) (Caller, e
 	s.auditChainRoutes(api)
 	s.messageRoutes(api)
 	s.transferRoutes(api)
+	s.programRoutes(api)
 	for _, unused := range []string{"ErrorModel", "ErrorDetail"} { // huma's own errors; ours is Problem
 		delete(api.OpenAPI().Components.Schemas.Map(), unused)
 	}
@@ -62,6 +63,7 @@ func (s *Server) apiConfig() huma.Config {
 	config.Servers = []*huma.Server{{URL: apiPath}}
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token": {Type: "http", Scheme: "bearer", Description: "made by: sallyport api-token add"},
+		"key":   {Type: "http", Scheme: "bearer", Description: "of a program, made by: sallyport api-key add; it opens what its scopes name"},
 	}
 	config.Security = []map[string][]string{{"token": {}}}
 	// No pages of documentation: those that come with huma load scripts from elsewhere.

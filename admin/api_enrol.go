@@ -16,7 +16,7 @@ func (s *Server) enrolRoutes(api huma.API) {
 			}
 			return answer(EnrolLink{Login: in.Login, URL: url, Expires: timeOf(expires)}), nil
 		})
-	register(s, api, route(needAdmin, http.MethodPost, "/enrolments", "enrolments-send", "Mail users a one-time link by which they set up a token"),
+	register(s, api, route(needAdmin, http.MethodPost, "/enrolments/links", "enrolments-send", "Mail users a one-time link by which they set up a token"),
 		func(ctx context.Context, by Caller, in *with[SendEnrolments]) (*body[[]SentEnrolment], error) {
 			out, err := s.sendEnrolments(ctx, by, in.Body)
 			if err != nil {

@@ -56,7 +56,7 @@ func TestSendEnrolments(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.s.cfg.URL, f.s.cfg.Name = "https://bastion.example.org", "Test"
-	f.refused(http.StatusConflict, http.MethodPost, "/enrolments", SendEnrolments{Logins: []string{"ann"}})
+	f.refused(http.StatusConflict, http.MethodPost, "/enrolments/links", SendEnrolments{Logins: []string{"ann"}})
 	f.s.cfg.Mail = true
 	for _, n := range []NewUser{{Login: "ann", Email: "ann@example.org", Groups: []string{"ops"}}, {Login: "bob", Groups: []string{"ops"}}, {Login: "cem", Email: "cem@example.org"}} {
 		n.Password = "correct horse battery"
@@ -64,13 +64,13 @@ func TestSendEnrolments(t *testing.T) {
 	}
 	do[IssuedToken](f, http.StatusOK, http.MethodPost, "/users/cem/tokens", NewToken{Name: "phone"})
 	for name, in := range map[string]SendEnrolments{"nobody": {}, "both": {Logins: []string{"ann"}, Group: "ops"}, "two": {Group: "ops", AllWithoutToken: true}} {
-		if p := f.refused(http.StatusUnprocessableEntity, http.MethodPost, "/enrolments", in); p.Detail == "" {
+		if p := f.refused(http.StatusUnprocessableEntity, http.MethodPost, "/enrolments/links", in); p.Detail == "" {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
 	sent := map[string]bool{}
 	for _, in := range []SendEnrolments{{Group: "ops"}, {Logins: []string{"cem"}}} {
-		for _, s := range do[[]SentEnrolment](f, http.StatusOK, http.MethodPost, "/enrolments", in) {
+		for _, s := range do[[]SentEnrolment](f, http.StatusOK, http.MethodPost, "/enrolments/links", in) {
 			if sent[s.Login] = s.Sent; s.Sent == (s.Reason != "") {
 				t.Errorf("%+v", s)
 			}
@@ -79,7 +79,7 @@ func TestSendEnrolments(t *testing.T) {
 	if len(sent) != 3 || !sent["ann"] || sent["bob"] || sent["cem"] {
 		t.Errorf("sent: %v", sent)
 	}
-	if all := do[[]SentEnrolment](f, http.StatusOK, http.MethodPost, "/enrolments", SendEnrolments{AllWithoutToken: true}); len(all) != 2 {
+	if all := do[[]SentEnrolment](f, http.StatusOK, http.MethodPost, "/enrolments/links", SendEnrolments{AllWithoutToken: true}); len(all) != 2 {
 		t.Errorf("all without a token are %+v", all)
 	}
 	m, err := f.st.Outbox.Claim(context.Background(), time.Minute, store.ByMail)

@@ -29,7 +29,7 @@ import (
 // fixture is a whole server with real engines on a database in memory. Requests do not go over the
 // network, but through everything else.
 type fixture struct {
-	t      *testing.T
+	t      testing.TB
 	s      *Server
 	st     *store.Store
 	rec    *recorder.Recorder
@@ -40,7 +40,7 @@ type fixture struct {
 	admin, auditor string // API tokens
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	ctx := context.Background()
 	quiet := slog.New(slog.NewJSONHandler(io.Discard, nil))
@@ -80,7 +80,7 @@ func newFixture(t *testing.T) *fixture {
 	return f
 }
 
-func noError(t *testing.T, err error) {
+func noError(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func (f *fixture) request(token, method, path string, in any) *httptest.Response
 	return w
 }
 
-func newRequest(t *testing.T, method, path string, in any) *http.Request {
+func newRequest(t testing.TB, method, path string, in any) *http.Request {
 	t.Helper()
 	var body io.Reader
 	switch v := in.(type) {
@@ -171,7 +171,7 @@ func (f *fixture) addUser(login string) User {
 }
 
 // hostKey makes a public key as a line of authorized_keys.
-func hostKey(t *testing.T) string {
+func hostKey(t testing.TB) string {
 	t.Helper()
 	pub, _, err := ed25519.GenerateKey(rand.Reader)
 	noError(t, err)

@@ -44,9 +44,9 @@ func (s *Server) nameLock(ctx context.Context, l *Lockout) error {
 				return err
 			}
 			l.User = login
-		case "source":
+		case "source", "api-key": // the latter: a source of wrong API keys
 			l.Source = parts[i]
-		case "target":
+		case "target", "client": // the latter: a machine that asks for people
 			l.Target = parts[i]
 		}
 	}

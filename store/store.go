@@ -3,7 +3,7 @@
 // Each entity has one file and one type; its methods are reached through the fields of [Store]. The
 // statements that security rests on live here and nowhere else, each one atomic on both engines:
 // [Attempts] (reserve before a guess is evaluated), [Tokens.ConsumeStep] (a time step is accepted
-// once), [Tokens.AddFirst] (one first token), [Tickets.Take], [SpareCodes.Take] and [SentCodes.Take] (take once),
+// once), [Tokens.AddFirst] and [Tokens.AddForProgram] (one first token), [APIKeys.Use] (so many calls a minute), [Tickets.Take], [SpareCodes.Take] and [SentCodes.Take] (take once),
 // [SentCodes.Issue] (so many messages an hour) and [Admins.Remove] (never the last one).
 //
 // Every method gives up after three seconds, or earlier if its context says so. Errors can be told
@@ -84,6 +84,7 @@ type Store struct {
 	Search      Search
 	Bus         *Bus
 
+	APIKeys       APIKeys
 	RadiusClients RadiusClients
 	RadiusStates  RadiusStates
 	RadiusGrants  RadiusGrants
@@ -118,6 +119,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		Audit: Audit{d}, Admins: Admins{d},
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
 		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, SigningKeys: SigningKeys{d}, Search: Search{d}, Bus: bus, db: d,
+		APIKeys:       APIKeys{d},
 		RadiusClients: RadiusClients{d}, RadiusStates: RadiusStates{d}, RadiusGrants: RadiusGrants{d},
 	}, nil
 }
@@ -169,7 +171,7 @@ func (s *Store) Purge(ctx context.Context) error {
 	}
 	return s.db.writing(ctx, "deleting what has expired", func(ctx context.Context, q querier) error {
 		now := ms(s.db.now())
-		for _, table := range []string{"tickets", "web_sessions", "grants", "sent_codes", "send_counts", "radius_states", "radius_grants"} {
+		for _, table := range []string{"tickets", "web_sessions", "grants", "sent_codes", "send_counts", "radius_states", "radius_grants", "api_enrolments"} {
 			if _, err := exec(ctx, q, "DELETE FROM "+table+" WHERE expires <= ?", now); err != nil {
 				return err
 			}

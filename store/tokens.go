@@ -160,9 +160,12 @@ func (s Tokens) add(ctx context.Context, t Token, secret []byte, claim func(cont
 		return Token{}, fmt.Errorf("%s: the secret has %d bytes, fewer than %d", what, len(secret), minSecret)
 	}
 	t = withDefaults(t)
-	id, err := newID()
-	if err != nil {
-		return Token{}, fmt.Errorf("%s: %w", what, err)
+	id := t.ID
+	if id == "" {
+		var err error
+		if id, err = newID(); err != nil {
+			return Token{}, fmt.Errorf("%s: %w", what, err)
+		}
 	}
 	sealed, err := s.db.ring.Seal("tokens", "secret", id, secret)
 	if err != nil {

@@ -36,7 +36,7 @@ func userSendEnrolmentCommand(g *globals) *cobra.Command {
 		func(c *cobra.Command, api *client, args []string) error {
 			in.Logins = args
 			var out []admin.SentEnrolment
-			if err := api.call(c.Context(), http.MethodPost, "/enrolments", in, &out); err != nil {
+			if err := api.call(c.Context(), http.MethodPost, "/enrolments/links", in, &out); err != nil {
 				return err
 			}
 			return printList(g, out, "There is nobody to send a link to.", []string{"LOGIN", "SENT", "WHY NOT"},

@@ -336,6 +336,9 @@ func (n *node) openDoors() (err error) {
 		return err
 	}
 	n.admin, err = admin.New(admin.Config{
+		Compat: admin.Compat{
+			TOTPRadius: n.cfg.Compat.TOTPRadius, PrivacyIDEA: n.cfg.Compat.PrivacyIDEA, WithPassword: n.cfg.Compat.WithPassword, Suffixes: suffixes,
+		},
 		Store: n.Store, Engine: n.Engine, Sessions: n.Sessions, Dialer: n.Dialer, Recorder: n.Recorder, Replays: n.replays, Audit: n.Audit, Search: bool(n.cfg.Recordings.Search),
 		HostCA: n.HostCA.PublicKey(), Chain: n.chain, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
 		Proxies: config.Prefixes(n.cfg.Web.Proxies), Demo: n.opts.Demo, Numbers: n.messages.sent.Numbers,

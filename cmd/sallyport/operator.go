@@ -10,7 +10,7 @@ import (
 // operatorCommands are the commands that speak to a running server.
 func operatorCommands(g *globals) []*cobra.Command {
 	return []*cobra.Command{
-		userCommand(g), userCACommand(g), robotCommand(g), tokenCommand(g), recoveryCodesCommand(g), grantCommand(g), adminCommand(g), apiTokenCommand(g),
+		userCommand(g), userCACommand(g), robotCommand(g), tokenCommand(g), recoveryCodesCommand(g), grantCommand(g), adminCommand(g), apiTokenCommand(g), apiKeyCommand(g),
 		targetCommand(g), hostKeyCommand(g), caCommand(g), hostCACommand(g),
 		applyCommand(g), exportCommand(g), explainCommand(g),
 		sessionCommand(g), searchCommand(g), approvalCommand(g), auditCommand(g), lockoutCommand(g), outboxCommand(g), radiusCommand(g),

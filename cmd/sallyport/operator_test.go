@@ -41,6 +41,12 @@ func startOperatedAt(t *testing.T, address string) *operated {
 // startOperatedWith starts a server whose configuration has more in it.
 func startOperatedWith(t *testing.T, address, more string) *operated {
 	t.Helper()
+	return startOperatedLogging(t, address, more, io.Discard)
+}
+
+// startOperatedLogging starts a server that writes everything it can log to log.
+func startOperatedLogging(t *testing.T, address, more string, log io.Writer) *operated {
+	t.Helper()
 	dir := t.TempDir()
 	text := "node: n1\ndata: " + dir + "\nssh: {listen: \"127.0.0.1:0\", addresses: [" + address + "]}\nweb: {listen: \"127.0.0.1:0\"}\n" + more
 	if !strings.Contains(more, "recordings:") {
@@ -50,7 +56,7 @@ func startOperatedWith(t *testing.T, address, more string) *operated {
 	noError(t, err)
 	_, err = seal.LoadOrCreate(string(cfg.Keys.Ring))
 	noError(t, err)
-	quiet := slog.New(slog.NewJSONHandler(io.Discard, nil))
+	quiet := slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ctx, stop := context.WithCancel(context.Background())
 	n, err := newNode(ctx, cfg, nodeOptions{Log: quiet, AuditLog: quiet})
 	noError(t, err)

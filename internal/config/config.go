@@ -41,6 +41,8 @@ type Config struct {
 	Mail *Mail `yaml:"mail"`
 	// How short messages leave. Leave it out to send none.
 	SMS *SMS `yaml:"sms"`
+	// Calls of other products that the web answers, with an API key (sallyport api-key add). Off: the routes do not exist.
+	Compat Compat `yaml:"compat"`
 	// Who is told by mail of what happens; needs mail.
 	Notify *Notify `yaml:"notify"`
 	// How many wrong answers are evaluated before a lock. An exact limit, on all nodes together.
@@ -306,6 +308,16 @@ type SMSSender struct {
 	Command []string `yaml:"command"`
 	// Longest time for one message.
 	Timeout Duration `yaml:"timeout"`
+}
+
+// Compat is about plug-ins that were made for other products.
+type Compat struct {
+	// Answer TOTPRadius' GET /api, /createuser and /validate. Its clients send the key in the address, where proxies may log it.
+	TOTPRadius bool `yaml:"totpradius"`
+	// Answer privacyIDEA's /validate/check.
+	PrivacyIDEA bool `yaml:"privacyidea"`
+	// What privacyIDEA's clients send as pass is the password with the code after it. Off: the code alone.
+	WithPassword bool `yaml:"privacyidea-with-password"`
 }
 
 // Notify is who is told by mail of what happens.

@@ -64,6 +64,12 @@ func (c *Config) examineWeb() error {
 	case w.Listen != "" && !w.Listen.Loopback() && w.Certificate == "" && len(w.Proxies) == 0:
 		return c.errorAt("web.listen", "%q can be reached from outside and would carry passwords in the clear; "+
 			"name a certificate and key, or list in web.proxies the reverse proxy that speaks HTTPS, or listen on 127.0.0.1:8080", w.Listen)
+	case w.Listen == "" && c.Compat.TOTPRadius:
+		return c.errorAt("compat.totpradius", "there is no web to answer at; set web.listen")
+	case w.Listen == "" && c.Compat.PrivacyIDEA:
+		return c.errorAt("compat.privacyidea", "there is no web to answer at; set web.listen")
+	case c.Compat.WithPassword && !c.Compat.PrivacyIDEA:
+		return c.errorAt("compat.privacyidea-with-password", "it says nothing without privacyidea: true")
 	}
 	return nil
 }

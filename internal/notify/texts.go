@@ -64,6 +64,7 @@ const (
 var personal = map[string]told{
 	audit.TokenEnrolled:                          {"A token was added to your account", "A new token was added. Its codes open your account together with your password.", notYou},
 	audit.OperatorChange + " token.add":          {"A token was added to your account", "An operator has added a token. Its codes open your account together with your password.", notYou},
+	audit.OperatorChange + " enrolment.create":   {"A token was added to your account", "A program that may do so has set up a token for you. Its codes open your account together with your password; if the state below is waiting, an operator has to approve it first.", notYou},
 	audit.OperatorChange + " token.assign":       {"A token was added to your account", "An operator has given you a token. Its codes open your account together with your password.", notYou},
 	audit.OperatorChange + " token.delete":       {"A token was removed from your account", "An operator has removed one of your tokens. Its codes are not accepted any more.", notYou},
 	audit.OperatorChange + " user.password":      {"Your password was changed", "An operator has changed your password.", notYou},
@@ -100,7 +101,7 @@ var detailNames = []struct{ key, name string }{
 	{"name", "token"}, {"token_name", "token"}, {"used_at", "first used"}, {"used_source", "first from"}, {"used_door", "first at"},
 	{"left", "codes left"}, {"key", "key"}, {"until", "until"}, {"fingerprint", "fingerprint"}, {"known", "known"}, {"shown", "shown"},
 	{"networks", "addresses"}, {"locked", "locked"}, {"lock", "lock"}, {"recording", "recording"}, {"channel", "channel"}, {"path", "path"},
-	{"asked", "came with"}, {"expires", "expires"},
+	{"asked", "came with"}, {"expires", "expires"}, {"state", "state"},
 }
 
 // facts says in lines what an event holds. Its fields are escaped, so that each stays on its line.
