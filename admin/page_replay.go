@@ -212,7 +212,7 @@ func (s *Server) fillContents(v *visit, x store.Session, d *replayPage) {
 		return
 	}
 	d.Lasts, d.Open = clockOf(found.Duration), found.Open
-	if d.Poster = d.Start; d.Start == "" {
+	if d.Poster = d.Start; d.Start == "" || d.Start == "0" {
 		d.Poster = secondsOf(max(min(found.Duration, posterAt), found.Shown))
 	}
 	if found.Exact < found.Duration {
