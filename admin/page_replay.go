@@ -213,7 +213,8 @@ func (s *Server) fillContents(v *visit, x store.Session, d *replayPage) {
 	}
 	d.Lasts, d.Open = clockOf(found.Duration), found.Open
 	if d.Poster = d.Start; d.Start == "" || d.Start == "0" {
-		d.Poster = secondsOf(max(min(found.Duration, posterAt), found.Shown))
+		// Rounded up: a moment before there is something to see shows nothing.
+		d.Poster = secondsOf(max(min(found.Duration, posterAt), found.Shown) + time.Millisecond - 1)
 	}
 	if found.Exact < found.Duration {
 		d.Rough = clockOf(found.Exact)
