@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -117,6 +118,18 @@ func (c *clients) find(from netip.Addr, nas, certificate string) *client {
 		}
 	}
 	return best
+}
+
+// listed tells whether any client shows that certificate and comes from that address.
+func (c *clients) listed(from netip.Addr, certificate string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.list {
+		if r.Certificate == certificate && slices.ContainsFunc(r.networks, func(p netip.Prefix) bool { return p.Contains(from) }) {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *clients) databaseAway() bool {
