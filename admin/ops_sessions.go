@@ -155,6 +155,9 @@ func (s *Server) verify(ctx context.Context, id string) ([]Verification, error) 
 		if err == nil {
 			report, err = s.cfg.Recorder.Verify(c.Recording)
 		}
+		if err == nil && (report.Session != x.ID || report.Channel != c.ID) { // the table says whose it is, and may have been altered
+			err = fmt.Errorf("%w: it is the recording of channel %d of session %s", recorder.ErrDamaged, report.Channel, report.Session)
+		}
 		v := VerificationOf(fmt.Sprintf("%s/%d", x.ID, c.ID), report, err)
 		log.check(&v, c.Recording)
 		found = append(found, v)

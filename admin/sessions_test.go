@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -125,6 +127,53 @@ func TestVerify(t *testing.T) {
 		t.Errorf("keys %+v, signed by %q", keys, found[0].Keys)
 	}
 	f.refused(404, "GET", "/sessions/none/verification", nil)
+}
+
+// TestVerificationOfARenamedFile: a file is proved by itself, whatever its name; the proof did not say whose
+// recording it is, so that the export of one session could be handed over as that of another.
+func TestVerificationOfARenamedFile(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	x := f.addSession("dave", "hello\r\n")
+	x, err := f.st.Sessions.Get(context.Background(), x.ID)
+	noError(t, err)
+	file := filepath.Join(t.TempDir(), "session-of-erin.cast")
+	out, err := os.Create(file)
+	noError(t, err)
+	noError(t, f.rec.Export(out, x.Channels[0].Recording, recorder.Asciicast3))
+	noError(t, out.Close())
+	keys := recorder.NewKeyring(f.rec.Keys()...)
+	report, err := recorder.VerifyFileWith(file, keys)
+	if v := VerificationOf(file, report, err); !v.Proved || v.Session != x.ID || v.Channel != 1 {
+		t.Errorf("%+v", v)
+	}
+	report, err = recorder.VerifyFileWith(file, recorder.NewKeyring())
+	if v := VerificationOf(file, report, err); v.Proved || v.Session != "" {
+		t.Errorf("without a key: %+v", v)
+	}
+}
+
+// TestVerifyOfAnotherSession: a recording was proved by its own path alone. Who can write into the database, and names
+// the recording of another session as that of one whose root is in no event (a node died), had it called proved.
+func TestVerifyOfAnotherSession(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := context.Background()
+	x, y := f.addSession("dave", "what dave did\r\n"), f.addSession("erin", "what erin did\r\n")
+	other, err := f.st.Sessions.Get(ctx, y.ID)
+	noError(t, err)
+	swapped := other.Channels[0]
+	noError(t, f.st.Sessions.CloseChannel(ctx, x.ID, swapped))
+	found := do[[]Verification](f, 200, "GET", "/sessions/"+x.ID+"/verification", nil)
+	if len(found) != 1 || found[0].Proved || !strings.Contains(found[0].Problem, y.ID) {
+		t.Errorf("the recording of another session: %+v", found)
+	}
+	swapped.ID = 2 // the right session, and another channel
+	noError(t, f.st.Sessions.CloseChannel(ctx, y.ID, swapped))
+	found = do[[]Verification](f, 200, "GET", "/sessions/"+y.ID+"/verification", nil)
+	if len(found) != 2 || !found[0].Proved || found[1].Proved {
+		t.Errorf("the recording of another channel: %+v", found)
+	}
 }
 
 // Whoever is locked, deleted or loses the target is out at once, on whatever node the session is.

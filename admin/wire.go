@@ -393,6 +393,8 @@ type NewEnd struct {
 // Verification is what the proof of one recording found.
 type Verification struct {
 	ID          string   `json:"id" doc:"session and channel, or the file"`
+	Session     string   `json:"session" doc:"whose recording it is, as was signed: a file can be renamed; empty if no signature is right"`
+	Channel     int      `json:"channel" doc:"… and of which channel"`
 	Proved      bool     `json:"proved" doc:"the recording is finished and every byte of it is proved"`
 	Bytes       int64    `json:"bytes" doc:"bytes of the recording"`
 	ProvedBytes int64    `json:"proved_bytes" doc:"bytes that signatures prove"`
@@ -414,6 +416,9 @@ func VerificationOf(id string, r recorder.Report, err error) Verification {
 	}
 	for _, k := range r.Keys {
 		v.Keys = append(v.Keys, k.ID)
+	}
+	if len(v.Keys) > 0 {
+		v.Session, v.Channel = r.Session, r.Channel
 	}
 	switch {
 	case err != nil:

@@ -3,7 +3,9 @@ package radius
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +26,10 @@ func (c *client) single() bool { return len(c.networks) == 1 && c.networks[0].Is
 // clients are those of the database, as of a second ago at most.
 type clients struct {
 	store *store.Store
+	log   *slog.Logger
 
-	reading sync.Mutex // held by who reads the list
+	reading sync.Mutex      // held by who reads the list
+	told    map[string]bool // that a client cannot be read; of who holds reading
 
 	mu    sync.Mutex // guards the fields below
 	list  []*client
@@ -72,28 +76,45 @@ func (c *clients) load(ctx context.Context) ([]*client, error) {
 		return nil, err
 	}
 	var list []*client
+	unreadable := map[string]bool{}
 	for _, r := range rows {
 		if !r.Enabled {
 			continue
 		}
-		secret, err := c.store.RadiusClients.Secret(ctx, r.ID)
-		if errors.Is(err, store.ErrNotFound) {
+		n, err := c.whole(ctx, r)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
 			continue // deleted just now
-		}
-		if err != nil {
+		case errors.Is(err, store.ErrUnavailable), err != nil && ctx.Err() != nil:
 			return nil, err
-		}
-		n := &client{RadiusClient: r, secret: secret}
-		for _, word := range r.Networks {
-			p, err := netip.ParsePrefix(word)
-			if err != nil {
-				return nil, err
+		case err != nil: // it is none; the others are what they are now, and not what they were before
+			if !c.told[r.ID] {
+				c.log.Error("a RADIUS client cannot be read, and is not answered", "client", r.Name, "error", err)
 			}
-			n.networks = append(n.networks, p)
+			unreadable[r.ID] = true
+			continue
 		}
 		list = append(list, n)
 	}
+	c.told = unreadable
 	return list, nil
+}
+
+// whole reads what else belongs to a client.
+func (c *clients) whole(ctx context.Context, r store.RadiusClient) (*client, error) {
+	secret, err := c.store.RadiusClients.Secret(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	n := &client{RadiusClient: r, secret: secret}
+	for _, word := range r.Networks {
+		p, err := netip.ParsePrefix(word)
+		if err != nil {
+			return nil, err
+		}
+		n.networks = append(n.networks, p)
+	}
+	return n, nil
 }
 
 // find returns the client that an address belongs to: the one with the narrowest network, and among equals the one
@@ -117,6 +138,18 @@ func (c *clients) find(from netip.Addr, nas, certificate string) *client {
 		}
 	}
 	return best
+}
+
+// listed tells whether any client shows that certificate and comes from that address.
+func (c *clients) listed(from netip.Addr, certificate string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.list {
+		if r.Certificate == certificate && slices.ContainsFunc(r.networks, func(p netip.Prefix) bool { return p.Contains(from) }) {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *clients) databaseAway() bool {

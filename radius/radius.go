@@ -73,7 +73,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, waiting: make(chan struct{}, maxWaiting)}
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	s.clients.store, s.counts.store = cfg.Store, cfg.Store
+	s.clients.store, s.clients.log, s.counts.store = cfg.Store, cfg.Log, cfg.Store
 	s.work.Go(s.flush)
 	return s, nil
 }

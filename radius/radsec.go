@@ -96,7 +96,13 @@ func (s *Server) radsec(conn *tls.Conn) {
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
-	fingerprint := sha256.Sum256(conn.ConnectionState().PeerCertificates[0].Raw)
+	sum := sha256.Sum256(conn.ConnectionState().PeerCertificates[0].Raw)
+	fingerprint := hex.EncodeToString(sum[:])
+	_ = s.clients.read(s.ctx, s.cfg.Now)             // else those of before count
+	if !s.clients.listed(from.Addr(), fingerprint) { // anybody can make a certificate, and there are only so many places
+		s.counts.add("", countUnknown, from.Addr().String()+" by TLS", s.cfg.Now())
+		return
+	}
 	var writing sync.Mutex
 	back := func(reply []byte) {
 		writing.Lock()
@@ -112,7 +118,7 @@ func (s *Server) radsec(conn *tls.Conn) {
 			return
 		}
 		s.receive(datagram{
-			kind: secured, socket: "tls", from: from, bytes: packet, back: back, certificate: hex.EncodeToString(fingerprint[:]),
+			kind: secured, socket: "tls", from: from, bytes: packet, back: back, certificate: fingerprint,
 		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -116,8 +117,7 @@ func TestRadSec(t *testing.T) {
 		t.Errorf("answers %v", got)
 	}
 	other := dial(stranger)
-	_, err = other.Write(request(alice.code()))
-	check(t, err)
+	_, _ = other.Write(request(alice.code())) // it may be closed already
 	w.counted("unknown-client", 1)
 	check(t, other.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
 	if n, err := other.Read(make([]byte, 1)); n > 0 || err == nil {
@@ -197,4 +197,28 @@ func freePort(t *testing.T) int {
 	check(t, err)
 	defer conn.Close()
 	return conn.LocalAddr().(*net.UDPAddr).Port
+}
+
+// TestRadSecStrangers: a place for a connection is held for a quarter of an hour by who says nothing, and there are
+// 512 of them. Anybody can make a certificate; so a stranger could take all places, and those who are listed would
+// find none. Who is not listed is sent away when the certificate is known, before anything is asked.
+func TestRadSecStrangers(t *testing.T) {
+	t.Parallel()
+	server, client, stranger := newPair(t, "bastion"), newPair(t, "proxy"), newPair(t, "stranger")
+	w := newWorld(t, "", func(c *store.RadiusClient) { c.Certificate = client.fingerprint })
+	addr := w.nodes[0].secured(t, server)
+	silent := func(p pair, wait time.Duration) error {
+		conn, err := tls.Dial("tcp", addr, &tls.Config{Certificates: []tls.Certificate{p.Certificate}, InsecureSkipVerify: true})
+		check(t, err)
+		defer conn.Close()
+		check(t, conn.SetDeadline(time.Now().Add(wait)))
+		_, err = conn.Read(make([]byte, 1))
+		return err
+	}
+	if err := silent(stranger, 5*time.Second); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("a stranger's connection is kept")
+	}
+	if err := silent(client, 300*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the connection of a client that is listed was closed: %v", err)
+	}
 }

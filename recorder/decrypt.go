@@ -140,8 +140,10 @@ func Decrypt(w io.Writer, file string, ids ...age.Identity) error {
 	}
 	defer files.close()
 	out := bufio.NewWriterSize(w, 64<<10)
+	sealed, err := files.sealed()
 	switch {
-	case files.plain != nil && isVault(files.plain):
+	case err != nil:
+	case files.plain != nil && isVault(files.plain) && !sealed:
 		err = openChunks(out, files.plain, 0, ids)
 	case files.packed != nil && files.index != nil && isSealedFrame(files.packed):
 		err = files.decryptParts(out, ids)
@@ -152,6 +154,16 @@ func Decrypt(w io.Writer, file string, ids ...age.Identity) error {
 		return fmt.Errorf("decrypting %s: %w", file, err)
 	}
 	return nil
+}
+
+// sealed tells whether the recording has its end. Then it is its signed parts, and nothing of an open file beside them
+// counts: anybody can encrypt one to the recipients.
+func (e *evidence) sealed() (bool, error) {
+	if e.index == nil {
+		return false, nil
+	}
+	text, err := io.ReadAll(io.NewSectionReader(e.index, 0, e.index.Size()))
+	return hasEnd(text), err
 }
 
 // decryptParts writes the parts in their order.

@@ -172,6 +172,10 @@ func (p place) remoteBase() string { return strings.TrimSuffix(p.base, "/") + "/
 // ErrLocked is the error of deleting what the store has locked. Nothing was deleted then.
 var ErrLocked = blob.ErrLocked
 
+// ErrPartlyDeleted is the error of a deletion that has begun, and failed. What is left can be neither proved nor
+// replayed; it is to be deleted.
+var ErrPartlyDeleted = errors.New("a part of it is deleted already")
+
 // Ships tells whether a recording waits to be brought to the store.
 func (r *Recorder) Ships(path string) bool {
 	where, err := parsePath(path)
@@ -184,7 +188,8 @@ func (r *Recorder) Ships(path string) bool {
 }
 
 // Delete deletes a recording, here and in the store. The index in the store goes first: it was locked
-// last, so that if it may go all the rest may, too. A recording that is being written is not deleted.
+// last, so that if it may go all the rest may, too. A recording that is being written is not deleted. After
+// ErrPartlyDeleted it is to be tried again; after other errors everything is there.
 func (r *Recorder) Delete(ctx context.Context, path string) error {
 	where, err := parsePath(path)
 	if err != nil {
@@ -209,13 +214,15 @@ func (r *Recorder) delete(ctx context.Context, where place) error {
 			return err
 		}
 	}
+	begun := r.cfg.Store != nil
 	for _, name := range []string{where.screens(), where.screens() + newEnding, where.index(), where.packed(), where.cast()} {
 		if err := r.remove(name); err != nil {
-			return err
+			return partly(err, begun)
 		}
+		begun = begun || name == where.index()
 	}
 	if err := r.removeBeside(where, true); err != nil {
-		return err
+		return partly(err, true)
 	}
 	_ = r.root.Remove(where.dir()) // if it was the last of its session
 	return nil
@@ -250,19 +257,27 @@ func (r *Recorder) removeBeside(where place, damaged bool) error {
 func (r *Recorder) deleteRemote(ctx context.Context, where place) error {
 	for _, key := range []string{where.remoteIndex(), where.remotePending()} {
 		if err := r.cfg.Store.Delete(ctx, key); err != nil {
-			return err
+			return partly(err, key != where.remoteIndex())
 		}
 	}
 	objects, err := r.cfg.Store.List(ctx, where.remoteBase())
 	if err != nil {
-		return err
+		return partly(err, true)
 	}
 	for _, o := range objects {
 		if err := r.cfg.Store.Delete(ctx, o.Key); err != nil {
-			return err
+			return partly(err, true)
 		}
 	}
 	return nil
+}
+
+// partly is the error of a deletion, which had begun or not.
+func partly(err error, begun bool) error {
+	if begun {
+		return fmt.Errorf("%w: %w", ErrPartlyDeleted, err)
+	}
+	return err
 }
 
 // Refuse has Create refuse with err from now on; nil ends it.

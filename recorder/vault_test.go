@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"crypto/ed25519"
@@ -284,6 +285,65 @@ func TestEncryptedMutations(t *testing.T) {
 			t.Errorf("proved, and another text: %s", what)
 		}
 	}
+}
+
+// TestDecryptsWhatIsProved: VerifyFile proves the signed parts of an encrypted recording, and Decrypt read the open file
+// first if there was one. Whoever had the recipients' public keys could lay one of their own beside the parts, or into
+// the archive: the recording was proved, and what the auditor read was forged.
+func TestDecryptsWhatIsProved(t *testing.T) {
+	t.Parallel()
+	id, to := auditor(t)
+	r := newRecorder(t, to)
+	w := create(t, r, Header{Session: "one"})
+	text := strings.Repeat("what was shown\r\n", 100)
+	must(t, w.Output([]byte(text)))
+	closed(t, w)
+	v, err := newVault([]age.Recipient{id.Recipient()})
+	must(t, err)
+	forged := v.appendChunk(v.head, appendEvent([]byte(headerOfNothing), 0, codeOutput, []byte("forged\r\n")), 0)
+	plainly := newRecorder(t, func(*Config) {})
+	u := create(t, plainly, Header{Session: "one"})
+	must(t, u.Output([]byte(text)))
+	closed(t, u)
+
+	read := func(what, file string, encrypted bool) {
+		t.Helper()
+		report, err := VerifyFile(file, []ed25519.PublicKey{r.PublicKey(), plainly.PublicKey()})
+		proved := err == nil && report.Complete()
+		var cast bytes.Buffer
+		err = Decrypt(&cast, file, id)
+		if proved && strings.Contains(cast.String(), "forged") {
+			t.Errorf("%s: proved, and another text", what)
+		}
+		if encrypted && (err != nil || string(dataIn(t, cast.Bytes())) != text) {
+			t.Errorf("%s: %v, decrypted %q", what, err, cast.Bytes())
+		}
+	}
+	put := func(packed, index []byte) string {
+		base := filepath.Join(t.TempDir(), "1")
+		must(t, os.WriteFile(base+castSuffix, forged, 0o600))
+		must(t, os.WriteFile(base+packedSuffix, packed, 0o600))
+		must(t, os.WriteFile(base+indexSuffix, index, 0o600))
+		return base + castSuffix
+	}
+	packed, index := readFile(t, fileOf(r, w.place.packed())), readFile(t, fileOf(r, w.place.index()))
+	read("beside", put(packed, index), true)
+	read("beside one that is not encrypted", put(readFile(t, fileOf(plainly, u.place.packed())), readFile(t, fileOf(plainly, u.place.index()))), false)
+
+	var out bytes.Buffer
+	archive := tar.NewWriter(&out)
+	for _, f := range []struct {
+		suffix string
+		data   []byte
+	}{{castSuffix, forged}, {packedSuffix, packed}, {indexSuffix, index}} {
+		must(t, archive.WriteHeader(&tar.Header{Name: "one-1" + f.suffix, Mode: 0o600, Size: int64(len(f.data)), Format: tar.FormatUSTAR}))
+		_, err := archive.Write(f.data)
+		must(t, err)
+	}
+	must(t, archive.Close())
+	file := filepath.Join(t.TempDir(), "x.tar")
+	must(t, os.WriteFile(file, out.Bytes(), 0o600))
+	read("in an archive", file, true)
 }
 
 // TestEncryptedTail: a chunk of the open file cannot be altered, moved or left out unseen by who reads it.

@@ -283,6 +283,9 @@ func (c *channel) show(dst io.Writer, p []byte, which stream) error {
 	return err
 }
 
+// errGap is why nothing can be recorded just now.
+var errGap = errors.New("the recording could not be written")
+
 // record hands p to the recorder. It is false when the session must end because p could not be kept.
 func (c *channel) record(which stream, p []byte) bool {
 	if c.rec == nil {
@@ -293,6 +296,9 @@ func (c *channel) record(which stream, p []byte) bool {
 		write = c.rec.Stderr
 	}
 	if c.gap.Load() && !c.resume(len(p)) {
+		if c.grant.Required && c.breakGlass(errGap) != nil {
+			return false // the session is being ended, and until it is nothing more is shown
+		}
 		_ = write(p) // the recorder counts it as lost
 		return true
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"sync"
 	"time"
 )
@@ -57,8 +58,18 @@ func (e *echoes) typed(p []byte) {
 	now := e.now()
 	for _, b := range p {
 		l := e.open()
+		within := e.in.state
 		kind := e.in.next(b)
 		l.raw = append(l.raw, b)
+		switch {
+		case unsure(within, kind, l.raw):
+			l.fail()
+			if endsLine(b) {
+				e.in.state, kind = 0, control
+			}
+		case within == 0x1b && e.in.state == 0x1b: // Alt-. and the like: what follows it is typed
+			e.in.state = 0
+		}
 		if kind == printable {
 			l.hidden = append(l.hidden, b)
 			l.last = now
@@ -71,6 +82,22 @@ func (e *echoes) typed(p []byte) {
 			e.settle(false)
 		}
 	}
+}
+
+// unsure tells whether the last byte of raw, that was typed within a sequence, may be a character all the same.
+// Alt with one of ] P _ ^ X [ sends what a sequence begins with, and then there is no end to it before the line
+// that is typed ends; and some terminals send characters as sequences (CSI u, CSI _, CSI 27 ; … ~).
+func unsure(within byte, kind byteKind, raw []byte) bool {
+	b := raw[len(raw)-1]
+	switch within {
+	case 0:
+		return false
+	case '[':
+		return endsLine(b) || b == 'u' || b == '_' || b == '~' && bytes.HasPrefix(raw[bytes.LastIndexByte(raw, 0x1b)+1:], []byte("[27;"))
+	case 0x1b, 'O':
+		return endsLine(b) && kind != control
+	}
+	return endsLine(b) || b >= 0x20 && b != 0x7f
 }
 
 // open is the line that is being typed.

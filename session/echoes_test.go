@@ -109,3 +109,36 @@ func TestEchoesOfPasswords(t *testing.T) {
 		}
 	}
 }
+
+// TestEchoesOfKeysThatBeginSequences: Alt-_ (in a shell: the last word of the line before), Alt-P, Alt-] and others
+// send what is also the beginning of a control string, and Alt-[ that of a control sequence. Whatever is typed after
+// them is no part of a sequence that shows nothing: with such a key a password was recorded, together with the line
+// that followed. Keys that programs have sent as sequences (kitty's, Windows' own) are characters too.
+func TestEchoesOfKeysThatBeginSequences(t *testing.T) {
+	t.Parallel()
+	after := []string{"< \r\n$ ", "> \x1b[A", "< date", "> \r", "< \r\n"}
+	for name, steps := range map[string][]string{
+		"Alt-_ before a command":       {"> \x1b_", "< x", "> \r", "< \r\nPassword: ", "> hunter2", "> \r"},
+		"Alt-P before a command":       {"> \x1bP", "> su\r", "< su\r\nPassword: ", "> hunter2\r"},
+		"Alt-] where it is typed":      {"< Password: ", "> \x1b]hunter2\r"},
+		"Alt-^, then another sequence": {"< Password: ", "> \x1b^hunter2\x1b[D\r"},
+		"Alt-[ and digits":             {"< PIN: ", "> \x1b[472911\r"},
+		"Alt-. and digits":             {"< PIN: ", "> \x1b.4729", "> \r"},
+		"Alt and a space":              {"< PIN: ", "> \x1b ", "> \r", "> hunter2\r"},
+		"keys as kitty sends them":     {"< Password: ", "> \x1b[104u\x1b[117;1u\r"},
+		"keys as Windows sends them":   {"< Password: ", "> \x1b[72;35;104;1;0;1_\x1b[72;35;104;0;0;1_\r"},
+		"keys as xterm can send them":  {"< Password: ", "> \x1b[27;2;72~\r"},
+	} {
+		for _, got := range talk(append(steps, after...)...) {
+			for _, secret := range []string{"hunter", "4729", "104", "117", "72"} {
+				if strings.Contains(got, secret) {
+					t.Errorf("%s: recorded %q", name, got)
+				}
+			}
+		}
+	}
+	// What terminals and keys of old send is no reason to forget a line.
+	if got := strings.Join(talk("> ab\x1b[1;5D\x1bOC\x1b[3~", "< ab", "> \r", "< \r\n"), "|"); got != "ab\x1b[1;5D\x1bOC\x1b[3~\r" {
+		t.Errorf("recorded %q of a line with arrow keys", got)
+	}
+}

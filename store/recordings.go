@@ -265,6 +265,16 @@ func (r Recordings) Postpone(ctx context.Context, x Recording, until time.Time) 
 	})
 }
 
+// TryAgain has a deletion that has begun, and failed, given out again after some time. Until then the recording
+// cannot be held: there is no whole one any more.
+func (r Recordings) TryAgain(ctx context.Context, x Recording, after time.Duration) error {
+	return r.db.writing(ctx, "putting off the rest of the deletion of a recording of session "+x.SessionID, func(ctx context.Context, q querier) error {
+		_, err := exec(ctx, q, "UPDATE recordings SET claimed = ? WHERE session_id = ? AND channel = ? AND state = 'removing'",
+			ms(r.db.now().Add(after-recordingClaim)), x.SessionID, x.Channel)
+		return err
+	})
+}
+
 // Usage tells what is kept.
 func (r Recordings) Usage(ctx context.Context) (u RecordingUsage, err error) {
 	err = r.db.reading(ctx, "counting recordings", func(ctx context.Context, q querier) (err error) {

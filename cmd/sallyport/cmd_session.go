@@ -210,7 +210,8 @@ func sessionVerifyCommand(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use: "verify ID|FILE…", Short: "Prove that recordings are whole and unchanged", Args: usageArgs(cobra.MinimumNArgs(1)),
 		Long: "Prove that recordings are whole and unchanged: of sessions, by the server, or of files, here. A file is a recording with its\n" +
-			"index beside it, or an export as asciicast3. The exit status is 0 only if every byte of all of them is proved.",
+			"index beside it, or an export as asciicast3. The exit status is 0 only if every byte of all of them is proved. A file\n" +
+			"can be renamed: see that SESSION is the one you mean.",
 		RunE: func(c *cobra.Command, args []string) error {
 			v := verifier{g: g, c: c, keyFile: keyFile}
 			found := []admin.Verification{}
@@ -310,9 +311,13 @@ func (g *globals) showVerification(found []admin.Verification) error {
 			return err
 		}
 	} else {
-		t := newTable(g.Out, "RECORDING", "PROVED", "BYTES", "PARTS", "KEY", "PROBLEM")
+		t := newTable(g.Out, "RECORDING", "SESSION", "PROVED", "BYTES", "PARTS", "KEY", "PROBLEM")
 		for _, v := range found {
-			t.row(v.ID, yesNo(v.Proved), fmt.Sprintf("%d of %d", v.ProvedBytes, v.Bytes), itoa(v.Parts), joined(v.Keys), v.Problem)
+			of := ""
+			if v.Session != "" {
+				of = v.Session + "/" + itoa(v.Channel)
+			}
+			t.row(v.ID, of, yesNo(v.Proved), fmt.Sprintf("%d of %d", v.ProvedBytes, v.Bytes), itoa(v.Parts), joined(v.Keys), v.Problem)
 		}
 		if err := t.flush(); err != nil {
 			return err

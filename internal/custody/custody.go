@@ -251,6 +251,13 @@ func (k *Keeper) delete(ctx context.Context, r store.Recording) error {
 		err = k.cfg.Recorder.Delete(ctx, r.Path)
 	}
 	switch {
+	case errors.Is(err, recorder.ErrPartlyDeleted) && ctx.Err() == nil: // too late for a hold
+		later := failedLater
+		if errors.Is(err, recorder.ErrLocked) {
+			later = lockedLater
+		}
+		k.emit(ctx, r, audit.RecordDeleted, audit.Error, err.Error(), map[string]string{"recording": r.Path, "root": r.Root})
+		return errors.Join(err, k.cfg.Store.Recordings.TryAgain(ctx, r, later))
 	case errors.Is(err, recorder.ErrLocked):
 		k.cfg.Log.Info("a recording is locked in the store, it is deleted later", "session", r.SessionID, "channel", r.Channel, "error", err)
 		return k.cfg.Store.Recordings.Postpone(ctx, r, time.Now().Add(lockedLater))

@@ -240,6 +240,69 @@ func TestDeleteLocked(t *testing.T) {
 	}
 }
 
+// stubborn is a bucket that does not delete objects whose names hold a word.
+type stubborn struct {
+	blob.Store
+	word string
+}
+
+func (b *stubborn) Delete(ctx context.Context, key string) error {
+	if b.word != "" && strings.Contains(key, b.word) {
+		return errors.New("503 Slow Down")
+	}
+	return b.Store.Delete(ctx, key)
+}
+
+// TestHoldAfterHalfADeletion: when a deletion failed on the way the index was gone, and the recording could be neither
+// proved nor replayed. But it went back to "sealed" until the next try, and whoever held it meanwhile was told that it
+// is kept. Now it stays "being deleted", and the rest goes later. Where nothing was deleted it can be held.
+func TestHoldAfterHalfADeletion(t *testing.T) {
+	t.Parallel()
+	server := testenv.S3Server(t)
+	bucket := &stubborn{Store: newBucket(t, server, server.Bucket, "")}
+	n := newNode(t, bucket)
+	ctx := t.Context()
+	half, whole := n.record(time.Minute), n.record(3*time.Hour)
+	testenv.WaitFor(t, "the bucket to have both", func() bool { s, _ := n.cfg.Recorder.Shipping(); return s.Recordings == 0 })
+	must(t, n.noteStored(ctx))
+	hold := func(r store.Recording) error {
+		return n.cfg.Store.Recordings.Hold(ctx, store.Hold{SessionID: r.SessionID, Reason: "case 7", Actor: "carol"})
+	}
+
+	bucket.word = "/part-"
+	n.clock.move(time.Hour)
+	if err := n.deleteOld(ctx); !errors.Is(err, recorder.ErrPartlyDeleted) {
+		t.Errorf("deleting: %v", err)
+	}
+	if err := hold(half); !errors.Is(err, store.ErrBeingRemoved) {
+		t.Errorf("holding what is half deleted: %v; readable: %v", err, n.readable(half))
+	}
+	bucket.word = ""
+	must(t, n.deleteOld(ctx))
+	if r := n.row(half.SessionID); r.State != store.RecordingRemoving {
+		t.Errorf("tried again at once: %+v", r)
+	}
+	n.clock.move(failedLater + time.Minute)
+	must(t, n.deleteOld(ctx))
+	if r := n.row(half.SessionID); r.State != store.RecordingRemoved {
+		t.Errorf("not tried again: %+v", r)
+	}
+	for _, f := range filesBelow(t, server.Dir) {
+		if strings.Contains(f, half.SessionID) {
+			t.Errorf("left: %s", f)
+		}
+	}
+
+	bucket.word = "/index"
+	n.clock.move(3 * time.Hour)
+	if err := n.deleteOld(ctx); err == nil || errors.Is(err, recorder.ErrPartlyDeleted) {
+		t.Errorf("deleting: %v", err)
+	}
+	if err := hold(whole); err != nil || !n.readable(whole) {
+		t.Errorf("holding what is whole: %v; readable: %v", err, n.readable(whole))
+	}
+}
+
 // TestQuota has no recording begun while more is kept than the quota, and again when there is room.
 func TestQuota(t *testing.T) {
 	t.Parallel()
