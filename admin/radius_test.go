@@ -38,6 +38,7 @@ func TestRadiusAPI(t *testing.T) {
 		"a separator for a code": {422, func(n *NewRadiusClient) { s := ","; n.Mode, n.Separator = "code", &s }, "separator"},
 		"remember a code alone":  {422, func(n *NewRadiusClient) { s := int64(60); n.Mode, n.Remember = "code", &s }, "proved"},
 		"chap with a password":   {422, func(n *NewRadiusClient) { b := true; n.Mode, n.CHAP = "challenge", &b }, "CHAP"},
+		"ms-chap with a password": {422, func(n *NewRadiusClient) { b := true; n.Mode, n.LegacyMSCHAPv2 = "challenge", &b }, "MS-CHAPv2"},
 		"an attribute of no use": {422, func(n *NewRadiusClient) { n.SourceAttribute = "State" }, "attribute"},
 		"half a fingerprint":     {422, func(n *NewRadiusClient) { s := "aa:bb"; n.Certificate = &s }, "fingerprint"},
 	} {
