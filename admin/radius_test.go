@@ -69,6 +69,7 @@ func TestRadiusFindings(t *testing.T) {
 		"another secret":        {map[string]int{"message-authenticator-wrong": 1}, []string{"The secret looks wrong"}, nil},
 		"mended":                {map[string]int{"message-authenticator-wrong": 9, "message-authenticator": 1, "request": 1}, nil, []string{"looks wrong"}},
 		"another secret, plain": {map[string]int{"secret-suspect": 1}, []string{"The secret looks wrong"}, nil},
+		"a fault":               {map[string]int{"failed": 1, "request": 1}, []string{"fault of this program"}, []string{"MS-CHAPv2"}},
 		"mended, plain":         {map[string]int{"secret-suspect": 9, "accept": 1}, nil, []string{"looks wrong"}},
 	} {
 		h := heard{}

@@ -37,8 +37,8 @@ func TestPanic(t *testing.T) {
 		other := access("alice", "000000")
 		other.Identifier = request[1] + byte(i%100) + 2
 		p.send(signed(other))
-		if i%50 == 49 {
-			w.counted("failed", int64(i+1)/2) // as slowly as the node can follow
+		if i == more/2 {
+			w.counted("failed", more/2) // so that they are not too many at once
 		}
 	}
 	w.counted("failed", more)
