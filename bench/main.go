@@ -65,7 +65,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	f.IntVar(&s.commands, "commands", 10000, "times that `true` runs, in all rounds together (a 25th of it at the relay)")
 	f.IntVar(&s.keys, "keys", 1000, "keys typed in a round")
 	f.IntVar(&s.logins, "logins", 40, "logins in a round (half of it direct and at the relay)")
-	f.IntVar(&s.requests, "requests", 1920, "Access-Requests in a round (five times as many at FreeRADIUS)")
+	f.IntVar(&s.requests, "requests", 1920, "Access-Requests in a round (twenty times as many at FreeRADIUS)")
 	f.DurationVar(&s.limit, "limit", 30*time.Minute, "give up after this time")
 	f.StringVar(&s.only, "only", "", "parts to measure, of: "+strings.Join(parts, ","))
 	f.BoolVar(&s.quick, "quick", false, "a first impression in a minute and a half")

@@ -27,7 +27,7 @@ const (
 	radiusSecret  = "known-to-everybody-here"
 	radiusWorkers = 8
 	radiusPeople  = 3 * radiusWorkers
-	radiusShare   = 5 // FreeRADIUS, which is fast, is asked so many times as often, for the sake of the clock
+	radiusShare   = 20 // FreeRADIUS, which is fast, is asked so many times as often, for the sake of the clock
 )
 
 // radiusRules let the people of the RADIUS part in, beside the others.

@@ -201,8 +201,10 @@ func (r report) print(w io.Writer) error {
 	}
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s, %s\n\n", r.At.Format(time.DateOnly), r.Machine)
-	format(&out, table)
-	out.WriteString("\n")
+	if len(r.Rows) > 0 {
+		format(&out, table)
+		out.WriteString("\n")
+	}
 	if radius := radiusTable(r.RADIUS); radius != nil {
 		format(&out, radius)
 		out.WriteString("\n")
