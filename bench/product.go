@@ -79,7 +79,7 @@ func startProduct(ctx context.Context, bin, dir string) (*product, error) {
 	err = replaceOnce(made.Config, "exempt: []", "exempt: [127.0.0.0/8]", "addresses: []", "addresses: [127.0.0.1]",
 		"Empty: no RADIUS.\n  listen: \"\"", "Empty: no RADIUS.\n  listen: \""+s.radius+"\"",
 		// Drawing what terminals have printed is a job of its own, at the lowest priority, and costs more than to relay it.
-		"search: on", "search: off")
+		`search: "on"`, `search: "off"`)
 	if err != nil {
 		return nil, err
 	}
