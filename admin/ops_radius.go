@@ -156,7 +156,7 @@ func applyRadiusClient(c *store.RadiusClient, n RadiusClientChange, detail map[s
 		new, to *bool
 	}{
 		{"sends_message_authenticator", n.SendsMessageAuthenticator, &c.SendsAuthenticator}, {"asserts_source", n.AssertsSource, &c.AssertsSource},
-		{"chap", n.CHAP, &c.CHAP}, {"enabled", n.Enabled, &c.Enabled},
+		{"chap", n.CHAP, &c.CHAP}, {"legacy_mschapv2", n.LegacyMSCHAPv2, &c.LegacyMSCHAPv2}, {"enabled", n.Enabled, &c.Enabled},
 	} {
 		if w.new != nil {
 			*w.to, detail[w.what] = *w.new, map[bool]string{true: "yes", false: "no"}[*w.new]
@@ -230,6 +230,8 @@ func checkRadiusClient(c store.RadiusClient) error {
 		return invalid("use the mode password+code or challenge", "with the mode code nothing would be proved any more while a code is remembered")
 	case c.CHAP && c.Mode != store.RadiusCode:
 		return invalid("use --mode code", "CHAP can be answered only where the clear text is known here: with the mode code")
+	case c.LegacyMSCHAPv2 && c.Mode != store.RadiusCode:
+		return invalid("use --mode code", "MS-CHAPv2 can be answered only where the clear text is known here: with the mode code")
 	}
 	return nil
 }

@@ -72,6 +72,9 @@ func (h heard) findings(c store.RadiusClient) []RadiusFinding {
 		"%d requests with Proxy-State and without Message-Authenticator were discarded.", h.times("proxy-state-discarded"))
 	say(h.times("proxy-state") > 0, "ok", "", "Its requests come through a proxy (Proxy-State).")
 	say(h.times("unsupported-method") > 0, "warning", "have it send PAP", "%d requests came by a method that is not answered: EAP, MS-CHAP, or CHAP where it is not switched on.", h.times("unsupported-method"))
+	say(h.times("failed") > 0, "error", "look at the log, and report what it says", "%d requests were not answered because of a fault of this program, the last at %s.", h.times("failed"), h.at("failed"))
+	say(c.LegacyMSCHAPv2, "warning", "have it send PAP, by RadSec where the network is not trusted, then: "+update+" --legacy-mschapv2=false",
+		"MS-CHAPv2 is switched on: whoever hears a login finds the code out of it at once.")
 	level := "ok"
 	if n := h.times("request"); n > 20 && h.times("retransmit")*10 > n {
 		level = "warning"

@@ -24,22 +24,23 @@ func TestRadiusAPI(t *testing.T) {
 		change func(*NewRadiusClient)
 		detail string
 	}{
-		"the same name":          {409, func(n *NewRadiusClient) { n.Name = "vpn" }, "already"},
-		"the same address":       {409, func(n *NewRadiusClient) { n.Networks = []string{"192.0.2.20"} }, "asks from"},
-		"no name":                {422, func(n *NewRadiusClient) { n.Name = "a b" }, "name"},
-		"no network":             {422, func(n *NewRadiusClient) { n.Networks = nil }, "addresses"},
-		"the whole world":        {422, func(n *NewRadiusClient) { n.Networks = []string{"0.0.0.0/0"} }, "more than"},
-		"a short secret":         {422, func(n *NewRadiusClient) { n.Secret = "0123456789abcde" }, "16 characters"},
-		"a secret with a blank":  {422, func(n *NewRadiusClient) { n.Secret = "0123456789 abcdef" }, "written"},
-		"two secrets":            {422, func(n *NewRadiusClient) { n.Secret, n.GenerateSecret = "0123456789abcdef", true }, "to be made"},
-		"auto for many":          {422, func(n *NewRadiusClient) { n.Networks, n.MessageAuthenticator = []string{"198.51.100.0/24"}, "auto" }, "one address"},
-		"a mode of no kind":      {422, func(n *NewRadiusClient) { n.Mode = "eap" }, ""},
-		"a separator of digits":  {422, func(n *NewRadiusClient) { s := "1"; n.Mode, n.Separator = "password+code", &s }, "digits"},
-		"a separator for a code": {422, func(n *NewRadiusClient) { s := ","; n.Mode, n.Separator = "code", &s }, "separator"},
-		"remember a code alone":  {422, func(n *NewRadiusClient) { s := int64(60); n.Mode, n.Remember = "code", &s }, "proved"},
-		"chap with a password":   {422, func(n *NewRadiusClient) { b := true; n.Mode, n.CHAP = "challenge", &b }, "CHAP"},
-		"an attribute of no use": {422, func(n *NewRadiusClient) { n.SourceAttribute = "State" }, "attribute"},
-		"half a fingerprint":     {422, func(n *NewRadiusClient) { s := "aa:bb"; n.Certificate = &s }, "fingerprint"},
+		"the same name":           {409, func(n *NewRadiusClient) { n.Name = "vpn" }, "already"},
+		"the same address":        {409, func(n *NewRadiusClient) { n.Networks = []string{"192.0.2.20"} }, "asks from"},
+		"no name":                 {422, func(n *NewRadiusClient) { n.Name = "a b" }, "name"},
+		"no network":              {422, func(n *NewRadiusClient) { n.Networks = nil }, "addresses"},
+		"the whole world":         {422, func(n *NewRadiusClient) { n.Networks = []string{"0.0.0.0/0"} }, "more than"},
+		"a short secret":          {422, func(n *NewRadiusClient) { n.Secret = "0123456789abcde" }, "16 characters"},
+		"a secret with a blank":   {422, func(n *NewRadiusClient) { n.Secret = "0123456789 abcdef" }, "written"},
+		"two secrets":             {422, func(n *NewRadiusClient) { n.Secret, n.GenerateSecret = "0123456789abcdef", true }, "to be made"},
+		"auto for many":           {422, func(n *NewRadiusClient) { n.Networks, n.MessageAuthenticator = []string{"198.51.100.0/24"}, "auto" }, "one address"},
+		"a mode of no kind":       {422, func(n *NewRadiusClient) { n.Mode = "eap" }, ""},
+		"a separator of digits":   {422, func(n *NewRadiusClient) { s := "1"; n.Mode, n.Separator = "password+code", &s }, "digits"},
+		"a separator for a code":  {422, func(n *NewRadiusClient) { s := ","; n.Mode, n.Separator = "code", &s }, "separator"},
+		"remember a code alone":   {422, func(n *NewRadiusClient) { s := int64(60); n.Mode, n.Remember = "code", &s }, "proved"},
+		"chap with a password":    {422, func(n *NewRadiusClient) { b := true; n.Mode, n.CHAP = "challenge", &b }, "CHAP"},
+		"ms-chap with a password": {422, func(n *NewRadiusClient) { b := true; n.Mode, n.LegacyMSCHAPv2 = "challenge", &b }, "MS-CHAPv2"},
+		"an attribute of no use":  {422, func(n *NewRadiusClient) { n.SourceAttribute = "State" }, "attribute"},
+		"half a fingerprint":      {422, func(n *NewRadiusClient) { s := "aa:bb"; n.Certificate = &s }, "fingerprint"},
 	} {
 		n := NewRadiusClient{Name: "other", RadiusClientChange: RadiusClientChange{Networks: []string{"198.51.100.7"}}}
 		c.change(&n)
@@ -68,6 +69,7 @@ func TestRadiusFindings(t *testing.T) {
 		"another secret":        {map[string]int{"message-authenticator-wrong": 1}, []string{"The secret looks wrong"}, nil},
 		"mended":                {map[string]int{"message-authenticator-wrong": 9, "message-authenticator": 1, "request": 1}, nil, []string{"looks wrong"}},
 		"another secret, plain": {map[string]int{"secret-suspect": 1}, []string{"The secret looks wrong"}, nil},
+		"a fault":               {map[string]int{"failed": 1, "request": 1}, []string{"fault of this program"}, []string{"MS-CHAPv2"}},
 		"mended, plain":         {map[string]int{"secret-suspect": 9, "accept": 1}, nil, []string{"looks wrong"}},
 	} {
 		h := heard{}

@@ -24,6 +24,7 @@ type RadiusClient struct {
 	SourceAttribute           string     `json:"source_attribute" doc:"attribute with that address"`
 	Remember                  int64      `json:"remember" doc:"seconds in which a person at the same Calling-Station-Id is not asked for another code; 0: always asked"`
 	CHAP                      bool       `json:"chap" doc:"whether CHAP is answered; only with mode code"`
+	LegacyMSCHAPv2            bool       `json:"legacy_mschapv2" doc:"whether MS-CHAPv2 is answered, which protects nothing any more; only with mode code"`
 	Note                      string     `json:"note"`
 	Created                   *time.Time `json:"created"`
 }
@@ -49,6 +50,7 @@ type RadiusClientChange struct {
 	SourceAttribute           string   `json:"source_attribute,omitempty" maxLength:"40" doc:"of a new client: Calling-Station-Id if absent"`
 	Remember                  *int64   `json:"remember,omitempty" minimum:"0" maximum:"2592000" doc:"seconds"`
 	CHAP                      *bool    `json:"chap,omitempty"`
+	LegacyMSCHAPv2            *bool    `json:"legacy_mschapv2,omitempty"`
 	Note                      *string  `json:"note,omitempty" maxLength:"500"`
 	Enabled                   *bool    `json:"enabled,omitempty"`
 }
@@ -86,7 +88,7 @@ func wireRadiusClient(c store.RadiusClient) RadiusClient {
 	w := RadiusClient{
 		ID: c.ID, Name: c.Name, State: "ok", Networks: c.Networks, NASIdentifier: c.NASIdentifier, Certificate: c.Certificate, Mode: c.Mode, Separator: c.Separator,
 		MessageAuthenticator: c.MessageAuthenticator, SendsMessageAuthenticator: c.SendsAuthenticator,
-		AssertsSource: c.AssertsSource, SourceAttribute: radiusAttributes[c.SourceAttribute], Remember: int64(c.Remember / time.Second), CHAP: c.CHAP,
+		AssertsSource: c.AssertsSource, SourceAttribute: radiusAttributes[c.SourceAttribute], Remember: int64(c.Remember / time.Second), CHAP: c.CHAP, LegacyMSCHAPv2: c.LegacyMSCHAPv2,
 		Note: c.Note, Created: timeOf(c.Created),
 	}
 	if c.MessageAuthenticator == store.AuthenticatorAuto {

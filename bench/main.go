@@ -3,7 +3,8 @@
 // It starts on free loopback ports a real sshd as target, a second sshd that runs `ssh` to the target for
 // everybody (how bastions made of processes work), the real sallyport with rules and recording on, and
 // a calibrator: the least work that a proxy which reads the traffic can do. With -stock there is a second
-// sallyport, built with Go's SSH library as it is published, and transfers are measured there too. All
+// sallyport, built with Go's SSH library as it is published, and transfers are measured there too. The
+// RADIUS door stands beside FreeRADIUS, which answers from a file. All
 // are measured in turns, round by round, so that a busy minute of the machine is shared by all. The main
 // figure is the CPU time of the proxy, since client, proxy and target share the same cores here. Nothing
 // is left behind.
@@ -34,6 +35,7 @@ type settings struct {
 	commands  int  // `true` in all rounds together
 	keys      int  // typed per round and peer
 	logins    int  // per round at Sallyport; relay and direct do half of them
+	requests  int  // Access-Requests per round at Sallyport; FreeRADIUS gets more
 	limit     time.Duration
 	cool      time.Duration // between the last login and the look at memory
 	quick     bool
@@ -41,7 +43,7 @@ type settings struct {
 }
 
 // parts are what -only chooses from.
-var parts = []string{"idle", "exec", "print", "sftp", "login", "echo", "commands"}
+var parts = []string{"idle", "exec", "print", "sftp", "login", "echo", "commands", "radius"}
 
 // measures tells whether a part is to be measured.
 func (s *settings) measures(part string) bool {
@@ -49,7 +51,7 @@ func (s *settings) measures(part string) bool {
 }
 
 // quickly are the flags that -quick changes, unless they are given.
-var quickly = map[string]string{"rounds": "3", "size": "96MiB", "sessions": "40", "commands": "480", "keys": "400", "logins": "16"}
+var quickly = map[string]string{"rounds": "3", "size": "96MiB", "sessions": "40", "commands": "480", "keys": "400", "logins": "16", "requests": "480"}
 
 func parse(args []string, stderr io.Writer) (settings, error) {
 	s := settings{size: 256 << 20, cool: 10 * time.Second}
@@ -63,6 +65,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	f.IntVar(&s.commands, "commands", 10000, "times that `true` runs, in all rounds together (a 25th of it at the relay)")
 	f.IntVar(&s.keys, "keys", 1000, "keys typed in a round")
 	f.IntVar(&s.logins, "logins", 40, "logins in a round (half of it direct and at the relay)")
+	f.IntVar(&s.requests, "requests", 1920, "Access-Requests in a round (twenty times as many at FreeRADIUS)")
 	f.DurationVar(&s.limit, "limit", 30*time.Minute, "give up after this time")
 	f.StringVar(&s.only, "only", "", "parts to measure, of: "+strings.Join(parts, ","))
 	f.BoolVar(&s.quick, "quick", false, "a first impression in a minute and a half")
@@ -78,7 +81,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 			}
 		}
 	}
-	if s.rounds < 1 || s.size < 1<<20 || s.sessions < 1 || s.commands < s.rounds*relayShare || s.keys < turns || s.logins < 2 || f.NArg() > 0 {
+	if s.rounds < 1 || s.size < 1<<20 || s.sessions < 1 || s.commands < s.rounds*relayShare || s.keys < turns || s.logins < 2 || s.requests < radiusWorkers || f.NArg() > 0 {
 		return s, fmt.Errorf("these flags leave nothing to measure: %q", args)
 	}
 	for part := range strings.SplitSeq(s.only, ",") {
@@ -205,9 +208,11 @@ func (b *bench) round(ctx context.Context, round int) error {
 		}
 	}
 	if b.measures("commands") {
-		return each(peers, "commands", func(p *peer) error { return b.runCommands(ctx, p) })
+		if err := each(peers, "commands", func(p *peer) error { return b.runCommands(ctx, p) }); err != nil {
+			return err
+		}
 	}
-	return nil
+	return b.measureRADIUS(ctx, round)
 }
 
 // each does something with the peers in turn.

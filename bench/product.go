@@ -22,6 +22,7 @@ type product struct {
 	dir    string
 	socket string
 	addr   string // of the SSH door
+	radius string // address of the RADIUS door
 	log    *os.File
 	server *process
 }
@@ -70,8 +71,13 @@ func startProduct(ctx context.Context, bin, dir string) (*product, error) {
 		return nil, err
 	}
 	s.socket = made.Socket
+	var err error
+	if s.radius, err = freeUDPAddr(); err != nil {
+		return nil, err
+	}
 	// All clients come from one address here, which the guard would hold back like a flood.
-	err := replaceOnce(made.Config, "exempt: []", "exempt: [127.0.0.0/8]", "addresses: []", "addresses: [127.0.0.1]",
+	err = replaceOnce(made.Config, "exempt: []", "exempt: [127.0.0.0/8]", "addresses: []", "addresses: [127.0.0.1]",
+		"Empty: no RADIUS.\n  listen: \"\"", "Empty: no RADIUS.\n  listen: \""+s.radius+"\"",
 		// Drawing what terminals have printed is a job of its own, at the lowest priority, and costs more than to relay it.
 		`search: "on"`, `search: "off"`)
 	if err != nil {

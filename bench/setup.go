@@ -18,16 +18,18 @@ type bench struct {
 	progress io.Writer
 	begun    time.Time
 
-	dir      string // holds every file of this run
-	key      key    // of the client, at all peers
-	source   string // file that is sent
-	target   *sshd
-	relay    *sshd
-	product  *product
-	stock    *product  // nil: not measured
-	people   []*person // who log in with a code
-	peers    []*peer   // in the order of the table
-	carriers []*peer   // those, without recording, and stock, for transfers
+	dir        string // holds every file of this run
+	key        key    // of the client, at all peers
+	source     string // file that is sent
+	target     *sshd
+	relay      *sshd
+	product    *product
+	stock      *product  // nil: not measured
+	people     []*person // who log in with a code
+	peers      []*peer   // in the order of the table
+	freeradius *freeRADIUS
+	radius     []*radiusPeer // in the order of their table; none: not measured
+	carriers   []*peer       // those, without recording, and stock, for transfers
 }
 
 // say tells people how far it is.
@@ -100,6 +102,12 @@ func (b *bench) startServers(ctx context.Context, account string) (err error) {
 			return err
 		}
 	}
+	if b.measures("radius") {
+		b.say("starting freeradius, adding %d users", radiusPeople)
+		if err := b.radiusPeers(ctx); err != nil {
+			return fmt.Errorf("RADIUS: %w", err)
+		}
+	}
 	if !b.measures("login") {
 		return nil
 	}
@@ -136,6 +144,7 @@ func (b *bench) tryOnce(ctx context.Context, p *peer) error {
 func (b *bench) close() error {
 	b.product.stop()
 	b.stock.stop()
+	b.freeradius.stop()
 	b.relay.stop()
 	b.target.stop()
 	err := killDescendants()

@@ -95,6 +95,7 @@ type report struct {
 	Settings   map[string]any `json:"settings"`
 	Calibrator float64        `json:"calibrator_mb_per_cpu_second"`
 	Rows       []row          `json:"rows"`
+	RADIUS     []radiusRow    `json:"radius,omitempty"`
 	Notes      []string       `json:"notes"`
 }
 
@@ -102,11 +103,12 @@ func (b *bench) report(now time.Time) report {
 	r := report{
 		At: now.UTC().Truncate(time.Second), Machine: machine(),
 		Settings: map[string]any{
-			"rounds": b.rounds, "size": int64(b.size), "sessions": b.sessions, "commands": b.commands, "keys": b.keys, "logins": b.logins,
+			"rounds": b.rounds, "size": int64(b.size), "sessions": b.sessions, "commands": b.commands, "keys": b.keys, "logins": b.logins, "requests": b.requests,
 			"cipher": gcm, "seconds": math.Round(now.Sub(b.begun).Seconds()),
 		},
 		Calibrator: median(b.samples["calibrator"][calibratorWord]),
 		Rows:       b.rows(),
+		RADIUS:     b.radiusRows(),
 	}
 	r.Notes = append(b.explain(), b.notes...)
 	return r
@@ -179,6 +181,9 @@ func (b *bench) explain() []string {
 	if b.stock != nil {
 		notes = append(notes, "stock: sallyport of a plain `go build`, with Go's SSH library as it is published. Only transfers are measured there.")
 	}
+	if len(b.samples["radius_cpu"]) > 0 {
+		notes = append(notes, fmt.Sprintf("RADIUS: PAP with Message-Authenticator from %d sockets, each waiting for its answer. freeradius compares a password with a file in memory and writes nothing; sallyport evaluates a fresh code of a counter token (RFC 4226), uses it up in SQLite, decides by the rules and writes an event.", radiusWorkers))
+	}
 	if len(c) > 0 {
 		notes = append(notes, fmt.Sprintf("calibrator: %.0f MB per CPU-second (%.0f-%.0f) for reading packets of 32 KiB from a socket, opening and sealing them with AES-128-GCM and writing them to another.", median(c), slices.Min(c), slices.Max(c)))
 	}
@@ -196,8 +201,14 @@ func (r report) print(w io.Writer) error {
 	}
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s, %s\n\n", r.At.Format(time.DateOnly), r.Machine)
-	format(&out, table)
-	out.WriteString("\n")
+	if len(r.Rows) > 0 {
+		format(&out, table)
+		out.WriteString("\n")
+	}
+	if radius := radiusTable(r.RADIUS); radius != nil {
+		format(&out, radius)
+		out.WriteString("\n")
+	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(&out, "* %s\n", n)
 	}

@@ -68,6 +68,15 @@ var (
 
 // access comes to a verdict on an Access-Request. An error is no verdict: nothing is answered.
 func (s *Server) access(ctx context.Context, c *client, r *request, d datagram) (codec.Code, codec.Attributes, error) {
+	code, attributes, err := s.verdict(ctx, c, r, d)
+	if err != nil || r.ms == nil {
+		return code, attributes, err
+	}
+	more, err := r.ms.attributes(code)
+	return code, append(attributes, more...), err
+}
+
+func (s *Server) verdict(ctx context.Context, c *client, r *request, d datagram) (codec.Code, codec.Attributes, error) {
 	login := rfc2865.UserName_GetString(r.Packet)
 	if login == "" {
 		return 0, nil, fmt.Errorf("%w: no User-Name", errMalformed)
@@ -150,9 +159,17 @@ var errChallenge = errors.New("a challenge is due")
 // answers finds out what the person has typed. With errChallenge it is the password.
 func (s *Server) answers(ctx context.Context, c *client, r *request, a auth.Attempt) (auth.Answers, error) {
 	sent, ok := r.Lookup(rfc2865.UserPassword_Type)
+	response, err := r.microsoft(msCHAP2Response)
 	switch {
-	case ok && r.has(rfc2865.CHAPPassword_Type): // RFC 2865, section 4.1
-		return auth.Answers{}, fmt.Errorf("%w: User-Password and CHAP-Password", errMalformed)
+	case err != nil:
+		return auth.Answers{}, err
+	case ok && (response != nil || r.has(rfc2865.CHAPPassword_Type)), response != nil && r.has(rfc2865.CHAPPassword_Type): // RFC 2865, section 4.1
+		return auth.Answers{}, fmt.Errorf("%w: more than one of User-Password, CHAP-Password and MS-CHAP2-Response", errMalformed)
+	case response != nil && c.LegacyMSCHAPv2 && c.Mode == store.RadiusCode:
+		if r.ms, err = r.msCHAP(); err != nil {
+			return auth.Answers{}, err
+		}
+		return auth.Answers{Elsewhere: true, Matches: r.ms.matches}, nil
 	case !ok && c.CHAP && c.Mode == store.RadiusCode && r.has(rfc2865.CHAPPassword_Type):
 		matches, err := r.chap()
 		return auth.Answers{Elsewhere: true, Matches: matches}, err

@@ -22,6 +22,7 @@ const (
 	countMalformed  = "malformed"                     // discarded
 	countBusy       = "busy"                          // discarded: too many in work
 	countMethod     = "unsupported-method"            // refused: EAP, CHAP where it cannot be, no password at all
+	countPanic      = "failed"                        // not answered: a fault of this program; the log says where
 	countAway       = "unavailable"                   // not answered: database or directory was away
 	countStatus     = "status"                        // Status-Server
 	countAccept     = "accept"

@@ -20,6 +20,7 @@ func FuzzPacket(f *testing.F) {
 		"0c000026" + strings.Repeat("00", 16) + "5012" + strings.Repeat("00", 16),
 		"01000014" + strings.Repeat("ff", 16),
 		"0100001a" + strings.Repeat("00", 16) + "1a0600000137",
+		"01000066" + strings.Repeat("00", 16) + "1a18000001370b12" + strings.Repeat("5b", 16) + "1a3a00000137" + "1934" + strings.Repeat("01", 50),
 		"01000024" + strings.Repeat("00", 16) + "420a01" + "3230332e302e31" + "2106aabbccdd",
 	} {
 		b, err := hex.DecodeString(seed)
@@ -46,6 +47,9 @@ func FuzzPacket(f *testing.F) {
 			}
 		}
 		_ = station(r)
+		if ms, err := r.msCHAP(); err == nil && ms.matches("123456") {
+			t.Fatal("MS-CHAPv2 matches")
+		}
 		if p, ok := r.Lookup(rfc2865.UserPassword_Type); ok {
 			_, _ = codec.UserPassword(p, secret, r.Authenticator[:])
 		}

@@ -21,9 +21,10 @@ const (
 
 // request is a packet that is well-formed.
 type request struct {
-	*codec.Packet        // without secret before its client is known
-	raw           []byte // of the length that the header gives
-	authenticator int    // where the value of Message-Authenticator begins in raw; 0: there is none
+	*codec.Packet         // without secret before its client is known
+	raw           []byte  // of the length that the header gives
+	authenticator int     // where the value of Message-Authenticator begins in raw; 0: there is none
+	ms            *msCHAP // nil: the client has not sent it, or may not
 }
 
 // parse reads a packet. What does not have the form of one is silently discarded (RFC 2865, section 3).

@@ -154,6 +154,7 @@ type datagram struct {
 
 // receive finds out whose d is. While the list of clients is read, d waits, and others with it.
 func (s *Server) receive(d datagram) {
+	defer s.survive(nil, nil, d)
 	if s.clients.fresh(s.cfg.Now()) {
 		s.sort(d)
 		return
@@ -165,8 +166,11 @@ func (s *Server) receive(d datagram) {
 		return
 	}
 	s.work.Go(func() {
-		err := s.clients.read(s.ctx, s.cfg.Now)
-		<-s.waiting
+		defer s.survive(nil, nil, d)
+		err := func() error {
+			defer func() { <-s.waiting }()
+			return s.clients.read(s.ctx, s.cfg.Now)
+		}()
 		if err != nil && s.ctx.Err() == nil {
 			s.cfg.Log.Warn("reading RADIUS clients; those of before count", "error", err)
 		}

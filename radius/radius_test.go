@@ -48,6 +48,7 @@ type world struct {
 	Store *store.Store
 	nodes []*node
 	grid  time.Duration
+	clock func() time.Time // of engines that are made from here on; nil: that of the system
 }
 
 type node struct {
@@ -103,7 +104,7 @@ func (w *world) node() *node {
 	check(t, err)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	events := auditlog.New(auditlog.Config{Sink: st.Audit, Logger: log})
-	engine, err := auth.New(auth.Config{Store: st, Audit: events, Grid: w.grid})
+	engine, err := auth.New(auth.Config{Store: st, Audit: events, Grid: w.grid, Now: w.clock})
 	check(t, err)
 	s, err := radius.New(radius.Config{Engine: engine, Store: st, Audit: events, Suffixes: []string{"example.org"}, Log: log})
 	check(t, err)

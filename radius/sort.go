@@ -9,6 +9,7 @@ import (
 
 // sort decides about a datagram what can be decided without a person, and sends the rest on to be worked on.
 func (s *Server) sort(d datagram) {
+	defer s.survive(nil, nil, d)
 	now, from := s.cfg.Now(), d.from.Addr()
 	r, err := parse(d.bytes)
 	if err != nil {
@@ -53,16 +54,21 @@ func (s *Server) sort(d datagram) {
 	}
 	s.work.Go(func() {
 		defer func() { <-c.slots }()
-		work := s.answer
-		if r.Code == codec.CodeAccountingRequest {
-			work = s.account
-		}
-		reply := work(c, r, d)
+		reply := s.workOn(c, r, d)
 		s.replies.end(a, reply, s.cfg.Now())
 		if reply != nil {
 			d.back(reply)
 		}
 	})
+}
+
+// workOn returns the answer to r; nil: there is none.
+func (s *Server) workOn(c *client, r *request, d datagram) (reply []byte) {
+	defer s.survive(c, r, d)
+	if r.Code == codec.CodeAccountingRequest {
+		return s.account(c, r, d)
+	}
+	return s.answer(c, r, d)
 }
 
 // authentic tells whether r is what this socket takes and comes from somebody who knows the secret, as far as that
@@ -100,6 +106,7 @@ func (s *Server) authentic(c *client, r *request, d datagram) bool {
 		if c.MessageAuthenticator == store.AuthenticatorAuto && c.Authenticated.IsZero() && c.single() {
 			s.clients.sawAuthenticator(c, now)
 			s.work.Go(func() {
+				defer s.survive(c, nil, d)
 				if err := s.cfg.Store.RadiusClients.SeenAuthenticated(s.ctx, c.ID); err != nil {
 					s.cfg.Log.Warn("noting that a RADIUS client sends Message-Authenticator", "client", c.Name, "error", err)
 				}

@@ -27,6 +27,9 @@ need /usr/bin/mosh mosh
 need /usr/bin/ansible ansible-core
 need /usr/bin/radclient freeradius-utils
 need /usr/sbin/radsecproxy radsecproxy
+need /usr/sbin/freeradius freeradius
+ls /usr/lib/*/security/pam_radius_auth.so >/dev/null 2>&1 || missing="$missing libpam-radius-auth"
+ls /usr/lib/*/libpam_wrapper.so >/dev/null 2>&1 || missing="$missing libpam-wrapper"
 need /usr/bin/setpriv util-linux
 need /usr/bin/systemd-socket-activate systemd
 [ -d /usr/lib/python3/dist-packages/paramiko ] || missing="$missing python3-paramiko"

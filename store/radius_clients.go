@@ -57,6 +57,7 @@ type RadiusClient struct {
 	SourceAttribute      int           // type of the attribute with that address
 	Remember             time.Duration // how long a person need not type a code again; 0: not at all
 	CHAP                 bool          // CHAP is answered; only with RadiusCode
+	LegacyMSCHAPv2       bool          // MS-CHAPv2 is answered; only with RadiusCode
 	Note                 string
 	Enabled              bool
 	Created              time.Time
@@ -71,12 +72,12 @@ func (c RadiusClient) DemandsAuthenticator() bool {
 type RadiusClients struct{ db *db }
 
 const radiusColumns = `id, name, networks, nas_identifier, certificate, mode, separator, message_authenticator, authenticated, sends_authenticator,
-	asserts_source, source_attribute, remember, chap, note, enabled, created`
+	asserts_source, source_attribute, remember, chap, legacy_mschapv2, note, enabled, created`
 
 func radiusFields(c *RadiusClient) []any {
 	return []any{
 		&c.ID, &c.Name, jsonColumn{&c.Networks}, &c.NASIdentifier, &c.Certificate, &c.Mode, &c.Separator, &c.MessageAuthenticator, timeColumn{&c.Authenticated},
-		&c.SendsAuthenticator, &c.AssertsSource, &c.SourceAttribute, millisColumn{&c.Remember}, &c.CHAP, &c.Note, &c.Enabled, timeColumn{&c.Created},
+		&c.SendsAuthenticator, &c.AssertsSource, &c.SourceAttribute, millisColumn{&c.Remember}, &c.CHAP, &c.LegacyMSCHAPv2, &c.Note, &c.Enabled, timeColumn{&c.Created},
 	}
 }
 
@@ -100,7 +101,7 @@ func radiusValues(c RadiusClient) ([]any, error) {
 	networks, err := toJSON(c.Networks)
 	return []any{
 		networks, c.NASIdentifier, c.Certificate, c.Mode, c.Separator, c.MessageAuthenticator, ms(c.Authenticated), c.SendsAuthenticator,
-		c.AssertsSource, c.SourceAttribute, c.Remember.Milliseconds(), c.CHAP, c.Note, c.Enabled,
+		c.AssertsSource, c.SourceAttribute, c.Remember.Milliseconds(), c.CHAP, c.LegacyMSCHAPv2, c.Note, c.Enabled,
 	}, err
 }
 
@@ -121,8 +122,8 @@ func (s RadiusClients) Add(ctx context.Context, c RadiusClient, secret SharedSec
 	}
 	err = s.db.writing(ctx, what, func(ctx context.Context, q querier) (err error) {
 		c, err = one(ctx, q, radiusFields, `INSERT INTO radius_clients (networks, nas_identifier, certificate, mode, separator, message_authenticator,
-				authenticated, sends_authenticator, asserts_source, source_attribute, remember, chap, note, enabled, id, name, created, secret)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING `+radiusColumns, append(values, id, c.Name, ms(s.db.now()), sealed)...)
+				authenticated, sends_authenticator, asserts_source, source_attribute, remember, chap, legacy_mschapv2, note, enabled, id, name, created, secret)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING `+radiusColumns, append(values, id, c.Name, ms(s.db.now()), sealed)...)
 		return err
 	})
 	if err != nil {
@@ -208,7 +209,7 @@ func (s RadiusClients) Change(ctx context.Context, name string, change func(*Rad
 			}
 		}
 		c, err = one(ctx, tx, radiusFields, `UPDATE radius_clients SET networks = ?, nas_identifier = ?, certificate = ?, mode = ?, separator = ?,
-				message_authenticator = ?, authenticated = ?, sends_authenticator = ?, asserts_source = ?, source_attribute = ?, remember = ?, chap = ?, note = ?, enabled = ?
+				message_authenticator = ?, authenticated = ?, sends_authenticator = ?, asserts_source = ?, source_attribute = ?, remember = ?, chap = ?, legacy_mschapv2 = ?, note = ?, enabled = ?
 			WHERE id = ? RETURNING `+radiusColumns, append(values, id)...)
 		return err
 	})

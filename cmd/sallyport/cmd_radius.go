@@ -26,7 +26,7 @@ type radiusFlags struct {
 	networks                                 []string
 	secretFile, nas, mode, separator, signed string
 	attribute, remember, note, certificate   string
-	generate, sends, asserts, chap           bool
+	generate, sends, asserts, chap, mschap   bool
 }
 
 func (r *radiusFlags) register(c *cobra.Command) {
@@ -43,6 +43,7 @@ func (r *radiusFlags) register(c *cobra.Command) {
 	f.StringVar(&r.attribute, "source-attribute", "", "attribute with that address: Calling-Station-Id or Tunnel-Client-Endpoint")
 	f.StringVar(&r.remember, "remember", "", "time in which a person at the same Calling-Station-Id need not type another code, such as 8h, or never")
 	f.BoolVar(&r.chap, "chap", false, "answer CHAP too; only with mode code")
+	f.BoolVar(&r.mschap, "legacy-mschapv2", false, "answer MS-CHAPv2 too, which protects nothing any more; only with mode code")
 	f.StringVar(&r.note, "note", "", "note for operators")
 }
 
@@ -63,6 +64,9 @@ func (r *radiusFlags) change(g *globals, c *cobra.Command) (admin.RadiusClientCh
 	}
 	if named("chap") {
 		in.CHAP = &r.chap
+	}
+	if named("legacy-mschapv2") {
+		in.LegacyMSCHAPv2 = &r.mschap
 	}
 	if r.remember != "" {
 		var seconds int64
@@ -146,7 +150,7 @@ func radiusShowCommand(g *globals) *cobra.Command {
 		return g.printFields(r, "id", r.ID, "name", r.Name, "state", r.State, "networks", joined(r.Networks), "nas-identifier", r.NASIdentifier, "certificate", r.Certificate,
 			"mode", r.Mode, "separator", r.Separator, "message-authenticator", r.MessageAuthenticator, "demanded since", clock(r.MessageAuthenticatorSince),
 			"sends message-authenticator", yesNo(r.SendsMessageAuthenticator), "asserts source", yesNo(r.AssertsSource), "source attribute", r.SourceAttribute,
-			"remember", (time.Duration(r.Remember) * time.Second).String(), "chap", yesNo(r.CHAP), "note", r.Note, "created", clock(r.Created))
+			"remember", (time.Duration(r.Remember) * time.Second).String(), "chap", yesNo(r.CHAP), "legacy mschapv2", yesNo(r.LegacyMSCHAPv2), "note", r.Note, "created", clock(r.Created))
 	})
 }
 

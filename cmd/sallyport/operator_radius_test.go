@@ -41,6 +41,15 @@ func TestOperatorRadius(t *testing.T) {
 	o.fails(2, "radius", "client", "add", "vpn", "--network", "127.0.0.0/8", "--message-authenticator", "auto")
 	o.fails(2, "radius", "client", "add", "vpn", "--network", "127.0.0.1", "--mode", "code", "--remember", "8h")
 	o.fails(2, "radius", "client", "add", "vpn", "--network", "127.0.0.1", "--separator", "1", "--mode", "password+code")
+	o.fails(2, "radius", "client", "add", "vpn", "--network", "127.0.0.1", "--legacy-mschapv2")
+	o.ok("radius", "client", "add", "old", "--network", "192.0.2.77", "--mode", "code", "--legacy-mschapv2")
+	for _, want := range []bool{true, false} {
+		if c, err := o.node.Store.RadiusClients.ByName(t.Context(), "old"); err != nil || c.LegacyMSCHAPv2 != want {
+			t.Errorf("MS-CHAPv2 is on: %v, %v; want %v", c.LegacyMSCHAPv2, err, want)
+		}
+		o.ok("radius", "client", "update", "old", "--legacy-mschapv2=false")
+	}
+	o.ok("radius", "client", "remove", "old", "--yes")
 	made := o.run("radius", "client", "add", "vpn", "--network", "127.0.0.1", "--mode", "password+code", "--separator", ",", "--note", "of the office")
 	shared := strings.TrimSpace(made.out)
 	if made.code != 0 || len(shared) != 32 || !strings.Contains(made.err, "channels: [radius]") {
