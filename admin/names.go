@@ -22,7 +22,7 @@ import (
 var (
 	targetName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 	accountName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
-	groupName   = regexp.MustCompile(`^[\pL\pN_][\pL\pN _.-]{0,127}$`)
+	groupName   = regexp.MustCompile(`^[\pL\pN_][\pL\pN _.-]*$`) // a bound here would cost 5 MB: see maxGroup
 	labelKey    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$`)
 	labelValue  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/:-]{0,62}$`)
 )
@@ -31,7 +31,10 @@ var (
 // the place of a target.
 var reserved = []string{"admin", "health", "invite", "join", "menu", "portal", "sallyport", "ticket"}
 
-const maxLabels = 50
+const (
+	maxLabels = 50
+	maxGroup  = 128 // characters
+)
 
 func checkTargetName(name string) error {
 	switch {
@@ -57,7 +60,7 @@ func checkAccounts(accounts []string) error {
 
 func checkGroups(groups []string) error {
 	for _, g := range groups {
-		if !groupName.MatchString(g) {
+		if !groupName.MatchString(g) || utf8.RuneCountInString(g) > maxGroup {
 			return invalid("use letters, digits, blanks, . _ - and begin with a letter or a digit", "%q cannot be the name of a group", audit.Escape(g))
 		}
 	}

@@ -212,8 +212,9 @@ func (s *Server) fillContents(v *visit, x store.Session, d *replayPage) {
 		return
 	}
 	d.Lasts, d.Open = clockOf(found.Duration), found.Open
-	if d.Poster = d.Start; d.Start == "" {
-		d.Poster = secondsOf(max(min(found.Duration, posterAt), found.Shown))
+	if d.Poster = d.Start; d.Start == "" || d.Start == "0" {
+		// Rounded up: a moment before there is something to see shows nothing.
+		d.Poster = secondsOf(max(min(found.Duration, posterAt), found.Shown) + time.Millisecond - 1)
 	}
 	if found.Exact < found.Duration {
 		d.Rough = clockOf(found.Exact)

@@ -246,7 +246,7 @@ func (h *held) Read(p []byte) (int, error) {
 }
 
 // holdChannel waits on a session channel for the approval that d demands, and then relays it.
-func (c *connection) holdChannel(nc ssh.NewChannel, d auth.Decision) {
+func (c *connection) holdChannel(nc ssh.NewChannel, d *auth.Decision) {
 	ch, reqs, err := nc.Accept()
 	if err != nil {
 		return
@@ -273,7 +273,7 @@ func (c *connection) holdChannel(nc ssh.NewChannel, d auth.Decision) {
 	if forced := c.only().Command; forced != "" {
 		asked = "exec: " + audit.Escape(forced)
 	}
-	s, refusal := r.waitApproved(h, d, asked)
+	s, refusal := r.waitApproved(h, *d, asked)
 	if s == nil {
 		if refusal != "" {
 			_ = r.fail(statusGone, "%s", refusal)

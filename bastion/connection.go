@@ -76,7 +76,7 @@ type connection struct {
 }
 
 // serve runs the connection after authentication.
-func (c *connection) serve(sc *ssh.ServerConn, v verdict, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
+func (c *connection) serve(sc *ssh.ServerConn, v *verdict, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
 	c.conn, c.id, c.to, c.since = sc, v.id, v.login, time.Now()
 	if c.inners == nil {
 		c.inners = new(atomic.Int64)
@@ -144,7 +144,7 @@ func (c *connection) channel(nc ssh.NewChannel, alone bool) {
 	}
 	s, refusal, approval := c.openNow(nil)
 	if approval != nil {
-		c.holdChannel(nc, *approval)
+		c.holdChannel(nc, approval) // by reference: what stands on this stack stays as long as the channel
 		return
 	}
 	if s == nil {

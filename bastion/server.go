@@ -167,8 +167,8 @@ func (c *connection) speak(cfg *ssh.ServerConfig) {
 		c.s.cfg.Log.Debug("connection ended before authentication", "source", c.source, "error", audit.Escape(err.Error()))
 		return
 	}
-	v, ok := sc.Permissions.ExtraData[identityKey{}].(verdict)
-	if !ok || c.guarded.authenticated() != nil {
+	v := verdictOf(sc)
+	if v == nil || c.guarded.authenticated() != nil {
 		_ = sc.Close()
 		return
 	}
@@ -176,6 +176,16 @@ func (c *connection) speak(cfg *ssh.ServerConfig) {
 		c.held.leave()
 	}
 	c.serve(sc, v, chans, reqs)
+}
+
+// verdictOf is what authentication left with the connection; nil: nothing. It is a pointer so that no copy of it
+// stands on the stack of a connection for as long as that lasts.
+func verdictOf(sc *ssh.ServerConn) *verdict {
+	v, ok := sc.Permissions.ExtraData[identityKey{}].(verdict)
+	if !ok {
+		return nil
+	}
+	return &v
 }
 
 // origin finds the client's address: the socket's, or the one that a listed proxy tells.

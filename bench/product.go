@@ -71,7 +71,9 @@ func startProduct(ctx context.Context, bin, dir string) (*product, error) {
 	}
 	s.socket = made.Socket
 	// All clients come from one address here, which the guard would hold back like a flood.
-	err := replaceOnce(made.Config, "exempt: []", "exempt: [127.0.0.0/8]", "addresses: []", "addresses: [127.0.0.1]")
+	err := replaceOnce(made.Config, "exempt: []", "exempt: [127.0.0.0/8]", "addresses: []", "addresses: [127.0.0.1]",
+		// Drawing what terminals have printed is a job of its own, at the lowest priority, and costs more than to relay it.
+		"search: on", "search: off")
 	if err != nil {
 		return nil, err
 	}

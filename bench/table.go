@@ -166,7 +166,7 @@ func (b *bench) explain() []string {
 	c := b.samples["calibrator"][calibratorWord]
 	notes := []string{
 		fmt.Sprintf("Medians of %d rounds, peers in turn; ↑ more is better, ↓ less is better. MB = 10^6 bytes, kB = 10^3. All on loopback of one machine: client, proxy and target share its cores, so compare CPU of the proxy, and by ratio.", b.rounds),
-		"direct: ssh to sshd. relay: a second sshd with ForceCommand ssh to the target, without recording. sallyport: rules, audit and recording on.",
+		"direct: ssh to sshd. relay: a second sshd with ForceCommand ssh to the target, without recording. sallyport: rules, audit and recording on, the index for the search off.",
 		"CPU is of the proxy alone, all its processes, until it is at rest again after the sessions. Between client, proxy and target: " + gcm + ".",
 		fmt.Sprintf("Transfers are of %s, random bytes up and by sftp and zeros down; length (exec) and SHA-256 (sftp) verified.", b.size.String()),
 		"login: connect, log in, run true, leave. At sallyport with public key, a fresh one-time code and audit, each another person's; at the relay and direct with public key only.",

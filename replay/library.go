@@ -18,6 +18,10 @@ import (
 // openAtOnce is how many recordings a Library remembers. Each may take some 20 MiB if a stranger wants it to.
 const openAtOnce = 10
 
+// prepared is up to how many bytes of output screens are made as soon as a recording has ended. Drawing costs ten times
+// what it costs to relay and record the same bytes, and what printed more than that is rarely looked at.
+const prepared = 8 << 20
+
 // waiting is how many ended recordings wait to be prepared at most.
 const waiting = 1000
 
@@ -103,7 +107,7 @@ func (r *Replay) prepare(ctx context.Context) error {
 	r.mu.Lock()
 	done := r.printed >= len(o.Parts) || !r.known
 	r.mu.Unlock()
-	if output := o.output(0, len(o.Parts)); done || output <= near || output > exact {
+	if output := o.output(0, len(o.Parts)); done || output <= near || output > prepared {
 		return nil
 	}
 	r.pass(&o)

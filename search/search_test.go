@@ -509,7 +509,7 @@ func (l *library) session(h recorder.Header, play func(take)) string {
 	noError(l.t, err)
 	h.Session = x.ID
 	sum := l.record(h, play)
-	noError(l.t, l.st.Sessions.CloseChannel(ctx, x.ID, store.Channel{ID: 1, Kind: h.Kind, Recording: sum.Path, Started: start, Ended: l.now()}))
+	noError(l.t, l.st.Sessions.CloseChannel(ctx, x.ID, store.Channel{ID: 1, Kind: h.Kind, BytesOut: 1, Recording: sum.Path, Started: start, Ended: l.now()}))
 	return x.ID
 }
 
@@ -589,7 +589,7 @@ func TestIndexerGoesOn(t *testing.T) {
 	good()
 	gone, err := l.st.Sessions.Open(ctx, store.Session{User: "alice", Node: "n1"})
 	noError(t, err)
-	noError(t, l.st.Sessions.CloseChannel(ctx, gone.ID, store.Channel{ID: 1, Recording: "2026/11/23/" + gone.ID + "/1.cast.zst", Ended: l.now()}))
+	noError(t, l.st.Sessions.CloseChannel(ctx, gone.ID, store.Channel{ID: 1, BytesOut: 1, Recording: "2026/11/23/" + gone.ID + "/1.cast.zst", Ended: l.now()}))
 	bad, err := l.st.Sessions.Open(ctx, store.Session{User: "alice", Node: "n1"})
 	noError(t, err)
 	sum := l.record(recorder.Header{Session: bad.ID, Kind: "exec"}, func(k take) {
@@ -604,7 +604,7 @@ func TestIndexerGoesOn(t *testing.T) {
 		text[i] ^= 0xff
 	}
 	noError(t, os.WriteFile(path, text, 0o600))
-	noError(t, l.st.Sessions.CloseChannel(ctx, bad.ID, store.Channel{ID: 1, Recording: sum.Path, Ended: l.now()}))
+	noError(t, l.st.Sessions.CloseChannel(ctx, bad.ID, store.Channel{ID: 1, BytesOut: 1, Recording: sum.Path, Ended: l.now()}))
 	good()
 	noError(t, l.indexer().Once(ctx))
 	if n := len(l.find("needle")); n != 2 {

@@ -134,7 +134,8 @@ type SearchPage struct {
 }
 
 // Discover makes pending what was recorded by channels that ended since the given time, or whose node died, and is
-// not known yet. It returns how many there were.
+// not known yet. It returns how many there were. What ended without any output is done with that: there are many such
+// commands, and a claim costs as much as a login.
 func (s Search) Discover(ctx context.Context, since time.Time) (int64, error) {
 	var found int64
 	err := s.db.writing(ctx, "looking for new recordings", func(ctx context.Context, q querier) error {
@@ -143,11 +144,11 @@ func (s Search) Discover(ctx context.Context, since time.Time) (int64, error) {
 			"c.ended = 0 AND s.state = 'lost' AND s.ended >= ?", // nobody noted the end of their channels
 		} {
 			n, err := exec(ctx, q, `INSERT INTO search_recordings (session_id, channel, state, note, node, found, worker, due, tries, line_count)
-				SELECT c.session_id, c.id, ?, '', s.node, ?, '', 0, 0, 0 FROM session_channels c JOIN sessions s ON s.id = c.session_id
+				SELECT c.session_id, c.id, CASE WHEN c.ended > 0 AND c.bytes_out = 0 THEN ? ELSE ? END, '', s.node, ?, '', 0, 0, 0 FROM session_channels c JOIN sessions s ON s.id = c.session_id
 				WHERE `+ended+` AND c.recording <> '' AND NOT EXISTS
 					(SELECT 1 FROM search_recordings r WHERE r.session_id = c.session_id AND r.channel = c.id)
 				ORDER BY c.ended DESC, c.session_id DESC LIMIT 1000
-				ON CONFLICT (session_id, channel) DO NOTHING`, SearchPending, ms(s.db.now()), ms(since))
+				ON CONFLICT (session_id, channel) DO NOTHING`, SearchDone, SearchPending, ms(s.db.now()), ms(since))
 			if err != nil {
 				return err
 			}

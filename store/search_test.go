@@ -18,7 +18,7 @@ const lease = time.Minute
 func filmed(t *testing.T, s *store.Store, e *engine, user, target string) string {
 	t.Helper()
 	x := must[store.Session](t)(s.Sessions.Open(t.Context(), store.Session{User: user, Target: target, Account: "root", Node: "n1", Started: e.clock.now()}))
-	check(t, s.Sessions.CloseChannel(t.Context(), x.ID, store.Channel{ID: 1, Kind: "shell", Recording: "r/" + x.ID, Started: e.clock.now(), Ended: e.clock.now()}))
+	check(t, s.Sessions.CloseChannel(t.Context(), x.ID, store.Channel{ID: 1, Kind: "shell", BytesOut: 1, Recording: "r/" + x.ID, Started: e.clock.now(), Ended: e.clock.now()}))
 	return x.ID
 }
 
@@ -176,6 +176,23 @@ func TestSearchManyBlocksInOneSecond(t *testing.T) {
 }
 
 // Of many workers on several nodes each recording is claimed by one; a dead one's claim ends with its lease.
+// A channel without output needs no worker; of a dead node's nobody knows whether it had any.
+func TestSearchSkipsWhatIsEmpty(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s, ctx := e.open(), t.Context()
+		x := must[store.Session](t)(s.Sessions.Open(ctx, store.Session{User: "alice", Node: "n1", Started: e.clock.now()}))
+		check(t, s.Sessions.CloseChannel(ctx, x.ID, store.Channel{ID: 1, Kind: "exec", Command: "true", Recording: "r/1", Started: e.clock.now(), Ended: e.clock.now()}))
+		if n := must[int64](t)(s.Search.Discover(ctx, time.Time{})); n != 1 {
+			t.Errorf("%d recordings are new, want 1", n)
+		}
+		_, err := s.Search.Claim(ctx, "w", "n1", lease)
+		wantError(t, "claiming what is empty", err, store.ErrNotFound)
+		if states := must[[]store.SearchState](t)(s.Search.States(ctx, x.ID)); len(states) != 1 || states[0].State != store.SearchDone {
+			t.Errorf("states %+v", states)
+		}
+	})
+}
+
 func TestSearchClaims(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
 		stores := []*store.Store{e.open(), e.open()}
