@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"sallyport/audit"
@@ -69,7 +70,14 @@ func (s *Server) guardView(ctx context.Context, v *session.View, by Caller, call
 		}
 		now, err := callerOf()
 		var refused *Problem
+		var person store.User
+		if err == nil && by.UserID != "" {
+			person, err = s.cfg.Store.Users.ByID(ctx, by.UserID)
+		}
 		switch {
+		case err == nil && !slices.Equal(person.Groups, v.Watcher().Groups): // by which they may moderate, or do not any more
+			v.End("your groups have changed; watch again")
+			return
 		case err == nil && now.Actor == by.Actor && now.UserID == by.UserID && needAuditor.allows(now.Role):
 			last = time.Now()
 		case err == nil, errors.As(err, &refused), time.Since(last) > watchDoubt:

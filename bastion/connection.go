@@ -299,7 +299,7 @@ func (c *connection) params(id auth.Identity, d auth.Decision, up *upstream.Upst
 		Env:      func(name string) bool { return name != reasonEnv && d.Env.Allows(name) },
 		Greeting: trustLine(id, time.Now()),
 		Authorize: func(ctx context.Context, kind, to, command string) (session.Grant, error) {
-			g, err := c.authorize(ctx, id, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Command: command, Source: c.source}, d.Approval != nil)
+			g, err := c.authorize(ctx, id, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Command: command, Source: c.source}, d)
 			if err != nil {
 				return g, err
 			}
@@ -343,14 +343,18 @@ func recordingWord(d auth.Decision) string {
 	return d.Recording.String()
 }
 
-// authorize asks the rules for one channel. approved tells whether others have agreed to the session.
-func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Request, approved bool) (session.Grant, error) {
+// authorize asks the rules for one channel of the session that opened has allowed: what that asked of others holds for
+// the whole session, and what the rules ask by now must be no more.
+func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Request, opened auth.Decision) (session.Grant, error) {
 	d, err := c.decide(ctx, id, r)
 	if err != nil {
 		return session.Grant{}, err
 	}
-	if d.Allow && d.Approval != nil && !approved {
+	switch {
+	case d.Allow && !opened.Approval.Covers(d.Approval):
 		return session.Grant{Refusal: "the rules ask for an approval of this by now; connect again."}, nil
+	case d.Allow && !opened.Moderator.Covers(d.Moderator):
+		return session.Grant{Refusal: "the rules ask for a moderator of this by now; connect again."}, nil
 	}
 	return session.Grant{
 		Allowed: d.Allow, Refusal: d.Refusal, Denied: !d.Allow && d.Rule != "",

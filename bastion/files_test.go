@@ -197,6 +197,28 @@ func TestFilesGarbage(t *testing.T) {
 	}
 }
 
+// sshd takes a command that ends in a NUL and runs it without. Such an scp was one for the rules and none for their
+// paths, so that it read and wrote whatever the account could.
+func TestFilesPolicyHoldsStrangeCommands(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir+"/secret", 1<<10)
+	s := newSystem(t, options{rules: strings.Replace(trustHere, "code: none", `code: none, sftp: {read: ["`+dir+`/pub/**"]}`, 1)})
+	_, key := s.person("mia")
+	c, err := s.dial("mia@web1", ssh.PublicKeys(key))
+	check(t, err)
+	defer c.Close()
+	for _, command := range []string{"scp -f " + dir + "/secret\x00", "scp -f\v" + dir + "/secret", "scp -f\u00a0" + dir + "/secret"} {
+		ch, err := c.NewSession()
+		check(t, err)
+		ch.Stdin = strings.NewReader("\x00\x00\x00")
+		out, err := ch.Output(command)
+		if err == nil || bytes.Contains(out, []byte("C0")) {
+			t.Errorf("%q: %v, %.100q", command, err, out)
+		}
+	}
+}
+
 const heldRules = `version: 1
 rules:
   - name: files

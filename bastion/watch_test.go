@@ -439,6 +439,99 @@ func TestModerated(t *testing.T) {
 	term.Expect("session ended: its moderator has left.")
 }
 
+// A moderator who watched one shell was enough for any number of others in the same connection, which nobody saw; and
+// one who still looked at what had ended was enough for what began after it.
+func TestModeratedOneAtATime(t *testing.T) {
+	t.Parallel()
+	rules := strings.Replace(trustHere, "code: none", "code: none, moderator: {by: [carol], leaving: pause}", 1)
+	s := newSystem(t, options{rules: rules})
+	_, key := s.person("mia")
+	c, err := s.dial("mia@web1", ssh.PublicKeys(key))
+	check(t, err)
+	defer c.Close()
+	begin := func(command string) (in io.WriteCloser, out io.Reader, end func() error) {
+		ch, err := c.NewSession()
+		check(t, err)
+		t.Cleanup(func() { _ = ch.Close() })
+		in, err = ch.StdinPipe()
+		check(t, err)
+		out, err = ch.StdoutPipe()
+		check(t, err)
+		check(t, ch.Start(command))
+		return in, out, ch.Wait
+	}
+	one := make([]byte, 4)
+	in, out, end := begin("echo one; read x")
+	id := s.liveID()
+	watch := func() *session.View { // somebody who does not leave when it is over
+		event := audit.Event{Type: audit.SessionWatched, Result: audit.OK, Door: audit.DoorWeb, Actor: "carol", Session: id}
+		v, err := s.Sessions.Watch(t.Context(), id, 0, session.Watcher{Name: "carol", Login: "carol", Began: event, Ended: event})
+		check(t, err)
+		t.Cleanup(v.Close)
+		return v
+	}
+	for v := watch(); v.Channel() == 0; {
+		_, err := v.Next(t.Context())
+		check(t, err)
+	}
+	_, err = io.ReadFull(out, one)
+	check(t, err)
+	beside, err := c.NewSession()
+	check(t, err)
+	if text, err := beside.CombinedOutput("echo unseen"); err == nil || !strings.Contains(string(text), "one shell or command at a time") {
+		t.Errorf("beside what is watched: %v, %q", err, text)
+	}
+	_, err = in.Write([]byte("\n"))
+	check(t, err)
+	check(t, end())
+
+	_, out, end = begin("echo two")
+	testenv.WaitFor(t, "the session to stand still", func() bool {
+		got := s.events(audit.Moderation)
+		return len(got) > 0 && strings.HasSuffix(got[len(got)-1], "stands still: no moderator watches")
+	})
+	if list, err := s.Store.Watching.Watches(context.Background(), id); err != nil || len(list) != 1 || list[0].Channel != 1 {
+		t.Errorf("who looks at what has ended is not there any more: %+v %v", list, err)
+	}
+	if got := s.events(audit.ChannelStarted); len(got) != 1 {
+		t.Errorf("it began before the eyes of somebody who looks elsewhere: %q", got)
+	}
+	testenv.WaitFor(t, "the end of what was watched first", func() bool {
+		row, err := s.Store.Sessions.Get(context.Background(), id)
+		return err == nil && !row.Channels[0].Ended.IsZero()
+	})
+	watch()
+	two, err := io.ReadAll(out)
+	check(t, err)
+	if check(t, end()); string(two) != "two\n" {
+		t.Errorf("got %q", two)
+	}
+}
+
+// A connection that was open when the rules began to ask for a moderator went on to open shells that nobody watched.
+func TestModeratedByNow(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{rules: trustHere})
+	_, key := s.person("mia")
+	c, err := s.dial("mia@web1", ssh.PublicKeys(key))
+	check(t, err)
+	defer c.Close()
+	run := func() (string, error) {
+		ch, err := c.NewSession()
+		check(t, err)
+		defer ch.Close()
+		text, err := ch.CombinedOutput("echo ran")
+		return string(text), err
+	}
+	if text, err := run(); err != nil || text != "ran\n" {
+		t.Fatalf("before: %q %v", text, err)
+	}
+	s.rules(strings.Replace(trustHere, "code: none", "code: none, moderator: {by: [carol]}", 1))
+	if text, err := run(); err == nil || !strings.Contains(text, "the rules ask for a moderator of this by now; connect again") {
+		t.Errorf("%q %v", text, err)
+	}
+}
+
 // A moderated session that is chosen from the menu waits there, and begins or is given up like any other.
 func TestModeratedFromMenu(t *testing.T) {
 	t.Parallel()

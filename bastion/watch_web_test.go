@@ -259,3 +259,35 @@ func TestWatchRights(t *testing.T) {
 		t.Error("watching is not a view of a recording")
 	}
 }
+
+// Somebody who was a moderator when they began to watch stayed one for as long as they watched, whatever became of
+// their groups.
+func TestModeratorLosesGroup(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{rules: strings.Replace(trustHere, "code: none", "code: none, moderator: {by: [group:eyes], leaving: pause}", 1)})
+	web := s.operators()
+	carol := mustUser(s, "carol")
+	check(t, s.Store.Users.SetGroups(context.Background(), carol.ID, []string{"eyes"}))
+	client := s.signedIn(web, "carol")
+	term := testenv.StartTerminal(t, s.withKey().Interactive(), 80, 24)
+	term.Expect("waiting for a moderator")
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, _, err := websocket.Dial(ctx, web.URL+"/api/v1/sessions/"+s.liveID()+"/live/socket", &websocket.DialOptions{HTTPClient: client,
+		Subprotocols: []string{"v3.asciicast"}, HTTPHeader: http.Header{"Origin": {web.URL}}})
+	check(t, err)
+	defer conn.CloseNow()
+	conn.SetReadLimit(1 << 20)
+	term.Expect("a moderator watches; the session begins.")
+	check(t, s.Store.Users.SetGroups(context.Background(), carol.ID, []string{"others"}))
+	var text strings.Builder
+	for err == nil {
+		var line []byte
+		_, line, err = conn.Read(ctx)
+		text.Write(line)
+	}
+	if !strings.Contains(text.String(), "your groups have changed; watch again") {
+		t.Errorf("the view ended by %v: %s", err, text.String())
+	}
+	term.Expect("the moderator has left")
+}

@@ -112,7 +112,7 @@ func (b *book) next() int {
 func (b *book) add(e Entry) {
 	for _, p := range []*string{&e.Path, &e.NewPath} {
 		if n := len(*p); n > maxPath {
-			*p = (*p)[:maxPath]
+			*p = strings.Clone((*p)[:maxPath]) // the rest would stay in memory with it
 			e.note("a path of " + uitoa(uint64(n)) + " bytes is cut")
 		}
 	}

@@ -32,7 +32,7 @@ const (
 	maxHandle   = 256       // section 6.3
 	maxOpen     = 4096      // files at once
 	maxRequests = 65536     // without an answer
-	maxHeld     = 16 << 20  // bytes of paths in them
+	maxHeld     = 16 << 20  // bytes of paths in them, and of those of open files
 	maxFree     = 256       // requests that are kept to be used again
 	maxAnswers  = 256 << 10 // bytes of our own answers that wait for the server to end its packet
 )
@@ -52,6 +52,7 @@ type SFTP struct {
 	free           *request // to be used again
 	spare          int      // how many
 	files          map[string]*openFile
+	names          int    // bytes of their paths
 	home           string // what the server says of ".", "" while that is not known
 
 	policy   Policy
@@ -599,7 +600,7 @@ func (s *SFTP) parseExtended(r *request, in *reader) (op string) {
 		in.uint64()
 		in.uint64()
 		if to := s.handle(in.text()); from != nil {
-			r.file, r.detail = to, from.path
+			r.file, r.detail = to, strings.Clone(cut(from.path, maxDetail))
 		}
 	}
 	return ""
@@ -728,7 +729,9 @@ func (s *SFTP) serverPacket(d *side, now time.Time) string {
 		if in.bad || len(handle) > maxHandle {
 			return "a handle that is cut short"
 		}
-		s.opened(r, handle, now)
+		if why := s.opened(r, handle, now); why != "" {
+			return why
+		}
 	case fxpName:
 		if count := in.uint32(); count == 1 {
 			name := in.text()
@@ -765,31 +768,37 @@ func (s *SFTP) learnHome(r *request, name string) {
 	}
 }
 
-func (s *SFTP) opened(r *request, handle string, now time.Time) {
+// opened notes a file that the server has opened. The result says why the channel must end.
+func (s *SFTP) opened(r *request, handle string, now time.Time) string {
 	if r.typ != fxpOpen && r.typ != fxpOpendir {
-		return
+		return ""
 	}
 	f := &openFile{handle: handle, path: r.path, flags: r.flags, folder: r.typ == fxpOpendir, began: r.began, seq: r.seq}
 	if f.folder && s.policy == nil {
-		return // a listing leaves no entry, so there is nothing to remember
+		return "" // a listing leaves no entry, so there is nothing to remember
 	}
 	if len(s.files) >= maxOpen {
 		if !f.folder {
 			s.add(Entry{Seq: r.seq, Started: r.began, Ended: now, Op: f.op(), Path: f.path, Result: ResultUnknown,
 				Detail: fmt.Sprintf("opened, and not followed any further: more than %d files are open", maxOpen)})
 		}
-		return
+		return ""
 	}
 	if before := s.files[handle]; before != nil { // the server has closed it without being asked
 		s.drop(before, now, ResultUnknown)
 	}
 	s.files[handle] = f
+	if s.names += len(f.path); s.names > maxHeld {
+		s.fatal = fmt.Sprintf("%d open files with %d bytes of names", len(s.files), s.names)
+	}
+	return s.fatal
 }
 
 // drop ends the entry of a file.
 func (s *SFTP) drop(f *openFile, now time.Time, result string) {
 	if s.files[f.handle] == f {
 		delete(s.files, f.handle)
+		s.names -= len(f.path)
 	}
 	if !f.folder {
 		s.add(f.entry(now, result))

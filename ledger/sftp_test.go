@@ -420,6 +420,18 @@ func TestSFTPBounds(t *testing.T) {
 		t.Error("names take any amount of memory")
 	}
 
+	// The names of files that are open were not counted: a target that opens whatever it is asked for let them take a
+	// gigabyte for one channel.
+	s = NewSFTP(nil, "")
+	s.Client(at, pkt(fxpInit, 3))
+	for i := range 200 {
+		s.Client(at, pkt(fxpOpen, 1, strings.Repeat("a", 200<<10), 1, 0))
+		s.Server(at, pkt(fxpHandle, 1, fmt.Sprint(i)))
+	}
+	if s.Fatal() == "" {
+		t.Error("names of open files take any amount of memory")
+	}
+
 	s = NewSFTP(nil, "")
 	s.Client(at, pkt(fxpInit, 3))
 	for i := range maxOpen + 3 {

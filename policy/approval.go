@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,6 +70,20 @@ func (a *Approval) Approvers() [][]string {
 		lists[i] = s.words
 	}
 	return lists
+}
+
+// Covers tells whether what was agreed to under a is enough for other: as many have agreed, who are in all of the lists
+// of other. Both are of decisions.
+func (a *Approval) Covers(other *Approval) bool {
+	switch {
+	case other == nil:
+		return true
+	case a == nil || a.Count < other.Count || other.Reason && !a.Reason:
+		return false
+	}
+	return !slices.ContainsFunc(other.sets, func(s Approvers) bool {
+		return !slices.ContainsFunc(a.sets, func(mine Approvers) bool { return slices.Equal(mine.words, s.words) })
+	})
 }
 
 // String gives the demand in words for people: "1 of group:dba within 15m", "none".

@@ -105,3 +105,44 @@ func TestApprovalStrictest(t *testing.T) {
 		t.Error("nobody is taken for approvers")
 	}
 }
+
+// What others have agreed to, or watch, is enough only for rules that ask for the same people or fewer. That a demand
+// was met at all once stood for every later one.
+func TestDemandsCover(t *testing.T) {
+	t.Parallel()
+	decide := func(keys string) Decision {
+		d := mustParse(t, "\n  - {name: r, users: [alice], targets: [vault]"+keys+"}\n")
+		return d.Decide(Request{User: "alice", Target: Target{Name: "vault"}, Channel: Shell})
+	}
+	for _, c := range []struct {
+		opened, now string
+		want        bool
+	}{
+		{"", "", true},
+		{"by: [carol]", "", true},
+		{"", "by: [carol]", false},
+		{"by: [carol]", "by: [carol]", true},
+		{"by: [carol]", "by: [carol], within: 1m", true},
+		{"by: [carol]", "by: [dave]", false},
+		{"by: [carol]", "by: [carol, dave]", false},
+	} {
+		key := func(kind, by string) string {
+			if by == "" {
+				return ""
+			}
+			return ", " + kind + ": {" + by + "}"
+		}
+		if got := decide(key("approval", c.opened)).Approval.Covers(decide(key("approval", c.now)).Approval); got != c.want {
+			t.Errorf("an approval of {%s} covers {%s}: %v", c.opened, c.now, got)
+		}
+		if got := decide(key("moderator", c.opened)).Moderator.Covers(decide(key("moderator", c.now)).Moderator); got != c.want {
+			t.Errorf("a moderator of {%s} covers {%s}: %v", c.opened, c.now, got)
+		}
+	}
+	one, two := decide(", approval: {by: [carol]}").Approval, decide(", approval: {by: [carol], count: 2}").Approval
+	why := decide(", approval: {by: [carol], reason: required}").Approval
+	both := one.tighten(decide(", approval: {by: [dave]}").Approval)
+	if one.Covers(two) || !two.Covers(one) || one.Covers(why) || !why.Covers(one) || one.Covers(both) || !both.Covers(one) {
+		t.Error("of two approvals the weaker one covers the stronger, or the stronger does not cover the weaker")
+	}
+}

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,19 @@ func (m *Moderator) May(login string, groups []string) bool {
 		}
 	}
 	return true
+}
+
+// Covers tells whether whoever may moderate under m may do so under other, by the words of both. Both are of decisions.
+func (m *Moderator) Covers(other *Moderator) bool {
+	switch {
+	case other == nil:
+		return true
+	case m == nil || len(m.all) > 0 && len(other.all) == 0:
+		return false
+	}
+	return !slices.ContainsFunc(other.all, func(one moderators) bool {
+		return !slices.ContainsFunc(m.all, func(mine moderators) bool { return slices.Equal(mine.words, one.words) })
+	})
 }
 
 // Who says in words who may moderate: "group auditors, carol".

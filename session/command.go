@@ -1,6 +1,9 @@
 package session
 
-import "strings"
+import (
+	"strings"
+	"unicode"
+)
 
 // Channel kinds of the rules that a session channel can be.
 const (
@@ -15,7 +18,7 @@ const (
 // whoever may exec may do all of this too.
 func shortcut(command string) string {
 	words := strings.Fields(command)
-	if len(words) < 2 || strings.ContainsAny(command, "\n\r;&|<>`$(){}!\\\"") {
+	if len(words) < 2 || strings.ContainsAny(command, "\n\r;&|<>`$(){}!\\\"") || strings.ContainsFunc(command, strangeSpace) {
 		return ""
 	}
 	// One pair of single quotes around the last word is how scp and git quote a path.
@@ -37,6 +40,10 @@ func shortcut(command string) string {
 	}
 	return ""
 }
+
+// strangeSpace tells that r separates words here and not in a shell, or ends a command where C is spoken: sshd takes
+// a NUL at its end.
+func strangeSpace(r rune) bool { return r == 0 || r != ' ' && r != '\t' && unicode.IsSpace(r) }
 
 // isSCP tells that command is the far end of a copy: flags that only say how, one of them which way, and one path. Programs
 // write them apart or together (-p -t, -pt). Any other flag, such as -S and -o, names a program or an option of ssh.

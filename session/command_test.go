@@ -1,6 +1,10 @@
 package session
 
-import "testing"
+import (
+	"testing"
+
+	"sallyport/ledger"
+)
 
 // A shortcut is decided on the whole command: "scp -t x; bash" once passed elsewhere as a file transfer,
 // because only the first words were looked at.
@@ -32,6 +36,10 @@ func TestShortcut(t *testing.T) {
 		"scp -t x > /etc/passwd":    "",
 		"scp -t 'a' 'b'":            "",
 		"scp -t 'a'b":               "",
+		"scp -f /x\x00":             "",
+		"scp -f\v/x":                "",
+		"scp -f\u00a0/x":            "",
+		"rsync --server . /x\x00":   "",
 		"/tmp/scp -t x":             "",
 		"rsync --server -vlogDtpre.iLsfxCIvu . /x": "rsync",
 		"rsync --server --sender -e.sh . x":        "rsync",
@@ -48,6 +56,10 @@ func TestShortcut(t *testing.T) {
 	} {
 		if got := shortcut(command); got != want {
 			t.Errorf("shortcut(%q) = %q, want %q", command, got, want)
+		}
+		// What rules allow as a transfer must be one that their paths can be held against.
+		if _, known := ledger.ParseCommand(command); (want == "scp" || want == "rsync") && !known {
+			t.Errorf("%q is %s for the rules, and nothing for the paths of files", command, want)
 		}
 	}
 }

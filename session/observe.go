@@ -30,7 +30,36 @@ type moderation struct {
 	begun   bool          // a moderator has been there
 	note    string        // what the person is told while the session stands still; "": nothing runs yet
 	timer   *time.Timer   // ends a session that waits for too long
+	runs    *channel      // the one that a moderator can watch; nil: none
 }
+
+// alone makes c the one channel of a moderated session on which something runs. A moderator sees one at a time, and
+// what runs beside it would be seen by nobody. It is false while another one has the place.
+func (c *channel) alone() bool {
+	s := c.s
+	if s.p.Moderation == nil {
+		return true
+	}
+	s.await(placeWait, func() bool { return s.ended || s.mod.runs == nil || s.mod.runs == c })
+	s.mu.Lock()
+	if s.mod.runs != nil || c.vacated { // nobody would free the place of what is over already
+		defer s.mu.Unlock()
+		return s.mod.runs == c
+	}
+	s.mod.runs = c
+	again := s.mod.begun
+	if again {
+		s.lastObserved = time.Time{} // what was known holds no longer if nobody can say more
+	}
+	s.mu.Unlock()
+	if again { // who watched what has ended need not see this
+		s.m.lookAtWatches(context.Background())
+	}
+	return true
+}
+
+// errNotAlone is what people read who ask a moderated session for two things at once.
+const errNotAlone = "this session is moderated: one shell or command at a time. End the other one first, or connect anew, without a shared connection"
 
 // errModerated is what people read who ask a moderated session for what nobody could watch.
 const errModerated = "this session is moderated: only what can be watched may run, a shell or a command"
@@ -54,9 +83,15 @@ func (p *Params) moderated() {
 func (s *Session) observed(watches []store.Watch) {
 	names := []string{}
 	moderator := ""
+	s.mu.Lock()
+	runs := s.mod.runs
+	s.mu.Unlock()
 	for _, w := range watches {
 		if name := audit.Escape(w.Watcher); !slices.Contains(names, name) {
 			names = append(names, name)
+		}
+		if runs != nil && w.Channel != 0 && w.Channel != runs.row.ID {
+			continue // they look at what has ended
 		}
 		if m := s.p.Moderation; m != nil && moderator == "" && w.Login != "" && w.Login != s.row.User && m.May(w.Login, w.Groups) {
 			moderator = w.Login

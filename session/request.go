@@ -152,6 +152,10 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 		c.refused(r.Type, noUDP)
 		return c.refuseStart(r, noUDP)
 	}
+	if !c.alone() {
+		c.refused(r.Type, errNotAlone)
+		return c.refuseStart(r, errNotAlone)
+	}
 	var kind string
 	for again := true; again; {
 		checks := c.s.checks.Load()

@@ -340,6 +340,9 @@ func (s *Session) vacate(c *channel) {
 	if !c.vacated {
 		c.vacated = true
 		s.taken--
+		if s.mod.runs == c {
+			s.mod.runs = nil
+		}
 		s.gone.Broadcast()
 	}
 }

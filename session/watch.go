@@ -212,6 +212,9 @@ func (v *View) renew() {
 	}
 }
 
+// Watcher is who watches, as they were when they began.
+func (v *View) Watcher() Watcher { return v.who }
+
 // End ends the view from here; whoever watches reads why.
 func (v *View) End(why string) {
 	v.mu.Lock()
