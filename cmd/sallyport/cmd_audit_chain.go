@@ -102,6 +102,9 @@ func (p *auditProver) all(files []string, since string) ([]admin.AuditVerificati
 		if err != nil {
 			return nil, fmt.Errorf("reading %s: %w", audit.Escape(name), err)
 		}
+		if broken == nil && proof.Last == 0 {
+			broken = errors.New("nothing in it has a place in the chain, so that nothing is proved")
+		}
 		found = append(found, admin.AuditVerificationOf(name, proof, broken))
 	}
 	return found, nil

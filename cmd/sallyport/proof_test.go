@@ -94,6 +94,11 @@ func TestProof(t *testing.T) {
 			}
 		}
 
+		// Of a file in which nothing is signed, such as an empty one, nothing is proved: it counted as proved once.
+		if r := command("", "audit", "verify", o.file("empty.jsonl", ""), "--keys", keys); r.code != exitFailed || !strings.Contains(r.out, "nothing is proved") {
+			t.Errorf("empty: %+v", r)
+		}
+
 		// In the database.
 		db := o.database()
 		change := func(query string) {
