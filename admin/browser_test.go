@@ -130,6 +130,7 @@ func (c *chromium) quiet(where string) {
 // fits asserts that no part of the page is wider than the window.
 func (c *chromium) fits(where string) {
 	c.t.Helper()
+	c.do(chromedp.WaitReady("main")) // a long page may still come in
 	if wide := ask[string](c, findWide); wide != "" {
 		c.t.Errorf("%s: wider than the window: %s", where, wide)
 	}

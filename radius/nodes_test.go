@@ -274,7 +274,7 @@ func TestLogOfAttempts(t *testing.T) {
 	w := newWorld(t, "", mode(store.RadiusChallenge))
 	w.person("alice")
 	p := w.nodes[0].peer(t)
-	vendor := append([]byte{0, 0, 1, 55, 25, 6}, "KEYS"...) // MS-CHAP2-Response of Microsoft
+	vendor := append([]byte{0, 0, 1, 55, 12, 6}, "KEYS"...) // MS-CHAP-MPPE-Keys of Microsoft
 	got := p.ask(signed(access("ali\x1b[2Jce", "pw", attribute(26, string(vendor)), attribute(4, "\xc0\x00\x02\x01"), attribute(61, "\x00\x00\x00\x05"), attribute(30, "gw\r\nx"))))
 	p.ask(signed(access("ali\x1b[2Jce", "hunter2-code", &codec.AVP{Type: 24, Attribute: rfc2865.State_Get(got)},
 		attribute(26, string(vendor)), attribute(4, "\xc0\x00\x02\x01"), attribute(61, "\x00\x00\x00\x05"), attribute(30, "gw\r\nx"), attribute(249, "\x00odd"))))
