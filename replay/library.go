@@ -88,6 +88,9 @@ func (l *Library) prepareLoop() {
 	for {
 		select {
 		case path := <-l.ended:
+			if l.large(path) {
+				continue
+			}
 			r := newReplay(l.run, recording{l.recordings, path}, l.busy, screensFile{l, path})
 			if err := r.prepare(l.run); err != nil && l.run.Err() == nil && !errors.Is(err, recorder.ErrEncrypted) {
 				l.log.Warn("preparing the replay of a recording", "recording", path, "error", err)
@@ -97,6 +100,17 @@ func (l *Library) prepareLoop() {
 			return
 		}
 	}
+}
+
+// large tells whether a recording is not to be prepared, by the lengths of its parts: reading one to find that out costs as
+// much as recording it did.
+func (l *Library) large(path string) bool {
+	parts, err := l.recordings.Parts(l.run, path)
+	length := int64(0)
+	for _, p := range parts {
+		length += p.Length
+	}
+	return err != nil || length > 2*prepared // of asciicast, which is longer than the output in it
 }
 
 func (r *Replay) prepare(ctx context.Context) error {
