@@ -269,14 +269,11 @@ func (c *channel) toClient(dst io.Writer, src io.Reader, which stream) {
 
 // show writes p to the person, or what the ledger of files leaves of it.
 func (c *channel) show(dst io.Writer, p []byte, which stream) error {
-	write := func(p []byte) error {
+	if c.files == nil || which != recordOutput {
 		_, err := dst.Write(p)
 		return err
 	}
-	if c.files == nil || which != recordOutput {
-		return write(p)
-	}
-	err, ok := c.files.toClient(p, write)
+	err, ok := c.files.toClient(p, dst)
 	if !ok {
 		return errStopped
 	}

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -185,7 +186,7 @@ func (f *files) fromClient(p []byte) ([]byte, bool) {
 }
 
 // toClient looks at what the target sends, and writes what the client is to have of it.
-func (f *files) toClient(p []byte, write func([]byte) error) (err error, ok bool) {
+func (f *files) toClient(p []byte, dst io.Writer) (err error, ok bool) {
 	if f.guarded {
 		f.down.Lock()
 		defer f.down.Unlock()
@@ -193,7 +194,7 @@ func (f *files) toClient(p []byte, write func([]byte) error) (err error, ok bool
 	out, ok := f.feed(f.p.Server, p)
 	f.collect()
 	if ok && len(out) > 0 {
-		err = write(out)
+		_, err = dst.Write(out)
 	}
 	return err, ok
 }
