@@ -222,7 +222,7 @@ func (s *product) addUser(ctx context.Context, login string, k key, groups ...st
 // which every byte is proved.
 func (s *product) proveRecorded(ctx context.Context) error {
 	var sessions []admin.Session
-	if err := s.run(ctx, "", &sessions, "session", "list", "--limit", "10000"); err != nil {
+	if err := s.run(ctx, "", &sessions, "session", "list", "--limit", "1000"); err != nil {
 		return err
 	}
 	for _, one := range sessions {
