@@ -220,6 +220,9 @@ func (s *Server) fillContents(v *visit, x store.Session, d *replayPage) {
 		d.Rough = clockOf(found.Exact)
 	}
 	for _, m := range s.markers(v.ctx(), x, d.Channel.Channel, found) {
+		if m.Kind == markCommand && d.Channel.Term {
+			continue // the page has a table of the commands that were found on a terminal
+		}
 		if len(d.Markers) == markersShown {
 			d.Hidden++
 			continue

@@ -156,5 +156,5 @@ func clockHealth(d store.Drifting) healthLine {
 	case d.Used == 0:
 		return healthLine{"Clock", "ok", "no token was used in the last day"}
 	}
-	return healthLine{"Clock", "ok", "the " + strconv.Itoa(d.Used) + " tokens used in the last day do not doubt it"}
+	return healthLine{"Clock", "ok", "not doubted by the tokens used in the last day: " + strconv.Itoa(d.Used)}
 }
