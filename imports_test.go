@@ -45,6 +45,7 @@ search:                recorder screen store
 internal/custody:      audit internal/auditlog recorder store
 session:               audit internal/auditlog internal/readahead ledger recorder screen store
 upstream:              audit internal/auditlog internal/readahead internal/tcpend store
+internal/metrics:      audit identity internal/auditlog recorder session store
 
 radius:               audit auth identity internal/auditlog policy store
 bastion:               audit auth identity internal/auditlog internal/readahead internal/tcpend ledger policy session store upstream

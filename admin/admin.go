@@ -55,6 +55,8 @@ type Config struct {
 	Search       bool              // what was on the screens can be searched
 	Demo         bool              // pages say that this is a demo
 	Version      string
+	Metrics      http.Handler   // answers Prometheus, at /metrics; nil: nobody does
+	MetricsFrom  []netip.Prefix // sources that need no key for it
 	Node         string
 	Log          *slog.Logger     // nil: slog.Default()
 	Now          func() time.Time // nil: time.Now
@@ -103,6 +105,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle(apiPath+"/", web.Headers(s.cfg.Secure, http.NewCrossOriginProtection().Handler(own)))
 	s.pages(mux)
 	s.compat(mux)
+	s.metricsRoute(mux, s.metricsCaller)
 	return mux
 }
 
@@ -110,6 +113,8 @@ func (s *Server) Handler() http.Handler {
 // who could change the database anyway, is an administrator.
 func (s *Server) SocketHandler() http.Handler {
 	mux := http.NewServeMux()
-	s.api(mux, func(*http.Request) (Caller, error) { return console, nil })
+	mayAll := func(*http.Request) (Caller, error) { return console, nil }
+	s.api(mux, mayAll)
+	s.metricsRoute(mux, mayAll)
 	return mux
 }

@@ -40,6 +40,9 @@ type Config struct {
 	Suffixes []string         // dropped from login names, such as "example.org"
 	Log      *slog.Logger     // nil: slog.Default()
 	Now      func() time.Time // nil: time.Now
+
+	// Counted is told whatever is counted, by its name in docs/radius.md; it must not wait. May be nil.
+	Counted func(kind string)
 }
 
 // Server answers RADIUS clients. It is safe for concurrent use.
@@ -74,6 +77,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, waiting: make(chan struct{}, maxWaiting)}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.clients.store, s.clients.log, s.counts.store = cfg.Store, cfg.Log, cfg.Store
+	s.counts.told = cfg.Counted
 	s.work.Go(s.flush)
 	return s, nil
 }

@@ -27,7 +27,7 @@ func newRadiusDoor(n *node, suffixes []string) (*radiusDoor, error) {
 	if n.cfg.RADIUS.Listen == "" && n.cfg.RADIUS.RadSec.Listen == "" {
 		return nil, nil
 	}
-	s, err := radius.New(radius.Config{Engine: n.Engine, Store: n.Store, Audit: n.Audit, Suffixes: suffixes, Log: n.log})
+	s, err := radius.New(radius.Config{Engine: n.Engine, Store: n.Store, Audit: n.Audit, Suffixes: suffixes, Log: n.log, Counted: n.metrics.RADIUS})
 	if err != nil {
 		return nil, err
 	}
