@@ -54,6 +54,13 @@ func (w *pageWorld) fillIn(pattern string, session store.Session) (method, path 
 			id = pending[0].ID
 		}
 	}
+	if strings.Contains(pattern, "/api-keys/") {
+		keys, err := w.Store.APIKeys.List(ctx)
+		must(w.t, err)
+		if len(keys) > 0 { // else it was revoked by the request before
+			id = keys[0].ID
+		}
+	}
 	switch {
 	case strings.Contains(pattern, "/robots/"):
 		target = "deploy-bot"
