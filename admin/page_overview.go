@@ -24,8 +24,12 @@ const (
 
 // overview is the dot of the first page.
 type overview struct {
-	Counts  store.SessionCounts
-	Live    []sessionView
+	Counts store.SessionCounts
+	Live   []sessionView
+
+	Asking     []approvalView // who waits for an approval
+	AskingMore int
+
 	SignIns signIns
 	Locks   int
 	Waiting []waitingView // tokens that wait for approval
@@ -57,6 +61,9 @@ func (s *Server) overviewPage(v *visit) error {
 		return err
 	}
 	o.Live = s.viewSessions(live)
+	if o.Asking, o.AskingMore, err = s.asking(ctx, "", ""); err != nil {
+		return err
+	}
 	if o.SignIns, err = s.web.stats.signIns(ctx, s.cfg.Store, v.now()); err != nil {
 		return err
 	}
