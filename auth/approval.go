@@ -188,6 +188,9 @@ func (w *ApprovalWait) Wait(ctx context.Context) (store.Approval, error) {
 				why = "the person changed their mind"
 			}
 			w.settle(store.ApprovalWithdrawn, audit.ApprovalWithdrawn, why)
+			if a, err := w.e.cfg.Store.Approvals.Get(context.WithoutCancel(ctx), w.ID); err == nil && (a.Given >= a.Needed || a.State == store.ApprovalRefused) {
+				w.TellAbsent() // it was decided in the moment in which they left
+			}
 			return w.Approval, &Refused{Public: "the request was withdrawn: " + printable(why) + ".", Err: ErrDenied}
 		case <-over.C:
 			if w.settle(store.ApprovalExpired, audit.ApprovalExpired, "") {
@@ -340,6 +343,9 @@ func (e *Engine) DecideApproval(ctx context.Context, id Identity, code string, v
 	switch {
 	case err == nil:
 		e.cfg.Audit.Print(ctx, ev)
+		if done.State != store.ApprovalPending {
+			e.tellIfAbsent(ctx, done)
+		}
 		return done, nil
 	case errors.Is(err, store.ErrDecidedAlready):
 		err = &Refused{Public: "You have decided about " + a.Code + " already; it counts once.", Err: err}
@@ -435,6 +441,7 @@ func (e *Engine) RefuseApproval(ctx context.Context, approval, operator, door, r
 	ev.Actor, ev.Reason = operator, reason
 	ev.Detail["verdict"], ev.Detail["state"] = "refuse", store.ApprovalRefused
 	_ = e.cfg.Audit.Emit(ctx, ev)
+	e.tellIfAbsent(ctx, a)
 	return e.cfg.Store.Approvals.Get(ctx, a.ID)
 }
 
@@ -445,6 +452,9 @@ func (e *Engine) expireApprovals(ctx context.Context) error {
 		ev := approvalEvent(a, audit.ApprovalExpired, audit.DoorNode)
 		ev.Result = audit.Refused
 		_ = e.cfg.Audit.Emit(ctx, ev)
+		if a.Given >= a.Needed { // enough had agreed, and nobody was there to begin
+			e.tellAbsent(ctx, a.ID)
+		}
 	}
 	return err
 }

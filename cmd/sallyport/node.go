@@ -259,6 +259,7 @@ func (n *node) openEngines(ctx context.Context) error {
 		cfg.Places = &store.PlacesAlarm{More: p.Alarm, Within: p.Within.Std(), Lock: p.Lock}
 	}
 	cfg.URL = linkURL(n.cfg)
+	cfg.TellAbsent = n.messages.mail != nil && n.cfg.Notify != nil && n.cfg.Notify.People
 	if n.Directory != nil { // a nil *LDAP in the interface would not be nil
 		cfg.Directory = n.metrics.Directory(n.Directory)
 	}
