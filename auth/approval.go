@@ -315,7 +315,7 @@ func (e *Engine) DecideApproval(ctx context.Context, id Identity, code string, v
 		}
 		return a, err
 	}
-	if v.Code != "" || !e.freshCode(id) {
+	if v.Code != "" || !e.FreshCode(id) {
 		if v.Code == "" {
 			return a, ErrNeedsCode
 		}
@@ -410,9 +410,9 @@ func (e *Engine) mayDecide(ctx context.Context, id Identity, a store.Approval) (
 	return me, nil
 }
 
-// freshCode tells whether a code of the person's own was typed in this login, a short while ago. A remembered one
+// FreshCode tells whether a code of the person's own was typed in this login, a short while ago. A remembered one
 // is none, nor is one that an operator gave them.
-func (e *Engine) freshCode(id Identity) bool {
+func (e *Engine) FreshCode(id Identity) bool {
 	age := e.cfg.Now().Sub(id.CodeAt)
 	return !id.CodeAt.IsZero() && age >= 0 && age <= approvalCodeAge && (slices.Contains(id.Factors, "code") || id.onlySent())
 }
