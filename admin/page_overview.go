@@ -143,7 +143,7 @@ func (s *Server) storeHealth(ctx context.Context) (healthLine, bool) {
 	if err != nil {
 		return healthLine{"Kept recordings", "bad", "they cannot be counted"}, true
 	}
-	line := healthLine{"Kept recordings", "ok", fmt.Sprintf("%d, %s", st.Kept, web.Size(st.KeptBytes))}
+	line := healthLine{"Kept recordings", "ok", fmt.Sprintf("%d with %s", st.Kept, web.Size(st.KeptBytes))}
 	if st.TailPending > 0 {
 		line.State, line.Detail = "warn", line.Detail+fmt.Sprintf("; %d wait for lost nodes to come back", st.TailPending)
 	}
