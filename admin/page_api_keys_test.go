@@ -141,7 +141,7 @@ func TestRadiusPages(t *testing.T) {
 	w.furnish()
 	b := w.signedIn("ada")
 	b.shows("/radius", "office-vpn", "Add a client", "/radius/office-vpn/edit")
-	b.shows("/radius/new", "the password; then it asks for the code")
+	b.shows("/radius/new", "the password; the code next")
 	if body := w.signedIn("ines").shows("/radius", "office-vpn"); strings.Contains(body, "/radius/new") || strings.Contains(body, "/edit") {
 		t.Error("an auditor is offered to change RADIUS clients")
 	}

@@ -32,7 +32,11 @@ func onPage(findings []RadiusFinding) []radiusFinding {
 		before, _, change := strings.Cut(f.Hint, "sallyport radius client ")
 		hint := strings.ReplaceAll(before, "at: sallyport radius strangers", "at the strangers below")
 		hint = strings.TrimRight(strings.TrimSuffix(strings.TrimRight(hint, " :,"), "then"), " :,")
-		list = append(list, radiusFinding{f.Level, f.Text, hint, change && before != ""})
+		change = change && before != ""
+		if hint = web.Sentence(hint); change {
+			hint = strings.TrimSuffix(hint, ".") + ":"
+		}
+		list = append(list, radiusFinding{f.Level, f.Text, hint, change})
 	}
 	return list
 }
