@@ -53,6 +53,8 @@ type Config struct {
 	WithoutToken int               // logins without a code for people who never had a token
 	Compat       Compat            // calls of other products that are answered
 	Search       bool              // what was on the screens can be searched
+	Reserve      int64             // bytes that are kept free for open recordings; 0: none
+	Quota        int64             // bytes of recordings from which on none is begun; 0: no bound
 	Demo         bool              // pages say that this is a demo
 	Version      string
 	Metrics      http.Handler   // answers Prometheus, at /metrics; nil: nobody does

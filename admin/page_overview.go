@@ -144,17 +144,32 @@ func (s *Server) storeHealth(ctx context.Context) (healthLine, bool) {
 		return healthLine{"Kept recordings", "bad", "they cannot be counted"}, true
 	}
 	line := healthLine{"Kept recordings", "ok", fmt.Sprintf("%d with %s", st.Kept, web.Size(st.KeptBytes))}
+	if st.QuotaBytes > 0 {
+		line.Detail += ", of " + web.Size(st.QuotaBytes) + " allowed"
+	}
+	worse := func(state, format string, args ...any) {
+		if state == "bad" || line.State == "ok" {
+			line.State = state
+		}
+		line.Detail += fmt.Sprintf(format, args...)
+	}
+	switch {
+	case st.Refusing != "":
+		worse("bad", "; no recording is begun: %s", st.Refusing)
+	case st.QuotaBytes > 0 && st.KeptBytes > st.QuotaBytes/10*9:
+		worse("warn", ": nine tenths are used")
+	}
 	if st.TailPending > 0 {
-		line.State, line.Detail = "warn", line.Detail+fmt.Sprintf("; %d wait for lost nodes to come back", st.TailPending)
+		worse("warn", "; %d wait for lost nodes to come back", st.TailPending)
 	}
 	if !st.Store {
-		return line, st.Kept > 0
+		return line, st.Kept > 0 || line.State != "ok"
 	}
 	switch {
 	case st.Problem != "":
-		line.State, line.Detail = "bad", line.Detail+fmt.Sprintf("; the bucket fails, %d wait here (%s): %s", st.Waiting, web.Size(st.WaitingBytes), st.Problem)
+		worse("bad", "; the bucket fails, %d wait here (%s): %s", st.Waiting, web.Size(st.WaitingBytes), st.Problem)
 	case st.WaitingSince != nil && s.cfg.Now().Sub(*st.WaitingSince) > lateUpload:
-		line.State, line.Detail = "warn", line.Detail+fmt.Sprintf("; %d wait here for the bucket since %s", st.Waiting, st.WaitingSince.UTC().Format("15:04"))
+		worse("warn", "; %d wait here for the bucket since %s", st.Waiting, st.WaitingSince.UTC().Format("15:04"))
 	default:
 		line.Detail += fmt.Sprintf("; %d wait here for the bucket (%s)", st.Waiting, web.Size(st.WaitingBytes))
 	}

@@ -266,3 +266,21 @@ func TestSessionsThatWait(t *testing.T) {
 	}
 	b.shows("/sessions", "3 more wait")
 }
+
+// The first page tells how full the quota is, and why no recording is begun.
+func TestOverviewShowsTheQuota(t *testing.T) {
+	t.Parallel()
+	w := newPageWorld(t, func(c *Config) { c.Quota = 1 << 20 })
+	w.person("ada", store.RoleAdmin)
+	w.record(w.openSession("zed", "web1"), 0, "shell", "", "hello\r\n")
+	b := w.signedIn("ada")
+	if body := b.shows("/", "of 1.0 MiB allowed"); strings.Contains(body, "no recording is begun") || strings.Contains(body, "nine tenths") {
+		t.Errorf("there is room\n%s", body)
+	}
+	w.Rec.Refuse(fmt.Errorf("%w: 1 MiB are kept", recorder.ErrQuota))
+	b.shows("/", "no recording is begun: more recordings are kept than the quota allows: 1 MiB are kept")
+	st, err := w.Server.recordingStatus(context.Background())
+	if err != nil || st.QuotaBytes != 1<<20 || !strings.Contains(st.Refusing, "quota allows") {
+		t.Errorf("the API says %+v, %v", st, err)
+	}
+}

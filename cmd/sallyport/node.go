@@ -346,6 +346,7 @@ func (n *node) openDoors() (err error) {
 		Reserve: int64(n.cfg.Recordings.Reserve), Quota: int64(n.cfg.Recordings.Quota), Log: n.log,
 	})
 	n.admin, err = admin.New(admin.Config{
+		Reserve: int64(n.cfg.Recordings.Reserve), Quota: int64(n.cfg.Recordings.Quota),
 		Metrics: n.metrics, MetricsFrom: config.Prefixes(n.cfg.Web.MetricsFrom),
 		Compat: admin.Compat{
 			TOTPRadius: n.cfg.Compat.TOTPRadius, PrivacyIDEA: n.cfg.Compat.PrivacyIDEA, WithPassword: n.cfg.Compat.WithPassword, Suffixes: suffixes,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -99,6 +100,33 @@ func TestExamples(t *testing.T) {
 	}
 	if count < 10 {
 		t.Errorf("there are %d alerts", count)
+	}
+	var board struct {
+		Panels []struct {
+			ID      int
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "grafana.json"))
+	noError(t, err)
+	noError(t, json.Unmarshal(text, &board))
+	ids := map[int]bool{}
+	for _, p := range board.Panels {
+		if ids[p.ID] || p.Title == "" || len(p.Targets) == 0 {
+			t.Errorf("panel %d %q of grafana.json shows nothing, or has the number of another", p.ID, p.Title)
+		}
+		ids[p.ID] = true
+		for _, q := range p.Targets {
+			for _, n := range name.FindAllString(q.Expr, -1) {
+				if !slices.ContainsFunc(catalogue, func(d def) bool { return d.name == strings.TrimSuffix(n, "_bucket") }) {
+					t.Errorf("panel %q asks for %s, which is not in the catalogue", p.Title, n)
+				}
+			}
+		}
+	}
+	if len(ids) < 10 {
+		t.Errorf("there are %d panels", len(ids))
 	}
 }
 
