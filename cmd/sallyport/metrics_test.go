@@ -1,17 +1,20 @@
 package main
 
 import (
+	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
 	"sallyport/admin"
+	"sallyport/internal/testenv"
 )
 
 // An operator lets Prometheus in with a key for metrics alone, and sees there what happened (B18).
 func TestMetrics(t *testing.T) {
 	t.Parallel()
-	o := startOperatedWith(t, "192.0.2.10", "radius: {listen: \"127.0.0.1:0\"}\nrecordings: {reserve: 1KiB, quota: 2GiB}\n")
+	o := startOperatedWith(t, "192.0.2.10", "radius: {listen: \"127.0.0.1:0\"}\nrecordings: {reserve: 1KiB, quota: 2GiB}\nguard: {per-source: 1}\n")
 	ask := func(status int, args ...string) string {
 		t.Helper()
 		got, head, body := curl(t, append(args, o.site()+"/metrics")...)
@@ -66,6 +69,15 @@ func TestMetrics(t *testing.T) {
 	if strings.Contains(after, "mallory") || strings.Contains(after, "127.0.0.1") {
 		t.Error("metrics name a person or an address")
 	}
+	// One connection has the place of its source, four wait for it, others are turned away.
+	testenv.WaitFor(t, "connections that are counted", func() bool {
+		c, err := net.Dial("tcp", o.node.ssh.Addr().String())
+		noError(t, err)
+		t.Cleanup(func() { c.Close() })
+		body := ask(200, "-H", bearer(auditor))
+		refused, held := regexp.MustCompile(`\nsallyport_connections_refused_total [1-9]`), regexp.MustCompile(`\nsallyport_connections_unauthenticated [1-5]\n`)
+		return refused.MatchString(body) && held.MatchString(body)
+	})
 	for _, k := range object[[]admin.APIKey](o, "api-key", "list") {
 		if k.Name == "prometheus" && k.LastUsed == nil {
 			t.Error("the list does not tell that the key was used")
