@@ -63,7 +63,7 @@ func administer(t testing.TB, dsn, statement string) {
 		t.Fatalf("connecting to the test server: %v", err)
 	}
 	defer db.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if _, err := db.ExecContext(ctx, statement); err != nil {
 		t.Fatalf("on the test server: %s: %v", statement, err)
@@ -233,7 +233,7 @@ func (s *server) start() error {
 		return fmt.Errorf("starting PostgreSQL: %w", err)
 	}
 	defer db.Close()
-	for end := time.Now().Add(30 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
 		err := db.Ping()
 		if err == nil {
 			return nil
