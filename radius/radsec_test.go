@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -177,12 +178,15 @@ realm * {
 		}
 	})
 	proxy := &node{addr: fmt.Sprintf("127.0.0.1:%d", udp)}
-	code := alice.code()
-	out := ""
-	testenv.WaitFor(t, "radsecproxy to be connected", func() bool {
-		out = proxy.radclient(t, "auth", "User-Name=alice,User-Password="+code+",Message-Authenticator=0x00")
-		return strings.Contains(out, "Received Access-")
+	knock := proxy.peer(t)
+	testenv.WaitFor(t, "radsecproxy", func() bool {
+		_, err := knock.conn.Write([]byte{0}) // which it leaves unanswered
+		check(t, errors.Join(err, knock.conn.SetReadDeadline(time.Now().Add(20*time.Millisecond))))
+		_, err = knock.conn.Read(make([]byte, 1))
+		return !errors.Is(err, syscall.ECONNREFUSED)
 	})
+	code := alice.code()
+	out := proxy.radclient(t, "auth", "User-Name=alice,User-Password="+code+",Message-Authenticator=0x00")
 	if !strings.Contains(out, "Received Access-Accept") {
 		t.Errorf("by radsecproxy: %s", out)
 	}
