@@ -127,6 +127,17 @@ func TestPostgresFreezes(t *testing.T) {
 	poll(t, "the database is back", func() bool { return s.Ping(t.Context()) == nil })
 }
 
+// A store ends in good order, too, whose connections had nothing to do for a while, or have lost their server: an
+// error made the whole program end as if it had failed.
+func TestPostgresCloses(t *testing.T) {
+	t.Parallel()
+	s, _ := usedStore(t, testenv.Postgres(t))
+	if n := store.ExpireSockets(s); n == 0 {
+		t.Error("there are no connections, so that this proves nothing")
+	}
+	check(t, s.Close())
+}
+
 func TestSQLiteClosed(t *testing.T) {
 	t.Parallel()
 	s, token := usedStore(t, "sqlite:"+filepath.Join(t.TempDir(), "store.db"))
