@@ -398,11 +398,12 @@ func (m *Manager) leaveHub(h *hub, v *View) {
 
 // follow runs until the channel is over or nobody watches it any more.
 func (m *Manager) follow(ctx context.Context, h *hub, row store.Session, c store.Channel) {
+	s := m.find(row.ID) // now: when the channel is over, the session may be gone already, and with it why it ended
 	err := m.source(ctx, h, row, c)
 	why := "channel " + strconv.Itoa(c.ID) + " has ended"
 	if err != nil && !errors.Is(err, io.EOF) {
 		why = err.Error()
-	} else if s := m.find(row.ID); s != nil {
+	} else if s != nil {
 		if reason := s.Ended(); reason != "" {
 			why = "the session has ended: " + reason
 		}
