@@ -28,6 +28,7 @@ import (
 	"sallyport/recorder"
 	"sallyport/session"
 	"sallyport/store"
+	"sallyport/store/storetest"
 	"sallyport/upstream"
 )
 
@@ -89,7 +90,7 @@ func newSystem(t testing.TB, o options) *system {
 	if dsn == "" {
 		dsn = "sqlite:" + filepath.Join(t.TempDir(), "sallyport.db")
 		if o.postgres {
-			dsn = testenv.Postgres(t)
+			dsn = storetest.Postgres(t)
 		}
 	}
 	ring, err := seal.NewRing()

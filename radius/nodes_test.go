@@ -18,12 +18,13 @@ import (
 	"sallyport/audit"
 	"sallyport/internal/testenv"
 	"sallyport/store"
+	"sallyport/store/storetest"
 )
 
 // One code, a hundred requests at once, two nodes: one is let in.
 func TestOneCodeTwoNodes(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, storetest.Postgres(t))
 	w.node()
 	code := w.person("alice").code()
 	var in, out atomic.Int64

@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"sallyport/internal/testenv"
+	"sallyport/store/storetest"
 )
 
 // lockedBuffer is a buffer that a command writes while a test reads.
@@ -195,7 +195,7 @@ func TestDemoLogins(t *testing.T) {
 			t.Parallel()
 			args := []string{"--users", "4"}
 			if database == "postgres" {
-				args = append(args, "--database", testenv.Postgres(t))
+				args = append(args, "--database", storetest.Postgres(t))
 			}
 			d := startDemo(t, args...)
 			out, errs := exec1(t, d.mustDial(t, "alice", "demo"), "whoami; echo $((6*7)) >&2")
@@ -342,7 +342,7 @@ func TestServeRefusesDemo(t *testing.T) {
 // And a demo never on a database that is none's.
 func TestDemoRefusesOthersDatabase(t *testing.T) {
 	t.Parallel()
-	dsn := testenv.Postgres(t)
+	dsn := storetest.Postgres(t)
 	first := startDemo(t, "--database", dsn)
 	first.stop(t)
 	if _, errs, status := program(t, "demo", "--json", "--database", dsn, "--state", filepath.Join(t.TempDir(), "other")); status != exitFailed || !strings.Contains(errs, "another state folder") {

@@ -22,6 +22,7 @@ import (
 
 	"sallyport/admin"
 	"sallyport/internal/testenv"
+	"sallyport/store/storetest"
 )
 
 // asProgram makes the test binary be sallyport: tests that kill the server need a process of its own.
@@ -251,7 +252,7 @@ func (s *installed) next(secret, used string) string {
 func onBothDatabases(t *testing.T, test func(t *testing.T, database string)) {
 	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) { t.Parallel(); test(t, "sqlite") })
-	t.Run("postgres", func(t *testing.T) { t.Parallel(); test(t, testenv.Postgres(t)) })
+	t.Run("postgres", func(t *testing.T) { t.Parallel(); test(t, storetest.Postgres(t)) })
 }
 
 // The whole story (C1–C7, B7): an operator installs the bastion and adds a target that trusts nothing
