@@ -21,7 +21,7 @@ func receive(t *testing.T, c <-chan store.Message) store.Message {
 			t.Fatal("the subscription has ended")
 		}
 		return m
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no message came")
 	}
 	return store.Message{}

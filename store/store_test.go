@@ -65,7 +65,7 @@ func (e *engine) open() *store.Store {
 
 func open(t *testing.T, c store.Config) *store.Store {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s, err := store.Open(ctx, c)
 	if err != nil {

@@ -175,7 +175,7 @@ func (s *installed) stop() int {
 	noError(s.t, s.cmd.Process.Signal(syscall.SIGTERM))
 	select {
 	case <-s.exited:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		s.t.Fatal("the server does not stop")
 	}
 	status := s.cmd.ProcessState.ExitCode()
@@ -528,7 +528,7 @@ func TestReadme(t *testing.T) {
 	find := func(what, pattern string) string {
 		var found []string
 		expression := regexp.MustCompile(pattern)
-		deadline := time.Now().Add(3 * time.Minute) // it may have to build
+		deadline := time.Now().Add(12 * time.Minute) // it may have to build everything
 		for found == nil {
 			if time.Now().After(deadline) {
 				t.Fatalf("make demo does not tell %s:\n%s", what, shown.String())
