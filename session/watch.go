@@ -78,6 +78,9 @@ func (m *Manager) Watch(ctx context.Context, id string, channel int, who Watcher
 	if row.State != store.Live {
 		return nil, fmt.Errorf("watching session %s: %w: it is over", row.ID, ErrNotWatchable)
 	}
+	if s := m.find(row.ID); s != nil && s.Ended() != "" { // its row says so in a moment
+		return nil, fmt.Errorf("watching session %s: %w: it is over", row.ID, ErrNotWatchable)
+	}
 	if channel != 0 {
 		if _, _, err := pick(row, channel); err != nil {
 			return nil, fmt.Errorf("watching session %s: %w", row.ID, err)
