@@ -91,7 +91,7 @@ server default {
 // freeRADIUS starts FreeRADIUS, which sends all that it is asked on to the address to.
 func startFreeRADIUS(t *testing.T, to, demands string) *node {
 	t.Helper()
-	dir, port := t.TempDir(), freePort(t)
+	dir, port := t.TempDir(), testenv.FreePort(t)
 	_, toPort, err := net.SplitHostPort(to)
 	check(t, err)
 	check(t, os.WriteFile(filepath.Join(dir, "radiusd.conf"), fmt.Appendf(nil, freeRADIUS, dir, secret, demands, toPort, port), 0o600))

@@ -29,8 +29,10 @@ const (
 	maxReplies  = 32 << 10
 	replyLife   = 5 * time.Second
 	clientsLife = time.Second // how long the list of clients counts before it is read again
-	flushEvery  = 2 * time.Second
 )
+
+// flushEvery is how often what was counted is written down. Tests do not wait that long.
+var flushEvery = 2 * time.Second
 
 // Config of a [Server]. The Config must not be modified after New.
 type Config struct {

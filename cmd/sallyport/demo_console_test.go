@@ -64,7 +64,7 @@ func TestDemoRedraws(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer screen.Close()
-	watchdog := time.AfterFunc(30*time.Second, func() { screen.Close() }) // ends a wait in vain
+	watchdog := time.AfterFunc(2*time.Minute, func() { screen.Close() }) // ends a wait in vain
 	defer watchdog.Stop()
 	ctx, end := context.WithCancel(context.Background())
 	var errs lockedBuffer
@@ -81,7 +81,7 @@ func TestDemoRedraws(t *testing.T) {
 	_, rest, _ := strings.Cut(reader.text.String(), "ssh -p ")
 	port, _, _ := strings.Cut(rest, " ")
 	if _, err := ssh.Dial("tcp", "127.0.0.1:"+port, &ssh.ClientConfig{
-		User: "mallory@demo", Timeout: 10 * time.Second, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+		User: "mallory@demo", Timeout: time.Minute, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 		Auth: []ssh.AuthMethod{ssh.KeyboardInteractive(func(_, _ string, questions []string, _ []bool) ([]string, error) {
 			return make([]string, len(questions)), nil
 		})},

@@ -94,7 +94,7 @@ func banner(t *testing.T, addr string) {
 			return false
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		b := make([]byte, 7)
 		_, err = io.ReadFull(c, b)
 		return err == nil && string(b) == "SSH-2.0"
@@ -114,7 +114,7 @@ func TestSocketActivation(t *testing.T) {
 	defer early.Close()
 	cmd := b.withSockets("ssh:web", sshFile, webFile)
 	log, exited := b.start(cmd)
-	_ = early.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = early.SetDeadline(time.Now().Add(time.Minute))
 	first := make([]byte, 7)
 	if _, err := io.ReadFull(early, first); err != nil || string(first) != "SSH-2.0" {
 		t.Errorf("a connection that waited for the server: %q %v", first, err)
