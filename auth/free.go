@@ -18,7 +18,7 @@ import (
 // people in a few times.
 const FactorFree = "without-token"
 
-// WithoutToken is how often a person who never had a token may come in by SSH with the first factor alone (T2).
+// WithoutToken is how often a person who never had a token may come in by SSH or RADIUS with the first factor alone (T2).
 // The zero value: never.
 type WithoutToken struct {
 	Logins  int
@@ -36,12 +36,15 @@ func (e *Engine) free() store.FreeLogins {
 }
 
 // mayEnterFree tells whether the person of this conversation may come in without a code, once the first factor
-// is verified: never where a rule demands a token or a fresh code, and never at another door. A connection inside of
-// another one stands on the login outside, which has counted.
+// is verified: never where a rule demands a token or a fresh code, nor at a door of ours where people sign in by a page, nor
+// where the password was checked by somebody else. A connection inside of another one stands on the login outside, which has
+// counted.
 func (c *Conversation) mayEnterFree(k *known) bool {
 	w, s := c.e.cfg.WithoutToken, k.subject
 	switch {
-	case w.Logins <= 0 || !k.needCode || k.tokenOnly || c.a.Door != audit.DoorSSH || c.outer != nil || !c.mayEnrol(s):
+	case w.Logins <= 0 || !k.needCode || k.tokenOnly || c.outer != nil || !c.mayEnrol(s):
+		return false
+	case c.a.Door != audit.DoorSSH && (c.a.Channel == "" || c.elsewhere || !c.havePassword):
 		return false
 	case len(w.Sources) > 0 && !slices.ContainsFunc(w.Sources, func(p netip.Prefix) bool { return p.Contains(c.a.Source.Unmap()) }):
 		return false
@@ -96,6 +99,10 @@ func (c *Conversation) freeText(ctx context.Context, id *Identity, f store.FreeL
 			b.WriteString(", until " + first.Add(w).UTC().Format("2006-01-02 15:04") + " UTC")
 		}
 		b.WriteString(".\n")
+	}
+	if c.a.Channel != "" { // what a machine shows passes through the hands of others: no link
+		b.WriteString(c.e.enrolWhere())
+		return strings.ReplaceAll(strings.TrimSpace(b.String()), "\n", " ")
 	}
 	if err == nil && c.e.cfg.URL != "" {
 		ticket, _, err := c.e.NewEnrolLink(ctx, u)

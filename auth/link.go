@@ -39,6 +39,10 @@ func (e *Engine) NewEnrolLink(ctx context.Context, user store.User) (ticket stri
 	return ticket, e.cfg.Now().Add(EnrolLinkLife).UTC().Truncate(time.Second), nil
 }
 
+// EnrolHere is the page, below the address of the web, where a person without a token sets one up by a password alone. It
+// is there if enrolment at login is on.
+const EnrolHere = "/enrol"
+
 // EnrolPath is where the link of a ticket leads, below the address of the web.
 func EnrolPath(ticket string) string { return "/enrol?ticket=" + ticket }
 
