@@ -62,6 +62,34 @@ func (e *Engine) ProvePassword(ctx context.Context, a Attempt, password identity
 	return id, nil
 }
 
+// errNotByPassword is why a password is not looked at that somebody wants to enrol with.
+var errNotByPassword = errors.New("this person has a token, or is sent codes, and does not enrol by a password alone; the password was not looked at")
+
+// EnrolsByPassword tells whether a person without a token may set one up with the password alone, at [EnrolHere].
+func (e *Engine) EnrolsByPassword() bool { return e.cfg.EnrolAtLogin }
+
+// ProveTokenless is [Engine.ProvePassword] for somebody who has no link. The password is looked at only if they may enrol
+// with it: of whoever has a token, or is sent codes, nobody learns by this whether it was right.
+func (e *Engine) ProveTokenless(ctx context.Context, a Attempt, password identity.Password) (*Identity, error) {
+	ctx = context.WithoutCancel(ctx) // a guess that was looked at is a guess that counts
+	started := e.cfg.Now()
+	c := e.Begin(a).WithPassword(password)
+	k := &known{subject: c.lookup(ctx)}
+	var id *Identity
+	err := k.subject.err
+	if e.EnrolsByPassword() && (err != nil || c.mayEnrol(k.subject)) {
+		id, err = c.proveFirst(ctx, k)
+	} else if err == nil {
+		err = errNotByPassword
+	}
+	if err != nil {
+		c.reportRefusal(ctx, k.subject, fmt.Errorf("enrolment: %w", err))
+		e.waitForGrid(started, e.cfg.Grid)
+		return nil, refused(err)
+	}
+	return id, nil
+}
+
 // EnrolByLink makes en a token of the person whom use is about, once code proves that they have it; the link
 // is used up with it. ErrCode if the code is wrong, [store.ErrNotFound] if the link is gone, and
 // [store.ErrExists] if the person has a usable token by now.

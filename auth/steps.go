@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"sallyport/identity"
@@ -22,6 +23,17 @@ type kept struct {
 	Refused  bool   `json:"refused,omitempty"` // the password was looked at and refused, which has counted
 	Again    int    `json:"again,omitempty"`   // how often another code was asked for
 }
+
+const pendingText = "[pending]"
+
+// Format writes a placeholder whatever the verb is.
+func (Pending) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(pendingText)) }
+
+// LogValue returns a placeholder.
+func (Pending) LogValue() slog.Value { return slog.StringValue(pendingText) }
+
+// MarshalText returns a placeholder.
+func (Pending) MarshalText() ([]byte, error) { return []byte(pendingText), nil }
 
 // Secret is p for a place where it is sealed.
 func (p *Pending) Secret() []byte {
