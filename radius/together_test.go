@@ -105,21 +105,36 @@ func TestAnswerRepeatedAtAnotherNode(t *testing.T) {
 	}
 }
 
-// What a node does not answer, another one judges.
+// What a node does not answer, because of a fault there or because the database is away, another one judges at once.
 func TestUnansweredIsJudgedElsewhere(t *testing.T) {
 	t.Parallel()
-	w, a, b := twoNodes(t, "")
+	w := newWorld(t, "")
+	for _, name := range []string{"n1", "n2"} {
+		check(t, w.Store.Sessions.Alive(t.Context(), name))
+	}
+	var broken atomic.Bool
+	w.clock = func() time.Time {
+		if broken.Load() {
+			panic("a clock that stands")
+		}
+		return time.Now()
+	}
+	a := w.node()
+	w.clock = nil
+	b := w.node()
 	alice := w.person("alice")
-	request := access("alice", alice.code())
-	broken := signed(access("", "x"))
-	a.peer(t).silence("no name", broken)
-	b.peer(t).silence("no name", broken) // at once: nobody works on it any more
+	broken.Store(true)
+	request := signed(access("alice", alice.code()))
+	a.peer(t).send(request)
+	w.counted("failed", 1)
+	if got := b.peer(t).ask(request); got.Code != accept {
+		t.Errorf("after a fault: %v", got.Code)
+	}
 	check(t, a.Store.Close())
-	bytes := signed(request)
-	a.peer(t).send(bytes)
-	p := b.peer(t)
-	if got := p.ask(bytes); got.Code != accept {
-		t.Errorf("the other node: %v", got.Code)
+	request = signed(access("alice", alice.code()))
+	a.peer(t).send(request)
+	if got := b.peer(t).ask(request); got.Code != accept {
+		t.Errorf("while the database is away for the first: %v", got.Code)
 	}
 }
 
