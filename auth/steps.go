@@ -186,6 +186,12 @@ func (c *Conversation) RunCode(ctx context.Context, p *Pending, in Answers) (*Id
 	return id, nil, err
 }
 
+// Decide is [Engine.Authorize] for whom this conversation has let in and the client that asks for them. The error is
+// infrastructure only.
+func (c *Conversation) Decide(ctx context.Context, id Identity) (Decision, error) {
+	return c.e.Authorize(ctx, id, Request{Target: c.a.Target, Channel: c.a.Channel, Source: c.a.Source})
+}
+
 // errEnrolFirst is why somebody is refused who has proved a password and has nothing to type as a code.
 var errEnrolFirst = fmt.Errorf("%w, and was told where to set one up", ErrNoToken)
 

@@ -96,12 +96,13 @@ func (s *Server) verdict(ctx context.Context, c *client, r *request, d datagram)
 	case err != nil:
 		return 0, nil, err
 	}
+	talk := s.cfg.Engine.Begin(a)
 	var id *auth.Identity
 	var pending *auth.Pending
 	if answers.Both != nil {
-		id, pending, err = s.step(ctx, r, c, a, answers)
+		id, pending, err = s.step(ctx, r, c, talk, answers)
 	} else {
-		id, err = s.cfg.Engine.Begin(a).RunAnswers(ctx, answers)
+		id, err = talk.RunAnswers(ctx, answers)
 	}
 	switch {
 	case err != nil:
@@ -109,7 +110,7 @@ func (s *Server) verdict(ctx context.Context, c *client, r *request, d datagram)
 	case pending != nil:
 		return s.challenge(ctx, c, r, pending)
 	}
-	decision, err := s.cfg.Engine.Authorize(ctx, *id, auth.Request{Target: c.Name, Channel: policy.RADIUS, Source: a.Source})
+	decision, err := talk.Decide(ctx, *id)
 	if err != nil {
 		return 0, nil, err
 	}

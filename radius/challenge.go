@@ -15,8 +15,7 @@ import (
 
 // step goes on with a conversation of a client that asks for the code by a challenge. Without State it begins with the
 // password. With a Pending the person is to be asked for the code.
-func (s *Server) step(ctx context.Context, r *request, c *client, a auth.Attempt, in auth.Answers) (*auth.Identity, *auth.Pending, error) {
-	talk := s.cfg.Engine.Begin(a)
+func (s *Server) step(ctx context.Context, r *request, c *client, talk *auth.Conversation, in auth.Answers) (*auth.Identity, *auth.Pending, error) {
 	state, answered := r.Lookup(rfc2865.State_Type)
 	if !answered {
 		return talk.RunPassword(ctx, in)
