@@ -236,13 +236,15 @@ func station(r *request) string {
 // refuse is one answer for everything that was refused. What could not be judged is not answered. Only who has proved a
 // password, and has to set up a token, reads something else.
 func (s *Server) refuse(err error) (codec.Code, codec.Attributes, error) {
-	if errors.Is(err, auth.ErrUnavailable) || errors.Is(err, store.ErrUnavailable) {
-		return 0, nil, err
-	}
 	text := textRefused
 	var refused *auth.Refused
-	if errors.As(err, &refused) {
+	switch {
+	case errors.Is(err, auth.ErrUnavailable):
+		return 0, nil, err
+	case errors.As(err, &refused):
 		text = refused.Public
+	case !errors.Is(err, auth.ErrDenied):
+		return 0, nil, err // something is wrong here, and not with the person
 	}
 	return codec.CodeAccessReject, codec.Attributes{{Type: rfc2865.ReplyMessage_Type, Attribute: message(text)}}, nil
 }

@@ -39,7 +39,12 @@ type mailing struct {
 
 func newMailing(t *testing.T, grid time.Duration, options ...option) *mailing {
 	t.Helper()
-	m := &mailing{world: &world{t: t, dsn: "sqlite:" + filepath.Join(t.TempDir(), "db"), grid: grid, ahead: new(atomic.Int64)}}
+	return newMailingOn(t, "sqlite:"+filepath.Join(t.TempDir(), "db"), grid, options...)
+}
+
+func newMailingOn(t *testing.T, dsn string, grid time.Duration, options ...option) *mailing {
+	t.Helper()
+	m := &mailing{world: &world{t: t, dsn: dsn, grid: grid, ahead: new(atomic.Int64)}}
 	m.engine = func(c *auth.Config) {
 		c.Sent = auth.SentCodes{By: store.ByMail, Mail: true, Limits: store.SendLimits{Person: 5, Recipient: 5, Source: 20, All: 200}}
 	}
@@ -171,8 +176,21 @@ func radclientState(t *testing.T, n *node, attributes string) string {
 // a mail server. Asking for another one by "r" makes the one before void.
 func TestSentCode(t *testing.T) {
 	t.Parallel()
+	for _, database := range []string{"sqlite", "postgres"} {
+		t.Run(database, func(t *testing.T) {
+			t.Parallel()
+			dsn := "sqlite:" + filepath.Join(t.TempDir(), "db")
+			if database == "postgres" {
+				dsn = testenv.Postgres(t)
+			}
+			sentCode(t, dsn)
+		})
+	}
+}
+
+func sentCode(t *testing.T, dsn string) {
 	const ma = ",Message-Authenticator=0x00"
-	m := newMailing(t, time.Millisecond, func(c *store.RadiusClient) { c.AssertsSource = true })
+	m := newMailingOn(t, dsn, time.Millisecond, func(c *store.RadiusClient) { c.AssertsSource = true })
 	m.local("alice")
 	one, other := m.nodes[0], m.nodes[1]
 	const who = "User-Name=alice,Calling-Station-Id=203.0.113.9,User-Password="
