@@ -203,7 +203,7 @@ func (c *Conversation) withoutToken(ctx context.Context, k *known) (*Identity, e
 		f := c.e.free()
 		id, err := c.evaluate(ctx, &known{subject: k.subject, target: k.target, decision: k.decision, lockout: k.lockout, free: &f}, "", c.accepted)
 		if err == nil {
-			id.Notice = c.freeText(ctx, id, f)
+			id.Notice = c.freeText(ctx, k.subject, id, f)
 		}
 		return id, err
 	case c.mayEnrolElsewhere(k):

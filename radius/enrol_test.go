@@ -13,6 +13,7 @@ import (
 
 	"sallyport/audit"
 	"sallyport/auth"
+	"sallyport/internal/testenv"
 	"sallyport/store"
 )
 
@@ -159,4 +160,27 @@ func TestWithoutToken(t *testing.T) {
 		w.local("alice")
 		w.dialog("alice", at).want("the mode code", "pw", reject)
 	})
+}
+
+// Where nobody enrols by a password alone the link that a terminal would show is mailed to the address on file, and the
+// Reply-Message says so and no more.
+func TestWithoutTokenMailsTheLink(t *testing.T) {
+	t.Parallel()
+	m := &mailing{world: &world{t: t, dsn: "sqlite:" + filepath.Join(t.TempDir(), "db"), grid: time.Millisecond, ahead: new(atomic.Int64)}}
+	m.open(func(c *auth.Config) {
+		c.WithoutToken, c.URL, c.Sent.Mail = auth.WithoutToken{Logins: 1}, "https://bastion.example.org", true
+	})
+	m.local("alice")
+	m.world.local("bob") // without an address
+	const told = `Reply-Message = "You have no token yet, and were let in without a code. This was the last time. `
+	for login, want := range map[string]string{"alice": `A link to set up a token was mailed to a***@example.org."`, "bob": `Ask an operator for a token."`} {
+		out := m.nodes[0].radclient(t, "auth", "User-Name="+login+",User-Password=pw,Message-Authenticator=0x00")
+		if !strings.Contains(out, "Received Access-Accept") || !strings.Contains(out, told+want) || strings.Contains(out, "ticket") {
+			t.Errorf("%s: %s", login, out)
+		}
+	}
+	testenv.WaitFor(t, "the mail", func() bool { return len(m.sink.Mails("alice@example.org")) > 0 })
+	if mails := m.sink.Mails(""); len(mails) != 1 || !strings.Contains(mails[0].Text, "https://bastion.example.org/enrol?ticket=") {
+		t.Errorf("mails %+v", mails)
+	}
 }

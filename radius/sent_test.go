@@ -45,9 +45,16 @@ func newMailing(t *testing.T, grid time.Duration, options ...option) *mailing {
 func newMailingOn(t *testing.T, dsn string, grid time.Duration, options ...option) *mailing {
 	t.Helper()
 	m := &mailing{world: &world{t: t, dsn: dsn, grid: grid, ahead: new(atomic.Int64)}}
-	m.engine = func(c *auth.Config) {
+	return m.open(func(c *auth.Config) {
 		c.Sent = auth.SentCodes{By: store.ByMail, Mail: true, Limits: store.SendLimits{Person: 5, Recipient: 5, Source: 20, All: 200}}
-	}
+	}, options...)
+}
+
+// open makes the nodes and the mail server.
+func (m *mailing) open(change func(*auth.Config), options ...option) *mailing {
+	t := m.t
+	t.Helper()
+	m.engine = change
 	m.begin(append([]option{mode(store.RadiusChallenge)}, options...)...)
 	m.node()
 	m.sink = testenv.StartSMTP(t, testenv.SMTPConfig{User: "sallyport", Password: "pw"})
