@@ -115,7 +115,7 @@ func tuneMemory(log *slog.Logger) {
 	}
 	percent := 400
 	if pooledPackets() {
-		percent = 100
+		percent = 50
 	}
 	debug.SetGCPercent(percent)
 	if os.Getenv("GOMEMLIMIT") != "" {
