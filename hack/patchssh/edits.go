@@ -14,11 +14,12 @@ type edit struct {
 	old, new string
 }
 
-// edits are what the copy differs in; what they call is in added/. Five things are changed:
+// edits are what the copy differs in; what they call is in added/. Six things are changed:
 // channel data goes from the goroutine that reads a connection to the one that reads the channel, without
 // one in between; long packets of it are decrypted in a buffer of a pool, and handed on in that; what one
 // Write of a channel makes is encrypted where it is written from, and goes out together; the peer's window
-// is opened less often; the goroutines of key exchanges and of all other packets end when there are none.
+// is opened less often; the goroutines of key exchanges and of all other packets end when there are none;
+// and the one that reads ends after an error, whatever the peer sent with it.
 // Nothing is held while a connection is idle.
 var edits = []edit{
 	{"leave long packets where they were decrypted", "transport.go",
@@ -79,6 +80,16 @@ var edits = []edit{
 	{"end the mux's loop while there is no packet", "mux.go",
 		"	for err == nil {\n		err = m.onePacket()\n",
 		"	for err == nil {\n		if m.rests() {\n			return\n		}\n		err = m.onePacket()\n"},
+
+	{"let the read loop of a server end after an error", "server.go",
+		"	perms, err := s.serverHandshake(&fullConf)\n	if err != nil {\n		c.Close()\n",
+		"	perms, err := s.serverHandshake(&fullConf)\n	if err != nil {\n		c.Close()\n		drain(s.transport)\n"},
+	{"let the read loop of a client end after an error", "client.go",
+		"	if err := conn.clientHandshake(addr, &fullConf); err != nil {\n		c.Close()\n",
+		"	if err := conn.clientHandshake(addr, &fullConf); err != nil {\n		c.Close()\n		drain(conn.transport)\n"},
+	{"let the read loop end after an error of the mux", "mux.go",
+		"	close(m.globalResponses)\n\n	m.conn.Close()\n",
+		"	close(m.globalResponses)\n\n	drain(m.conn)\n	m.conn.Close()\n"},
 
 	{"remember the buffer of a piece of data", "buffer.go",
 		"	buf  []byte\n	next *element\n",
