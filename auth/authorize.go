@@ -189,6 +189,13 @@ func (e *Engine) demandCode(ctx context.Context, d *Decision, id Identity, now t
 }
 
 func (e *Engine) reportDecision(ctx context.Context, id Identity, r Request, d Decision) error {
+	if err := e.cfg.Audit.Emit(ctx, decisionEvent(id, r, d)); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+func decisionEvent(id Identity, r Request, d Decision) audit.Event {
 	ev := audit.Event{
 		Type: audit.AccessDecided, Result: audit.OK, Door: id.Door, User: id.Login, Source: sourceText(r.Source),
 		Target: r.Target, Account: d.Account, Rule: d.Rule, Detail: map[string]string{"rules-version": fmt.Sprint(d.RulesVersion)},
@@ -205,10 +212,7 @@ func (e *Engine) reportDecision(ctx context.Context, id Identity, r Request, d D
 	if !d.Allow {
 		ev.Result, ev.Reason = audit.Refused, d.Refusal
 	}
-	if err := e.cfg.Audit.Emit(ctx, ev); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	return nil
+	return ev
 }
 
 // Explain answers for anybody at any time, and asks nothing of what they have proved.

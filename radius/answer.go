@@ -94,12 +94,12 @@ func (s *Server) verdict(ctx context.Context, c *client, r *request, d datagram)
 	case err != nil:
 		return 0, nil, err
 	}
-	id, err := s.cfg.Engine.Begin(a).RunAnswers(ctx, answers)
-	if err != nil {
+	id, decision, err := s.cfg.Engine.Begin(a).Admit(ctx, answers)
+	var refused *auth.Refused
+	switch {
+	case errors.As(err, &refused):
 		return s.refuse(err)
-	}
-	decision, err := s.cfg.Engine.Authorize(ctx, *id, auth.Request{Target: c.Name, Channel: policy.RADIUS, Source: a.Source})
-	if err != nil {
+	case err != nil:
 		return 0, nil, err
 	}
 	if !decision.Allow {

@@ -234,7 +234,7 @@ func (d *db) explain(ctx context.Context, what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	for _, known := range []error{ErrNotFound, ErrExists, ErrNameTaken, ErrConflict, ErrLastAdmin, ErrStepUsed, ErrGrantUsed, ErrNoFreeLogin, ErrLastToken, ErrSendLimit, ErrOutboxFull, ErrTooManyApprovals, ErrDecidedAlready, ErrRateLimit, ErrOtherAsk} {
+	for _, known := range []error{ErrNotFound, ErrExists, ErrNameTaken, ErrConflict, ErrLastAdmin, ErrStepUsed, ErrGrantUsed, ErrNoFreeLogin, ErrNoPlace, ErrLastToken, ErrSendLimit, ErrOutboxFull, ErrTooManyApprovals, ErrDecidedAlready, ErrRateLimit, ErrOtherAsk} {
 		if errors.Is(err, known) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
