@@ -134,10 +134,28 @@ func TestRadSec(t *testing.T) {
 	p.send(signed(access("alice", alice.code())))
 	w.counted("unknown-client", 2)
 
-	// By radsecproxy.
+	proxy := radsecproxy(t, addr, server.cert, client)
+	code := alice.code()
+	out := ""
+	testenv.WaitFor(t, "radsecproxy to be connected", func() bool {
+		out = proxy.radclient(t, "auth", "User-Name=alice,User-Password="+code+",Message-Authenticator=0x00")
+		return strings.Contains(out, "Received Access-")
+	})
+	if !strings.Contains(out, "Received Access-Accept") {
+		t.Errorf("by radsecproxy: %s", out)
+	}
+	if out := proxy.radclient(t, "auth", "User-Name=alice,User-Password="+code+",Message-Authenticator=0x00"); !strings.Contains(out, "Received Access-Reject") {
+		t.Errorf("the same code by radsecproxy: %s", out)
+	}
+}
+
+// radsecproxy starts a proxy that takes RADIUS by UDP and brings it to the address to by TLS, as client, and returns it.
+// The server's certificate has to come from the authorities in the file ca.
+func radsecproxy(t *testing.T, to, ca string, client pair) *node {
+	t.Helper()
 	udp := freePort(t)
 	conf := filepath.Join(t.TempDir(), "radsecproxy.conf")
-	_, port, err := net.SplitHostPort(addr)
+	_, port, err := net.SplitHostPort(to)
 	check(t, err)
 	check(t, os.WriteFile(conf, fmt.Appendf(nil, `ListenUDP 127.0.0.1:%d
 LogLevel 1
@@ -161,7 +179,7 @@ server bastion {
 realm * {
 	server bastion
 }
-`, udp, server.cert, client.cert, client.key, secret, port), 0o600))
+`, udp, ca, client.cert, client.key, secret, port), 0o600))
 	run := exec.Command("/usr/sbin/radsecproxy", "-f", "-c", conf)
 	log, err := os.Create(conf + ".log")
 	check(t, err)
@@ -176,19 +194,7 @@ realm * {
 			t.Logf("%s", text)
 		}
 	})
-	proxy := &node{addr: fmt.Sprintf("127.0.0.1:%d", udp)}
-	code := alice.code()
-	out := ""
-	testenv.WaitFor(t, "radsecproxy to be connected", func() bool {
-		out = proxy.radclient(t, "auth", "User-Name=alice,User-Password="+code+",Message-Authenticator=0x00")
-		return strings.Contains(out, "Received Access-")
-	})
-	if !strings.Contains(out, "Received Access-Accept") {
-		t.Errorf("by radsecproxy: %s", out)
-	}
-	if out := proxy.radclient(t, "auth", "User-Name=alice,User-Password="+code+",Message-Authenticator=0x00"); !strings.Contains(out, "Received Access-Reject") {
-		t.Errorf("the same code by radsecproxy: %s", out)
-	}
+	return &node{addr: fmt.Sprintf("127.0.0.1:%d", udp)}
 }
 
 func freePort(t *testing.T) int {
