@@ -89,13 +89,17 @@ func (s Attempts) Accept(ctx context.Context, a *Acceptance) error {
 		}
 		events = append(events, values)
 	}
-	locked := false
-	err := s.db.changing(ctx, what, func(ctx context.Context, tx querier) error {
-		if err := s.accept(ctx, tx, a, ms(s.db.now())); err != nil {
+	done := *a // what is set in it is told once all is written
+	if a.Free != nil {
+		free := *a.Free
+		done.Free = &free
+	}
+	err := s.db.changingTogether(ctx, what, func(ctx context.Context, tx querier) error {
+		if err := s.accept(ctx, tx, &done, ms(s.db.now())); err != nil {
 			return err
 		}
-		if locked = a.Networks > 0 && a.Alarm.Lock; locked {
-			return s.db.bus.publishWith(ctx, tx, TopicRights, a.UserID)
+		if done.locks() {
+			return s.db.bus.publishWith(ctx, tx, TopicRights, done.UserID)
 		}
 		for _, values := range events {
 			if err := appendEvent(ctx, tx, values); err != nil {
@@ -104,12 +108,21 @@ func (s Attempts) Accept(ctx context.Context, a *Acceptance) error {
 		}
 		return nil
 	})
-	if err == nil && locked {
+	if err != nil {
+		return err
+	}
+	if a.Free != nil {
+		*a.Free = *done.Free
+	}
+	if a.Networks = done.Networks; a.locks() {
 		s.db.bus.deliver(Message{Topic: TopicRights, Payload: a.UserID})
 		return fmt.Errorf("%s: %w", what, ErrManyPlaces)
 	}
-	return err
+	return nil
 }
+
+// locks tells whether this login has locked its user.
+func (a *Acceptance) locks() bool { return a.Networks > 0 && a.Alarm.Lock }
 
 // accept locks the user first, as everything does that changes tokens, and counters last, as all ends of
 // reservations do: no two transactions wait for each other crosswise.

@@ -47,9 +47,11 @@ func (s Audit) Append(ctx context.Context, e audit.Event) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	return s.db.writing(ctx, what, func(ctx context.Context, q querier) error {
-		return appendEvent(ctx, q, values)
-	})
+	add := s.db.changingTogether
+	if s.db.postgres() {
+		add = s.db.writing // one statement
+	}
+	return add(ctx, what, func(ctx context.Context, q querier) error { return appendEvent(ctx, q, values) })
 }
 
 // Alert is a message that tells of an event.

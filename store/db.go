@@ -27,6 +27,8 @@ type db struct {
 	ring  *seal.Ring
 	clock func() time.Time
 
+	gathering *gathering // nil: PostgreSQL
+
 	bus    *Bus // set when the store is open
 	closed atomic.Bool
 }
@@ -45,6 +47,7 @@ func (d *db) now() time.Time { return d.clock().UTC().Truncate(time.Millisecond)
 
 func (d *db) close() error {
 	d.closed.Store(true)
+	d.gathering.close()
 	err := d.write.Close()
 	if d.read != d.write {
 		err = errors.Join(err, d.read.Close())
