@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -26,17 +27,21 @@ type gathering struct {
 
 // change is one of them.
 type change struct {
-	what string
-	f    func(context.Context, querier) error
-	done chan struct{} // closed once the fields below are valid
-	err  error
-	died any // what f has panicked with
+	what  string
+	f     func(context.Context, querier) error
+	taken atomic.Bool   // by who runs it, or by who does not wait for that any more
+	done  chan struct{} // closed once the fields below are valid
+	err   error
+	died  any // what f has panicked with
 }
 
 // mostTogether bounds the changes of one transaction, so that none waits long for others.
 const mostTogether = 32
 
-var errClosed = errors.New("the store is closed")
+var (
+	errClosed = errors.New("the store is closed")
+	errLate   = errors.New("nobody waits for it any more")
+)
 
 func newGathering(d *db) *gathering {
 	t := &gathering{db: d, changes: make(chan *change), stop: make(chan struct{}), ended: make(chan struct{})}
@@ -70,6 +75,9 @@ func (d *db) changingTogether(ctx context.Context, what string, f func(context.C
 	select {
 	case <-c.done:
 	case <-ctx.Done():
+		if c.taken.CompareAndSwap(false, true) {
+			return d.explain(ctx, what, ctx.Err()) // it has not begun, and will not
+		}
 		select {
 		case <-c.done:
 		case <-time.After(grace):
@@ -140,7 +148,12 @@ func (t *gathering) change(list []*change) {
 
 func (c *change) failed() bool { return c.err != nil || c.died != nil }
 
+// run runs a change, unless nobody waits for it any more.
 func (t *gathering) run(ctx context.Context, tx querier, c *change) {
+	if !c.taken.CompareAndSwap(false, true) {
+		c.err = errLate
+		return
+	}
 	defer func() { c.died = recover() }()
 	c.err = t.db.explain(ctx, c.what, c.f(ctx, tx))
 }
