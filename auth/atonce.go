@@ -69,7 +69,7 @@ func (c *Conversation) Admit(ctx context.Context, in Answers) (*Identity, Decisi
 
 // request is what a client asks for a person.
 func (c *Conversation) request() Request {
-	return Request{Target: c.a.Target, Channel: c.a.Channel, Source: c.a.Source}
+	return Request{Target: c.a.Target, PeerID: c.a.PeerID, Channel: c.a.Channel, Source: c.a.Source}
 }
 
 // decide makes what the rules said part of the acceptance, if it is still what they would say: they allow it, which

@@ -17,6 +17,7 @@ import (
 // Request asks whether a person may do something now.
 type Request struct {
 	Target  string
+	PeerID  string // of a RADIUS client, as in [Attempt]
 	Account string // "": the first account of the target that the rules allow
 	Channel string // a channel word of the rules; "": may the person reach the target at all
 	To      string // of a forward: host:port as asked for, IPv6 in brackets
@@ -260,9 +261,12 @@ func (e *Engine) decide(ctx context.Context, who person, r Request, at time.Time
 	}
 	d := Decision{RulesVersion: version, Account: r.Account}
 	var t store.Target
-	if r.Channel == policy.RADIUS {
+	switch {
+	case r.Channel == policy.RADIUS && r.PeerID != "":
+		t = store.Target{ID: r.PeerID, Name: r.Target}
+	case r.Channel == policy.RADIUS:
 		t, err = e.radiusClient(ctx, r.Target)
-	} else {
+	default:
 		t, err = e.cfg.Store.Targets.ByName(ctx, r.Target)
 	}
 	switch {

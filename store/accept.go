@@ -101,12 +101,7 @@ func (s Attempts) Accept(ctx context.Context, a *Acceptance) error {
 		if done.locks() {
 			return s.db.bus.publishWith(ctx, tx, TopicRights, done.UserID)
 		}
-		for _, values := range events {
-			if err := appendEvent(ctx, tx, values); err != nil {
-				return err
-			}
-		}
-		return nil
+		return appendEvents(ctx, tx, events)
 	})
 	if err != nil {
 		return err

@@ -129,6 +129,17 @@ func appendEvent(ctx context.Context, q querier, values []any) error {
 	return err
 }
 
+// appendEvents is appendEvent for several in one statement.
+func appendEvents(ctx context.Context, q querier, events [][]any) error {
+	if len(events) == 0 {
+		return nil
+	}
+	const row = ", (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+	_, err := exec(ctx, q, "INSERT INTO audit_events ("+auditColumns+") VALUES "+strings.Repeat(row, len(events))[2:]+
+		" ON CONFLICT (id) DO NOTHING", slices.Concat(events...)...)
+	return err
+}
+
 func insertEvent(ctx context.Context, q querier, values []any) (isNew bool, err error) {
 	n, err := exec(ctx, q, "INSERT INTO audit_events ("+auditColumns+`)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`, values...)
