@@ -135,9 +135,9 @@ func TestRadSec(t *testing.T) {
 	w.counted("unknown-client", 2)
 
 	proxy := radsecproxy(t, addr, server.cert, client)
-	code := alice.code()
-	out := ""
+	code, out := "", ""
 	testenv.WaitFor(t, "radsecproxy to be connected", func() bool {
+		code = alice.code() // that of before may have been used, and its answer lost
 		out = proxy.radclient(t, "auth", "User-Name=alice,User-Password="+code+",Message-Authenticator=0x00")
 		return strings.Contains(out, "Received Access-")
 	})
