@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"sallyport/audit"
@@ -50,31 +49,14 @@ func (c *Conversation) atOnce(ctx context.Context, k *known, code string, counte
 	return v.id, nil
 }
 
-// Admit is [Conversation.RunAnswers] and, for who is in, [Engine.Authorize] for the client that asks for them. Where a
-// code was typed just now both are written together. An error that is not a *[Refused] is infrastructure only.
-func (c *Conversation) Admit(ctx context.Context, in Answers) (*Identity, Decision, error) {
-	id, err := c.RunAnswers(ctx, in)
-	if err != nil {
-		return nil, Decision{}, err
-	}
-	if c.decided != nil {
-		return id, *c.decided, nil
-	}
-	d, err := c.e.Authorize(ctx, *id, c.request())
-	if err != nil {
-		return nil, Decision{}, fmt.Errorf("deciding about %s: %w", c.a.Target, err)
-	}
-	return id, d, nil
-}
-
 // request is what a client asks for a person.
 func (c *Conversation) request() Request {
 	return Request{Target: c.a.Target, PeerID: c.a.PeerID, Channel: c.a.Channel, Source: c.a.Source}
 }
 
-// decide makes what the rules said part of the acceptance, if it is still what they would say: they allow it, which
+// decideAlong makes what the rules said part of the acceptance, if it is still what they would say: they allow it, which
 // was asked just now with the row as it was then, and the code that they may demand was typed after that.
-func (c *Conversation) decide(k *known, v *verdict) error {
+func (c *Conversation) decideAlong(k *known, v *verdict) error {
 	v.Decided = nil
 	if c.a.Channel == "" || k.decision == nil || !k.decision.Allow || v.factor == "" || v.factor == FactorSent {
 		return nil

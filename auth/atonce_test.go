@@ -22,7 +22,13 @@ func TestAdmit(t *testing.T) {
 	secret := w.token(alice.ID)
 	admit := func(code string) (*auth.Identity, auth.Decision, error) {
 		a := auth.Attempt{Door: audit.DoorRADIUS, Login: "alice", Target: "vpn", Channel: policy.RADIUS, Peer: "vpn"}
-		return w.Engine.Begin(a).Admit(context.Background(), auth.Answers{Elsewhere: true, Code: code})
+		c := w.Engine.Begin(a)
+		id, err := c.RunAnswers(context.Background(), auth.Answers{Elsewhere: true, Code: code})
+		if err != nil {
+			return nil, auth.Decision{}, err
+		}
+		d, err := c.Decide(context.Background(), *id)
+		return id, d, err
 	}
 	events := func() (types []string) {
 		list, err := w.Store.Audit.List(t.Context(), store.AuditFilter{User: "alice"})

@@ -91,7 +91,7 @@ func (c *Conversation) accept(ctx context.Context, k *known, v *verdict, event f
 	if event != nil {
 		e, err := c.e.cfg.Audit.Complete(event(v.id))
 		if err == nil {
-			err = c.decide(k, v)
+			err = c.decideAlong(k, v)
 		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)

@@ -42,6 +42,7 @@ type Manager struct {
 	doubts doubts
 
 	watching sync.Mutex // held while the database is asked who watches
+	flushing sync.Mutex // held while what is pending is written
 
 	mu       sync.Mutex // guards the fields below
 	live     map[string]*Session
@@ -333,8 +334,11 @@ func (m *Manager) later(write func(context.Context) error) {
 	}
 }
 
-// flush writes what waits, in order, until the database refuses.
+// flush writes what waits, in order, until the database refuses. Two at once would write the first of it
+// twice and lose the second.
 func (m *Manager) flush(ctx context.Context) error {
+	m.flushing.Lock()
+	defer m.flushing.Unlock()
 	for {
 		m.mu.Lock()
 		if len(m.pending) == 0 {

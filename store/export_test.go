@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"strings"
+	"time"
 )
 
 // LimitSize forbids an SQLite database to grow.
@@ -29,4 +30,13 @@ func Together(ctx context.Context, s *Store, f func(insert func(id string, size 
 			return err
 		})
 	})
+}
+
+// ExpireSockets makes all connections to PostgreSQL as they are when nothing was asked for some seconds.
+func ExpireSockets(s *Store) (n int) {
+	s.db.pg.sockets.Range(func(_, socket any) bool {
+		n++
+		return socket.(*pgSocket).SetDeadline(time.Unix(1, 0)) == nil
+	})
+	return n
 }
