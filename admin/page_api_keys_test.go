@@ -217,6 +217,12 @@ func TestRadiusPages(t *testing.T) {
 	if c, err = w.Store.RadiusClients.ByName(ctx, "gate"); err != nil || c.Remember != 0 || c.Note != note || !c.AssertsSource {
 		t.Errorf("after the change: %+v %v", c, err)
 	}
+	if status, body, _ := edit("hours", "", "certificate_name", "dns:Gate.example.org", "code", w.code("ada")); status != http.StatusSeeOther {
+		t.Errorf("a name in a certificate: status %d\n%s", status, body)
+	}
+	if c, err = w.Store.RadiusClients.ByName(ctx, "gate"); err != nil || c.CertificateName != "dns:gate.example.org" {
+		t.Errorf("after naming a certificate: %+v %v", c, err)
+	}
 	status, body, _ = edit("hours", "8", "generate", "yes", "code", w.code("ada"))
 	if status != http.StatusOK || secretOf(t, body) == made {
 		t.Errorf("another secret: status %d\n%s", status, body)

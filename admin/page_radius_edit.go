@@ -12,8 +12,8 @@ import (
 
 // radiusTyped is the form of a RADIUS client: what was typed, and as JSON in a hidden field what it began with.
 type radiusTyped struct {
-	Name, Networks, NAS, Certificate, Mode, Separator, Signed, Attribute, Hours, Note string
-	Sends, Asserts, CHAP, MSCHAP                                                      bool
+	Name, Networks, NAS, Certificate, CertificateName, Mode, Separator, Signed, Attribute, Hours, Note string
+	Sends, Asserts, CHAP, MSCHAP                                                                       bool
 }
 
 type radiusEditData struct {
@@ -27,7 +27,7 @@ type radiusEditData struct {
 // typedOf is a client as the form shows it.
 func typedOf(c RadiusClient) radiusTyped {
 	return radiusTyped{
-		Name: c.Name, Networks: strings.Join(c.Networks, ", "), NAS: c.NASIdentifier, Certificate: c.Certificate, Mode: c.Mode, Separator: c.Separator,
+		Name: c.Name, Networks: strings.Join(c.Networks, ", "), NAS: c.NASIdentifier, Certificate: c.Certificate, CertificateName: c.CertificateName, Mode: c.Mode, Separator: c.Separator,
 		Signed: c.MessageAuthenticator, Attribute: c.SourceAttribute, Hours: hours(c.Remember), Note: c.Note,
 		Sends: c.SendsMessageAuthenticator, Asserts: c.AssertsSource, CHAP: c.CHAP, MSCHAP: c.LegacyMSCHAPv2,
 	}
@@ -45,7 +45,7 @@ func hours(seconds int64) string {
 func typedRadius(v *visit) radiusTyped {
 	on := func(name string) bool { return v.typed(name) != "" }
 	return radiusTyped{
-		Name: v.typed("name"), Networks: v.typed("networks"), NAS: v.typed("nas"), Certificate: v.typed("certificate"), Mode: v.typed("mode"),
+		Name: v.typed("name"), Networks: v.typed("networks"), NAS: v.typed("nas"), Certificate: v.typed("certificate"), CertificateName: v.typed("certificate_name"), Mode: v.typed("mode"),
 		Separator: v.r.PostFormValue("separator"), Signed: v.typed("signed"), Attribute: v.typed("attribute"), Hours: v.typed("hours"), Note: v.typed("note"),
 		Sends: on("sends"), Asserts: on("asserts"), CHAP: on("chap"), MSCHAP: on("mschap"),
 	}
@@ -62,7 +62,8 @@ func (f radiusTyped) change(was radiusTyped) (RadiusClientChange, error) {
 	for _, w := range []struct {
 		now, before string
 		to          **string
-	}{{f.NAS, was.NAS, &n.NASIdentifier}, {f.Certificate, was.Certificate, &n.Certificate}, {f.Separator, was.Separator, &n.Separator}, {f.Note, was.Note, &n.Note}} {
+	}{{f.NAS, was.NAS, &n.NASIdentifier}, {f.Certificate, was.Certificate, &n.Certificate}, {f.CertificateName, was.CertificateName, &n.CertificateName},
+		{f.Separator, was.Separator, &n.Separator}, {f.Note, was.Note, &n.Note}} {
 		if w.now != w.before {
 			*w.to = &w.now
 		}

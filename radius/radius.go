@@ -10,6 +10,7 @@ package radius
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -46,6 +47,10 @@ type Config struct {
 
 	// Counted is told whatever is counted, by its name in docs/radius.md; it must not wait. May be nil.
 	Counted func(kind string)
+
+	// ClientCAs are the authorities by whose certificates clients are known by name. It is called for each connection by
+	// TLS; nil: none are.
+	ClientCAs func() (*x509.CertPool, error)
 }
 
 // Server answers RADIUS clients. It is safe for concurrent use.
@@ -159,7 +164,7 @@ type datagram struct {
 	bytes  []byte
 	back   func(reply []byte)
 
-	certificate string // SHA-256 of the one that was shown, in hexadecimal digits; "": not by TLS
+	shown *shown // by what certificate it came; nil: not by TLS
 }
 
 // receive finds out whose d is. While the list of clients is read, d waits, and others with it.
