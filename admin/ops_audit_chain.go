@@ -47,9 +47,9 @@ func AuditVerificationOf(id string, p audit.Proof, err error) AuditVerification 
 }
 
 // AuditCheck is how an [audit.Chain] has signatures checked.
-func AuditCheck(check func(id string, at time.Time, text, sig []byte) error) func(string, time.Time, []byte, []byte) error {
-	return func(id string, at time.Time, text, sig []byte) error {
-		err := check(id, at, text, sig)
+func AuditCheck(check func(node, id string, at time.Time, text, sig []byte) error) func(string, string, time.Time, []byte, []byte) error {
+	return func(node, id string, at time.Time, text, sig []byte) error {
+		err := check(node, id, at, text, sig)
 		if errors.Is(err, recorder.ErrCompromised) {
 			return fmt.Errorf("%w: %w", audit.ErrDoubtful, err)
 		}

@@ -119,9 +119,9 @@ func (b *Broken) Error() string {
 
 // Chain proves a log line by line, in the order of an export. The zero value refuses every signature.
 type Chain struct {
-	// Check tells whether sig is the signature over text by the key of that id, which was made at the given time.
-	// Its error wraps ErrDoubtful if it is, and somebody else had the key by then.
-	Check func(key string, at time.Time, text, sig []byte) error
+	// Check tells whether sig is the signature over text by the key of that id, which is the node's, made at the
+	// given time. Its error wraps ErrDoubtful if it is, and somebody else had the key by then.
+	Check func(node, key string, at time.Time, text, sig []byte) error
 
 	// Heads are values that the chain must have had at some position, as an earlier proof told them.
 	Heads map[int64]Hash
@@ -203,7 +203,7 @@ func (c *Chain) checkpoint(p Checkpoint) error {
 	}
 	doubtful := false
 	if err == nil {
-		err = c.Check(p.Key, p.Time, text, p.Sig)
+		err = c.Check(p.Node, p.Key, p.Time, text, p.Sig)
 		doubtful = errors.Is(err, ErrDoubtful)
 	}
 	if err != nil && !(doubtful && c.begun) {

@@ -56,7 +56,7 @@ func exported(t testing.TB, n, every, waiting int, user string) []byte {
 	return file
 }
 
-func checkOne(id string, _ time.Time, text, sig []byte) error {
+func checkOne(_, id string, _ time.Time, text, sig []byte) error {
 	if id != "one" || !ed25519.Verify(testKey(1).Public().(ed25519.PublicKey), text, sig) {
 		return errors.New("a false signature")
 	}
@@ -183,8 +183,8 @@ func TestChainDoubtful(t *testing.T) {
 	from := time.Date(2026, 11, 23, 10, 0, 8, 0, time.UTC) // the second checkpoint is of 10:00:10
 	until := from.Add(5 * time.Second)
 	prove := func(lines [][]byte) error {
-		c := Chain{Check: func(id string, at time.Time, text, sig []byte) error {
-			if err := checkOne(id, at, text, sig); err != nil || at.Before(from) || !at.Before(until) {
+		c := Chain{Check: func(node, id string, at time.Time, text, sig []byte) error {
+			if err := checkOne(node, id, at, text, sig); err != nil || at.Before(from) || !at.Before(until) {
 				return err
 			}
 			return fmt.Errorf("%w: key one", ErrDoubtful)

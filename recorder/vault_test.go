@@ -194,7 +194,7 @@ func TestEncryptedKilled(t *testing.T) {
 	}
 	for round := range rounds {
 		taken := killOne(t, dir, id.Recipient().String()+"/"+fmt.Sprint(round))
-		r, err := New(Config{Dir: dir, SigningKey: testKey(1), Node: "after"})
+		r, err := New(Config{Dir: dir, SigningKey: testKey(1), Node: "killed"})
 		must(t, err)
 		for path, n := range taken {
 			check(r, path, fmt.Sprint(round), decrypted(t, r, path, id), n)

@@ -370,7 +370,7 @@ func (w *walked) line(line []byte, keys Keyring, part func(partRecord) error) er
 		w.chain = chain
 		return nil
 	}
-	e, err := parseEntry(line, w.chain, keys)
+	e, err := parseEntry(line, w.report.Node, w.chain, keys)
 	if err != nil {
 		return err
 	}
@@ -435,7 +435,7 @@ func (w *walked) witness(p pendingRecord, keys Keyring) error {
 	if chain != p.Chain {
 		return fmt.Errorf("%w: the earlier seal in its index is that of another recording", ErrDamaged)
 	}
-	if err := keys.Check(p.Key, time.UnixMilli(p.End.Time), signedText(chain), p.Sig); err != nil {
+	if err := keys.checkAny(p.Key, time.UnixMilli(p.End.Time), signedText(chain), p.Sig); err != nil {
 		return fmt.Errorf("the earlier seal in its index: %w", err)
 	}
 	w.report.Witnessed = max(w.report.Witnessed, n)

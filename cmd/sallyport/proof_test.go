@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sallyport/admin"
+	"sallyport/audit"
 	"sallyport/internal/testenv"
 	"sallyport/recorder"
 	"sallyport/store"
@@ -242,6 +243,61 @@ func TestSigningKeysRotate(t *testing.T) {
 		t.Errorf("%v became %v", all, again)
 	}
 	wantErr(t, o.node.Store.SigningKeys.Compromise(t.Context(), "nobody's", at), store.ErrNotFound)
+}
+
+// Every key of every node used to prove every recording and every checkpoint: whoever had got hold of one node's key
+// could write the past of all the others, and the list of keys that auditors keep did not help. Here the key is n2's.
+func TestKeyOfAnotherNode(t *testing.T) {
+	t.Parallel()
+	o := startOperated(t)
+	public, private, err := ed25519.GenerateKey(nil)
+	noError(t, err)
+	noError(t, o.node.Store.SigningKeys.Publish(t.Context(), base64.StdEncoding.EncodeToString(public), "n2"))
+	testenv.WaitFor(t, "the server to know the key", func() bool { return len(o.node.Recorder.Keys()) == 2 })
+	keys := o.file("keys.pem", o.ok("session", "keys"))
+	forge := func(node string) string {
+		other, err := recorder.New(recorder.Config{Dir: t.TempDir(), SigningKey: private, Node: node})
+		noError(t, err)
+		defer other.Close()
+		w, err := other.Create(recorder.Header{Session: "forged", Channel: 1})
+		noError(t, err)
+		noError(t, w.Output([]byte("x")))
+		sum, err := w.Close()
+		noError(t, err)
+		var text bytes.Buffer
+		noError(t, other.Export(&text, sum.Path, recorder.Asciicast3))
+		return o.file(node+".cast", text.String())
+	}
+	own, lie := forge("n2"), forge("n1")
+	for _, args := range [][]string{{}, {"--keys", keys}} {
+		if r := o.run(append([]string{"session", "verify", own}, args...)...); r.code != 0 {
+			t.Errorf("its own, %v: %+v", args, r)
+		}
+		if r := o.run(append([]string{"session", "verify", lie}, args...)...); r.code != exitFailed || !strings.Contains(r.out, "is that of node n2") {
+			t.Errorf("another's, %v: %+v", args, r)
+		}
+	}
+
+	// A checkpoint in n1's name.
+	o.chained()
+	noError(t, o.node.Audit.Emit(t.Context(), audit.Event{Type: audit.NodeStopped, Result: audit.OK, Door: audit.DoorNode}))
+	for n := 0; n == 0; { // whoever chains first
+		n, _, err = o.node.Store.Audit.Chain(t.Context(), "n1", func(c *audit.Checkpoint) error {
+			c.Key = recorder.KeyID(public)
+			text, err := c.SignedText()
+			c.Sig = ed25519.Sign(private, text)
+			return err
+		})
+		noError(t, err)
+		if n == 0 {
+			noError(t, o.node.Audit.Emit(t.Context(), audit.Event{Type: audit.NodeStopped, Result: audit.OK, Door: audit.DoorNode}))
+		}
+	}
+	for _, args := range [][]string{{}, {"--keys", keys}} {
+		if r := o.run(append([]string{"audit", "verify"}, args...)...); r.code != exitFailed || !strings.Contains(r.out, "is that of node n2") {
+			t.Errorf("checkpoint, %v: %+v", args, r)
+		}
+	}
 }
 
 func mustKey(t *testing.T, text []byte) ed25519.PrivateKey {
