@@ -141,6 +141,7 @@ func verifyFile(file string, keys Keyring) (Report, error) {
 type evidence struct {
 	plain, packed, index *io.SectionReader
 	opened               []*os.File
+	archived             string // name of the files in an archive; "": there is none
 }
 
 // open opens a file of the folder, if it is there.
@@ -219,6 +220,9 @@ func (e *evidence) verify(keys Keyring) (Report, error) {
 	}
 	w, err := walkIndex(e.index, keys, check.part)
 	report := w.report
+	if err == nil && e.archived != "" && e.archived != archiveName(report.Session, report.Channel) {
+		err = fmt.Errorf("%w: the archive says %q, and it is channel %d of session %q", ErrDamaged, e.archived, report.Channel, report.Session)
+	}
 	if err != nil {
 		return report, err
 	}
