@@ -130,7 +130,9 @@ func TestGiveUp(t *testing.T) {
 	if p := f.refused(409, "POST", path, GiveUp{Reason: "burnt"}); !strings.Contains(p.Detail, "waits for a lost node") {
 		t.Errorf("while its node is there: %+v", p)
 	}
-	_, err = f.st.Sessions.MarkLostNodes(ctx, "n1", -time.Hour, func(store.Session) (audit.Event, error) { return audit.Event{ID: "lost", Time: time.Now(), Type: audit.SessionEnded}, nil })
+	_, err = f.st.Sessions.MarkLostNodes(ctx, "n1", -time.Hour, func(store.Session) (audit.Event, error) {
+		return audit.Event{ID: "lost", Time: time.Now(), Type: audit.SessionEnded}, nil
+	})
 	noError(t, err)
 	f.refused(404, "POST", "/sessions/nothing/give-up", GiveUp{Reason: "x"})
 	f.refused(422, "POST", path, GiveUp{})

@@ -263,3 +263,20 @@ func (c *Chain) End() (Proof, error) {
 	}
 	return p, nil
 }
+
+// HeadsOf makes of checkpoints that were kept elsewhere what [Chain.Heads] wants. Those that the key does not prove are
+// left out: anybody can have put them there. The error is a [*Broken] if two of them, both proved, contradict each other.
+func HeadsOf(kept []Checkpoint, check func(node, key string, at time.Time, text, sig []byte) error) (map[int64]Hash, error) {
+	heads := map[int64]Hash{}
+	for _, c := range kept {
+		text, err := c.SignedText()
+		if err != nil || check == nil || check(c.Node, c.Key, c.Time, text, c.Sig) != nil || c.Position < 1 {
+			continue
+		}
+		if other, known := heads[c.Position]; known && other != c.Head {
+			return nil, &Broken{Position: c.Position, What: "two values of the chain were signed for this position: the log was cut off or changed, and went on otherwise"}
+		}
+		heads[c.Position] = c.Head
+	}
+	return heads, nil
+}

@@ -258,3 +258,29 @@ func TestChainMutations(t *testing.T) {
 		}
 	}
 }
+
+// TestHeadsOf: only heads that a key proves count, and two that contradict each other are told.
+func TestHeadsOf(t *testing.T) {
+	t.Parallel()
+	head := func(position int64, word string, key byte) Checkpoint {
+		c := Checkpoint{Position: position, Head: ChainStart(), Node: "n1", Key: "one"}
+		copy(c.Head[:], word)
+		text, err := c.SignedText()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Sig = ed25519.Sign(testKey(key), text)
+		return c
+	}
+	got, err := HeadsOf([]Checkpoint{head(5, "a", 1), head(5, "a", 1), head(7, "b", 1), head(7, "forged", 2), head(9, "forged", 2), head(0, "c", 1)}, checkOne)
+	if err != nil || len(got) != 2 || got[5] != head(5, "a", 1).Head || got[7] != head(7, "b", 1).Head {
+		t.Errorf("%v, %v", got, err)
+	}
+	var broken *Broken
+	if _, err := HeadsOf([]Checkpoint{head(5, "a", 1), head(5, "b", 1)}, checkOne); !errors.As(err, &broken) || broken.Position != 5 {
+		t.Errorf("two histories: %v", err)
+	}
+	if got, err := HeadsOf([]Checkpoint{head(5, "a", 1)}, nil); err != nil || len(got) != 0 {
+		t.Errorf("without keys: %v, %v", got, err)
+	}
+}

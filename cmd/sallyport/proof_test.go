@@ -300,6 +300,52 @@ func TestKeyOfAnotherNode(t *testing.T) {
 	}
 }
 
+// Whoever could write to the database could cut off the end of the log, checkpoints and all, and nothing in it told of that,
+// unless somebody had noted a head by hand. Nodes keep heads in their data folder by themselves, and a proof asks for them.
+func TestAuditLogIsCutOff(t *testing.T) {
+	onBoth(t, func(t *testing.T, o *operated) {
+		o.ok("user", "add", "erin", "--generate")
+		o.chained()
+		state, err := o.node.Store.Audit.ChainState(t.Context())
+		noError(t, err)
+		file := filepath.Join(string(o.cfg.Data), headsFile)
+		testenv.WaitFor(t, "the head to be kept", func() bool {
+			list, err := o.node.heads.all(t.Context())
+			return err == nil && len(list) > 0 && list[len(list)-1].Position >= state.Last.Position
+		})
+		if v := object[[]admin.AuditVerification](o, "audit", "verify"); !v[0].Proved || v[0].Heads == 0 || v[0].HeadsProblem != "" {
+			t.Errorf("as it is: %+v", v)
+		}
+		keys := o.file("keys.pem", o.ok("session", "keys"))
+		whole := o.file("whole.jsonl", o.ok("audit", "export"))
+		if r := command("", "audit", "verify", whole, "--keys", keys, "--heads", file); r.code != 0 {
+			t.Errorf("offline: %+v", r)
+		}
+		late := object[[]admin.AuditVerification](o, "audit", "verify", "--since", "1ms")
+		if !late[0].Proved {
+			t.Errorf("since a moment ago: %+v", late)
+		}
+
+		db := o.database()
+		var before int64
+		noError(t, db.QueryRowContext(t.Context(), "SELECT MAX(after) FROM audit_checkpoints").Scan(&before))
+		for _, query := range []string{"DELETE FROM audit_events WHERE position > %d OR position = 0", "DELETE FROM audit_checkpoints WHERE position > %d"} {
+			_, err := db.ExecContext(t.Context(), fmt.Sprintf(query, before))
+			noError(t, err)
+		}
+		if text := o.fails(exitFailed, "audit", "verify"); !strings.Contains(text, "not proved") {
+			t.Errorf("cut off: %q", text)
+		}
+		cut := o.file("cut.jsonl", o.ok("audit", "export"))
+		if r := command("", "audit", "verify", cut, "--keys", keys, "--heads", file); r.code != exitFailed {
+			t.Errorf("offline, cut off: %+v", r)
+		}
+		if r := command("", "audit", "verify", cut, "--keys", keys, "--heads", keys); r.code == 0 {
+			t.Errorf("heads that are none: %+v", r)
+		}
+	})
+}
+
 func mustKey(t *testing.T, text []byte) ed25519.PrivateKey {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "key")
