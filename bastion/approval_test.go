@@ -680,6 +680,20 @@ func TestApprovalAndDirectory(t *testing.T) {
 	if status := w.ends(); status != 255 || w.out.String() != "" || !strings.Contains(w.errs.String(), "your account is disabled or has expired in the directory.") {
 		t.Errorf("who is disabled: %d %q", status, w.errs.String())
 	}
+
+	// Under another name in the directory the person who asked is still the one who asked.
+	d.Enable("waits")
+	testenv.WaitFor(t, "the directory to have her again", func() bool { p, err := directory.Lookup(ctx, "waits"); return err == nil && !p.Disabled })
+	w = wait()
+	code := s.code("waits")
+	d.Rename("waits", "weds")
+	testenv.WaitFor(t, "the directory to have the other name", func() bool { _, err := directory.Lookup(ctx, "weds"); return err == nil })
+	own, err := s.dial("weds", answers("secret of waits", code, nil))
+	check(t, err)
+	defer own.Close()
+	if got := commanding(t, own, "approve "+w.code); !strings.Contains(got, "is your own request") {
+		t.Errorf("her own, by another name: %q", got)
+	}
 }
 
 // Ensure nothing of a target is touched before somebody has approved, whatever the client opens meanwhile; and that

@@ -469,7 +469,7 @@ func TestModeratedOneAtATime(t *testing.T) {
 	id := s.liveID()
 	watch := func() *session.View { // somebody who does not leave when it is over
 		event := audit.Event{Type: audit.SessionWatched, Result: audit.OK, Door: audit.DoorWeb, Actor: "carol", Session: id}
-		v, err := s.Sessions.Watch(t.Context(), id, 0, session.Watcher{Name: "carol", Login: "carol", Began: event, Ended: event})
+		v, err := s.Sessions.Watch(t.Context(), id, 0, session.Watcher{Name: "carol", UserID: "somebody called carol", Login: "carol", Began: event, Ended: event})
 		check(t, err)
 		t.Cleanup(v.Close)
 		return v
