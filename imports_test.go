@@ -56,6 +56,7 @@ bench:                 *
 hack/patchssh:         -
 cmd/sallyport:         *
 internal/testenv:      -
+store/storetest:       internal/seal internal/testenv store
 `
 
 func TestImports(t *testing.T) {

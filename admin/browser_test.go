@@ -48,10 +48,10 @@ document.addEventListener("securitypolicyviolation", (e) => window.violations.pu
 
 func newChromium(t *testing.T, url string) *chromium {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath("/usr/bin/chromium"), chromedp.NoSandbox,
+		chromedp.ExecPath("/usr/bin/chromium"), chromedp.WSURLReadTimeout(2*time.Minute), chromedp.NoSandbox,
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("disable-background-networking", true))...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
@@ -287,7 +287,7 @@ func TestReplayInChromium(t *testing.T) {
 	text, err := chromedp.Run(c.ctx, chromedp.Poll[string](`(() => {
 		const shown = document.querySelector(".ap-terminal, .ap-term").textContent;
 		return shown.includes("the last line") ? shown : "";
-	})()`, chromedp.WithPollingTimeout(20*time.Second)))
+	})()`, chromedp.WithPollingTimeout(time.Minute)))
 	must(t, err)
 	if !strings.Contains(text, "click here") {
 		t.Errorf("the player shows %q", text)
@@ -343,7 +343,7 @@ func TestLiveRowsInChromium(t *testing.T) {
 	c.open("/sessions")
 	c.do(chromedp.Evaluate[chromedp.Void]("void (window.sameDocument = true)"))
 	w.openSession("zed", "web1")
-	_, err := chromedp.Run(c.ctx, chromedp.Poll[bool](`document.getElementById("rows").textContent.includes("zed")`, chromedp.WithPollingTimeout(20*time.Second)))
+	_, err := chromedp.Run(c.ctx, chromedp.Poll[bool](`document.getElementById("rows").textContent.includes("zed")`, chromedp.WithPollingTimeout(time.Minute)))
 	must(t, err)
 	if !ask[bool](c, "window.sameDocument === true") {
 		t.Error("the page was loaded anew")

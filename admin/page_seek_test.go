@@ -97,11 +97,11 @@ func TestReplayInSegments(t *testing.T) {
 	last := index.Segments[len(index.Segments)-1]
 	begun := time.Now()
 	status, segment, _ := b.get(base + last.URL)
-	if took := time.Since(begun); status != http.StatusOK || took > 20*time.Second {
+	if took := time.Since(begun); status != http.StatusOK || took > time.Minute {
 		t.Errorf("the last segment: status %d after %v\n%.300s", status, took, segment)
 	}
 	begun = time.Now()
-	if _, again, _ := b.get(base + last.URL); again != segment || time.Since(begun) > 10*time.Second {
+	if _, again, _ := b.get(base + last.URL); again != segment || time.Since(begun) > time.Minute {
 		t.Errorf("the same once more took %v, or is another", time.Since(begun))
 	}
 	if !strings.Contains(segment, "moment 21595") || !strings.Contains(segment, `"init":"`) {

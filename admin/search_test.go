@@ -218,7 +218,7 @@ func TestHitOpensThePlayer(t *testing.T) {
 		t.Errorf("the hit leads to %s", address)
 	}
 	c.do(chromedp.WaitVisible(".ap-terminal, .ap-term"))
-	_, err = chromedp.Run(c.ctx, chromedp.Poll[bool](`document.querySelector(".ap-terminal, .ap-term").textContent.includes("needle")`, chromedp.WithPollingTimeout(20*time.Second)))
+	_, err = chromedp.Run(c.ctx, chromedp.Poll[bool](`document.querySelector(".ap-terminal, .ap-term").textContent.includes("needle")`, chromedp.WithPollingTimeout(time.Minute)))
 	must(t, err)
 	c.quiet("player")
 	typed := w.typedSession("id", "exit")
@@ -239,7 +239,7 @@ func (c *chromium) usable(where string) {
 		window.passed = r.passes.length;
 		window.found = r.violations.filter((v) => v.impact === "serious" || v.impact === "critical").map((v) => v.id + ": " + v.nodes.map((n) => n.target + " " + n.failureSummary).join("; "));
 	}); void 0`))
-	found, err := chromedp.Run(c.ctx, chromedp.Poll[[]string]("window.found", chromedp.WithPollingTimeout(30*time.Second)))
+	found, err := chromedp.Run(c.ctx, chromedp.Poll[[]string]("window.found", chromedp.WithPollingTimeout(time.Minute)))
 	must(c.t, err)
 	if n := ask[int](c, "window.passed"); n < 10 || len(found) > 0 {
 		c.t.Errorf("%s: axe has looked at %d things and finds %q", where, n, found)

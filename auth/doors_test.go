@@ -10,9 +10,9 @@ import (
 
 	"sallyport/audit"
 	"sallyport/auth"
-	"sallyport/internal/testenv"
 	"sallyport/otp"
 	"sallyport/store"
+	"sallyport/store/storetest"
 )
 
 // One code, by time or by counter, typed at SSH and at the operators' web at the same moment, at two nodes: exactly one
@@ -24,7 +24,7 @@ func TestOneCodeTwoDoors(t *testing.T) {
 			t.Parallel()
 			dsn := "sqlite:" + filepath.Join(t.TempDir(), "db")
 			if database == "postgres" {
-				dsn = testenv.Postgres(t)
+				dsn = storetest.Postgres(t)
 			}
 			w := newWorld(t, dsn)
 			_, other := w.node()

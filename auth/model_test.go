@@ -11,10 +11,10 @@ import (
 
 	"sallyport/audit"
 	"sallyport/auth"
-	"sallyport/internal/testenv"
 	"sallyport/otp"
 	"sallyport/policy"
 	"sallyport/store"
+	"sallyport/store/storetest"
 )
 
 // model is a person with an app and a token with a button, and what the bastion should think of what they
@@ -129,7 +129,7 @@ func (m *model) learn(step, ahead int64) {
 func TestCodesModel(t *testing.T) {
 	t.Parallel()
 	for name, dsn := range map[string]func(*testing.T) string{
-		"sqlite": func(*testing.T) string { return "" }, "postgres": func(t *testing.T) string { return testenv.Postgres(t) },
+		"sqlite": func(*testing.T) string { return "" }, "postgres": func(t *testing.T) string { return storetest.Postgres(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -14,9 +14,9 @@ import (
 
 	"sallyport/audit"
 	"sallyport/auth"
-	"sallyport/internal/testenv"
 	"sallyport/otp"
 	"sallyport/store"
+	"sallyport/store/storetest"
 )
 
 const davesPassword = "dave's password"
@@ -234,7 +234,7 @@ func TestRecoveryCode(t *testing.T) {
 // A recovery code at two nodes and from many clients at once: one gets in.
 func TestRecoveryCodeInParallel(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, testenv.Postgres(t))
+	w := newWorld(t, storetest.Postgres(t))
 	_, second := w.node()
 	u := w.local("dave", davesPassword)
 	codes, err := w.Engine.NewRecoveryCodes(t.Context(), u, "root")

@@ -17,6 +17,7 @@ import (
 	"sallyport/internal/testenv"
 	"sallyport/otp"
 	"sallyport/store"
+	"sallyport/store/storetest"
 )
 
 const trusting = `version: 1
@@ -312,7 +313,7 @@ func (onlyPassword) Show(context.Context, string) error { return nil }
 // Five uses are five uses: of twenty logins at once at two nodes five are spared the code, and all get in.
 func TestGrantUsedInParallel(t *testing.T) {
 	t.Parallel()
-	w := newTrustWorld(t, testenv.Postgres(t))
+	w := newTrustWorld(t, storetest.Postgres(t))
 	w.asks(true, "first", nil)
 	var spared, asked atomic.Int32
 	var wg sync.WaitGroup

@@ -99,7 +99,7 @@ func (w *waiter) ends() int {
 		}
 		check(w.t, err)
 		return 0
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		w.t.Fatalf("%s does not end; it says %q", w.cmd.Path, w.errs.String())
 		return 0
 	}
@@ -561,7 +561,7 @@ func TestApprovalAndShutdown(t *testing.T) {
 	t.Parallel()
 	s := eyes(t, options{})
 	w := s.waits(t, s.ssh().SSH(t, "echo in"))
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	check(t, s.Server.Shutdown(ctx))
 	if status := w.ends(); status != 255 || !strings.Contains(w.errs.String(), "this bastion stops; connect again in a moment.") {

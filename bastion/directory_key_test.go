@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -20,7 +21,7 @@ func ldapOf(t *testing.T, d *testenv.Directory) *identity.LDAP {
 	t.Helper()
 	l, err := identity.NewLDAP(identity.LDAPConfig{
 		Servers: []string{d.LDAPSURL}, CAFile: d.CAFile, BindDN: d.BindDN, BindPassword: identity.Password(d.BindPassword),
-		Base: d.PeopleDN, GroupBase: d.GroupsDN, LoginGroup: "ssh-users",
+		Base: d.PeopleDN, GroupBase: d.GroupsDN, LoginGroup: "ssh-users", Timeout: time.Minute,
 	})
 	check(t, err)
 	t.Cleanup(l.Close)

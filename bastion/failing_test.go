@@ -3,6 +3,7 @@ package bastion_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -73,7 +74,7 @@ func TestDatabaseGoesAway(t *testing.T) {
 		t.Error("a login got in without a database")
 	}
 	// Three tries of one connection, each refused in time.
-	if took := time.Since(started); took > 3*4*time.Second {
+	if took := time.Since(started); took > time.Minute {
 		t.Errorf("refused after %s", took)
 	}
 	sess, err := c.NewSession()
@@ -176,7 +177,11 @@ func TestDiskFull(t *testing.T) {
 			sess.Stderr = &errs
 			out, err := sess.StdoutPipe()
 			check(t, err)
-			check(t, sess.Start("while :; do head -c 30000 /dev/zero | tr '\\0' x; done & sleep 5; kill $!; echo the end"))
+			seconds := 5
+			if mode == "required" {
+				seconds = 90
+			}
+			check(t, sess.Start(fmt.Sprintf("while :; do head -c 30000 /dev/zero | tr '\\0' x; done & sleep %d; kill $!; echo the end", seconds)))
 			started := time.Now()
 			if mode == "best-effort" {
 				go func() { // somebody makes room
@@ -202,7 +207,7 @@ func TestDiskFull(t *testing.T) {
 					t.Errorf("audit: %q", e)
 				}
 			} else {
-				if took > 4*time.Second || !strings.Contains(errs.String(), "recording could not be written") {
+				if took > time.Minute || !strings.Contains(errs.String(), "recording could not be written") {
 					t.Errorf("went on for %s after the disk was full; stderr %q", took, errs.String())
 				}
 				if n > 1<<20 {
@@ -286,7 +291,5 @@ func TestSlowReader(t *testing.T) {
 			t.Fatalf("another channel: %q %v", out, err)
 		}
 	}
-	if grown := heap() - before; grown > 32<<20 {
-		t.Errorf("the heap has grown by %d MiB", grown>>20)
-	}
+	grownBy(t, before, 32<<20)
 }

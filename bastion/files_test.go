@@ -373,10 +373,10 @@ func TestFilesUnwritten(t *testing.T) {
 			check(t, err)
 			src := filepath.Join(t.TempDir(), "src")
 			write(t, src, 1<<20)
-			batch := strings.Repeat("get "+src+" "+src+".down\n", 3) + "!n=0; until test -e " + src + ".go || test $n = 500; do sleep 0.05; n=$((n+1)); done\nget " + src + " " + src + ".late\n"
+			batch := strings.Repeat("get "+src+" "+src+".down\n", 3) + "!n=0; until test -e " + src + ".go || test $n = 2000; do sleep 0.05; n=$((n+1)); done\nget " + src + " " + src + ".late\n"
 			cmd := s.ssh().SFTP(t, batch)
 			go func() {
-				for deadline := time.Now().Add(20 * time.Second); len(s.events(audit.RecordFailed)) == 0 && time.Now().Before(deadline); {
+				for deadline := time.Now().Add(time.Minute); len(s.events(audit.RecordFailed)) == 0 && time.Now().Before(deadline); {
 					time.Sleep(20 * time.Millisecond)
 				}
 				if required {

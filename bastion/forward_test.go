@@ -117,7 +117,7 @@ func bounce(t *testing.T, conn net.Conn, text string) {
 	_, err := io.WriteString(conn, text)
 	check(t, err)
 	check(t, conn.(interface{ CloseWrite() error }).CloseWrite())
-	check(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
+	check(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
 	got, err := io.ReadAll(conn)
 	if err != nil || string(got) != text {
 		t.Fatalf("got %d bytes %.60q and %v, want %d bytes", len(got), got, err, len(text))

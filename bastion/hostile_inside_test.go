@@ -98,7 +98,7 @@ func TestHugeCertificates(t *testing.T) {
 	c, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
 	check(t, err)
 	c.Close()
-	if took := time.Since(begun); took > 5*time.Second {
+	if took := time.Since(begun); took > 30*time.Second {
 		t.Errorf("a good login took %s", took)
 	}
 	if n := len(s.events("login.refused")); n != 0 {

@@ -26,7 +26,7 @@ func TestTargetNeverOpens(t *testing.T) {
 	defer c.Close()
 	started := time.Now()
 	_, _, err = c.OpenChannel("session", nil)
-	if took := time.Since(started); err == nil || !strings.Contains(err.Error(), "does not answer") || took > 20*time.Second {
+	if took := time.Since(started); err == nil || !strings.Contains(err.Error(), "does not answer") || took > time.Minute {
 		t.Errorf("after %s: %v", took, err)
 	}
 	// Whoever leaves in the middle leaves nothing.
@@ -60,9 +60,7 @@ func TestTargetReadsNothing(t *testing.T) {
 			t.Fatalf("another channel: %q %v", out, err)
 		}
 	}
-	if grown := heap() - before; grown > 32<<20 {
-		t.Errorf("the heap has grown by %d MiB", grown>>20)
-	}
+	grownBy(t, before, 32<<20)
 	check(t, sess.Close())
 	if n := <-wrote; n > 16<<20 {
 		t.Errorf("%d bytes were taken for a program that reads nothing", n)
@@ -140,9 +138,7 @@ func TestTargetSpeaksFirstAndFloods(t *testing.T) {
 		last = live[0].Channels[0].BytesOut
 		return last > 1<<20 && last == was
 	})
-	if grown := heap() - before; grown > 48<<20 {
-		t.Errorf("the heap has grown by %d MiB", grown>>20)
-	}
+	grownBy(t, before, 48<<20)
 	check(t, c.Close())
 	testenv.WaitFor(t, "the end of the session", func() bool { return len(s.Sessions.Live()) == 0 })
 	testenv.WaitFor(t, "goroutines to end", func() bool { return runtime.NumGoroutine() <= base+8 })

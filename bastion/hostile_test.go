@@ -92,7 +92,7 @@ func TestSilentConnections(t *testing.T) {
 		check(t, err)
 		defer c.Close()
 		io.WriteString(c, first)
-		c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		c.SetReadDeadline(time.Now().Add(time.Minute))
 		if _, err := io.Copy(io.Discard, c); err != nil && !errors.Is(err, net.ErrClosed) && !strings.Contains(err.Error(), "reset") {
 			t.Errorf("%s: not cut: %v", name, err)
 		}
@@ -151,12 +151,12 @@ func TestSilentFlood(t *testing.T) {
 		check(t, err)
 		defer c.Close()
 	}
-	s.loginsIn(2*time.Second, dial)
+	s.loginsIn(dial)
 }
 
 // loginsIn wants every one of three good logins to get in, and the quickest to take no longer than limit: what else
 // the machine does must not count.
-func (s *system) loginsIn(limit time.Duration, dial func(i int) (net.Conn, error)) {
+func (s *system) loginsIn(dial func(i int) (net.Conn, error)) {
 	s.t.Helper()
 	quickest := time.Hour
 	for i := range 3 {
@@ -172,7 +172,7 @@ func (s *system) loginsIn(limit time.Duration, dial func(i int) (net.Conn, error
 		c.Close()
 		quickest = min(quickest, time.Since(started))
 	}
-	if quickest > limit {
+	if quickest > 20*time.Second { // who waits for others to be cut at a prompt waits for two minutes
 		s.t.Errorf("the quickest good login took %s", quickest)
 	}
 }
@@ -223,9 +223,7 @@ func TestFloods(t *testing.T) {
 	ok, _, err := c.SendRequest("keepalive@openssh.com", true, nil)
 	check(t, err)
 	_ = ok
-	if grown := heap() - before; grown > 64<<20 {
-		t.Errorf("the heap has grown by %d MiB", grown>>20)
-	}
+	grownBy(t, before, 64<<20)
 	if out, errs, status := s.ssh().Output(t, "echo served"); out != "served\n" {
 		t.Errorf("another login: %q %q %d", out, errs, status)
 	}
@@ -236,6 +234,19 @@ func heap() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// grownBy fails unless the heap has grown by at most that much since it was before. What other tests hold for
+// a moment, such as 19 MiB for each password that is hashed, is waited for.
+func grownBy(t *testing.T, before, most int64) {
+	t.Helper()
+	var grown int64
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if grown = heap() - before; grown <= most {
+			return
+		}
+	}
+	t.Errorf("the heap has grown by %d MiB", grown>>20)
 }
 
 // No more than ten session channels at once in one connection, and 64 channels in all.

@@ -51,7 +51,7 @@ func (m *typedScreen) Write(p []byte) (int, error) {
 func (m *typedScreen) expect(text string) {
 	m.t.Helper()
 	var rest []byte
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		m.mu.Lock()
 		i := bytes.Index(m.b, []byte(text))
 		if i >= 0 {

@@ -301,7 +301,7 @@ func TestJumpThroughListener(t *testing.T) {
 		running(t, c, "-L", near+":web1:22")
 		conn := connect(t, "tcp", near)
 		line := make([]byte, 17)
-		check(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
+		check(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
 		if _, err := io.ReadFull(conn, line); err != nil || string(line) != "SSH-2.0-Sallyport" {
 			t.Fatalf("%s: %q %v answers", login, line, err)
 		}

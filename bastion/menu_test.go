@@ -206,7 +206,7 @@ func TestMenuSessionEndedFromOutside(t *testing.T) {
 	term.Type("echo again-$((1+1)); exit\n")
 	term.Expect("again-2")
 	term.Expect("exit status 0.")
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	check(t, s.Server.Shutdown(ctx))
 	term.Expect("this bastion stops")
@@ -400,7 +400,7 @@ func TestMenuFlood(t *testing.T) {
 		t.Errorf("%v, %q", err, out)
 	}
 	check(t, again.Close())
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	check(t, s.Server.Shutdown(ctx)) // returns when every connection is done
 }

@@ -20,7 +20,7 @@ func TestTargetDown(t *testing.T) {
 	c.Login = "alice@down"
 	started := time.Now()
 	out, errs, status := c.Output(t, "true")
-	if took := time.Since(started); took > 10*time.Second {
+	if took := time.Since(started); took > time.Minute {
 		t.Errorf("took %s", took)
 	}
 	if want := "cannot reach down (127.0.0.1:1): connection refused"; !strings.Contains(errs, want) || out != "" || status != 255 {

@@ -250,7 +250,7 @@ func TestDirectoryRecheck(t *testing.T) {
 	ctx := context.Background()
 	d := testenv.Slapd(t)
 	cfg := identity.LDAPConfig{Servers: []string{d.LDAPSURL}, CAFile: d.CAFile, BindDN: d.BindDN, BindPassword: identity.Password(d.BindPassword),
-		Base: d.PeopleDN, GroupBase: d.GroupsDN, LoginGroup: "ssh-users"}
+		Base: d.PeopleDN, GroupBase: d.GroupsDN, LoginGroup: "ssh-users", Timeout: time.Minute}
 	directory, err := identity.NewLDAP(cfg)
 	check(t, err)
 	t.Cleanup(directory.Close)

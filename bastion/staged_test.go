@@ -116,7 +116,7 @@ func (x *staged) reaches(t *testing.T, want string) {
 		if got != want {
 			t.Errorf("the target saw %q, want %q", got, want)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Errorf("the target saw no %s", want)
 	}
 }

@@ -1,6 +1,7 @@
 package bastion_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -11,6 +12,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,6 +29,7 @@ import (
 	"sallyport/recorder"
 	"sallyport/session"
 	"sallyport/store"
+	"sallyport/store/storetest"
 	"sallyport/upstream"
 )
 
@@ -47,9 +50,10 @@ type options struct {
 	sshdConfig []string
 	recordings string // folder; "": a new one
 	reserve    int64
-	join       *system // be a second node beside this one, on its database and with its target
-	noWatch    bool    // hear of no change of rights
-	early      int     // as in upstream.Config
+	join       *system       // be a second node beside this one, on its database and with its target
+	noWatch    bool          // hear of no change of rights
+	early      int           // as in upstream.Config
+	dial       time.Duration // how long a target may take; 0: a minute, for a busy machine
 }
 
 // system is a whole bastion in this process, with a real sshd as target.
@@ -87,7 +91,7 @@ func newSystem(t testing.TB, o options) *system {
 	if dsn == "" {
 		dsn = "sqlite:" + filepath.Join(t.TempDir(), "sallyport.db")
 		if o.postgres {
-			dsn = testenv.Postgres(t)
+			dsn = storetest.Postgres(t)
 		}
 	}
 	ring, err := seal.NewRing()
@@ -121,21 +125,25 @@ func newSystem(t testing.TB, o options) *system {
 	s.Sessions = session.NewManager(session.Config{Store: s.Store, Recorder: s.Recorder, Audit: log, Node: node, Log: quiet})
 	check(t, s.Sessions.Begin(ctx))
 	running, stop := context.WithCancel(ctx)
-	t.Cleanup(stop)
-	go s.Sessions.Run(running)
-	dialer := upstream.New(upstream.Config{Store: s.Store, Audit: log, Signer: upstreamKey, Early: o.early, Log: quiet})
+	var background sync.WaitGroup
+	t.Cleanup(func() {
+		stop()
+		background.Wait() // what writes still would write into folders that are being removed
+	})
+	background.Go(func() { s.Sessions.Run(running) })
+	dialer := upstream.New(upstream.Config{Store: s.Store, Audit: log, Signer: upstreamKey, Early: o.early, Timeout: cmp.Or(o.dial, time.Minute), Log: quiet})
 	hostKey := newSigner(t)
 	s.HostKey = hostKey.PublicKey()
 	s.HostCA, err = bastion.NewHostCA(newSigner(t), []byte("a secret of thirty-two bytes or more"))
 	check(t, err)
-	if o.guard.Jump == 0 {
-		o.guard.Jump = time.Minute // a busy machine must not make inner connections too late
-	}
+	// A busy machine must not make logins and inner connections too late.
+	o.guard.Jump = cmp.Or(o.guard.Jump, time.Minute)
+	o.guard.Handshake = cmp.Or(o.guard.Handshake, time.Minute)
 	s.Server, err = bastion.New(bastion.Config{Engine: s.Engine, Store: s.Store, Sessions: s.Sessions, Dialer: dialer, Audit: log,
 		HostKeys: []ssh.Signer{hostKey}, HostCA: s.HostCA, Guard: o.guard, Suffixes: o.suffixes, Log: quiet})
 	check(t, err)
 	if !o.noWatch {
-		go s.Server.Watch(running)
+		background.Go(func() { s.Server.Watch(running) })
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
@@ -143,7 +151,7 @@ func newSystem(t testing.TB, o options) *system {
 	served := make(chan error, 1)
 	go func() { served <- s.Server.Serve(l) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		s.Sessions.Drain(ctx, "the test is over")
 		ended, cancelEnded := context.WithTimeout(ctx, time.Second)
@@ -288,7 +296,7 @@ func answers(password, code string, asked *[]string) ssh.AuthMethod {
 
 // dial connects with the Go client.
 func (s *system) dial(login string, methods ...ssh.AuthMethod) (*ssh.Client, error) {
-	return ssh.Dial("tcp", s.Addr, &ssh.ClientConfig{User: login, Auth: methods, HostKeyCallback: ssh.FixedHostKey(s.HostKey), Timeout: 30 * time.Second})
+	return ssh.Dial("tcp", s.Addr, &ssh.ClientConfig{User: login, Auth: methods, HostKeyCallback: ssh.FixedHostKey(s.HostKey), Timeout: time.Minute})
 }
 
 func loopback() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }

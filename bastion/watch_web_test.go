@@ -79,10 +79,10 @@ func TestWatchInBrowser(t *testing.T) {
 	id := s.liveID()
 	s.watch(t, id, "dave")
 
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	ctx, cancel = chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath("/usr/bin/chromium"), chromedp.NoSandbox, chromedp.Flag("disable-dev-shm-usage", true))...)
+		chromedp.ExecPath("/usr/bin/chromium"), chromedp.WSURLReadTimeout(2*time.Minute), chromedp.NoSandbox, chromedp.Flag("disable-dev-shm-usage", true))...)
 	defer cancel()
 	ctx, cancel = chromedp.NewContext(ctx)
 	defer cancel()
@@ -147,7 +147,7 @@ func TestWatchRights(t *testing.T) {
 	term.Expect("first-42")
 	id := s.liveID()
 	socket := web.URL + "/api/v1/sessions/" + id + "/live/socket"
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	dial := func(c *http.Client, origin string) (*websocket.Conn, int) {
 		conn, resp, err := websocket.Dial(ctx, socket, &websocket.DialOptions{HTTPClient: c, Subprotocols: []string{"v3.asciicast"},
@@ -276,7 +276,7 @@ func TestModeratorLosesGroup(t *testing.T) {
 	client := s.signedIn(web, "carol")
 	term := testenv.StartTerminal(t, s.withKey().Interactive(), 80, 24)
 	term.Expect("waiting for a moderator")
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	conn, _, err := websocket.Dial(ctx, web.URL+"/api/v1/sessions/"+s.liveID()+"/live/socket", &websocket.DialOptions{HTTPClient: client,
 		Subprotocols: []string{"v3.asciicast"}, HTTPHeader: http.Header{"Origin": {web.URL}}})

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -35,6 +36,7 @@ func configFor(d *testenv.Directory) LDAPConfig {
 		BindPassword: Password(d.BindPassword),
 		Base:         d.PeopleDN,
 		GroupBase:    d.GroupsDN,
+		Timeout:      6 * time.Second, // a machine may have much else to do
 	}
 }
 

@@ -41,10 +41,10 @@ func newChromium(t *testing.T, url string) *chromium {
 	if err != nil {
 		t.Fatalf("%v; fetch it: make assets", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath("/usr/bin/chromium"), chromedp.NoSandbox,
+		chromedp.ExecPath("/usr/bin/chromium"), chromedp.WSURLReadTimeout(2*time.Minute), chromedp.NoSandbox,
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("disable-background-networking", true))...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
@@ -116,7 +116,7 @@ func (c *chromium) good(name string) {
 		window.passed = r.passes.length;
 		window.found = r.violations.filter((v) => v.impact === "serious" || v.impact === "critical").map((v) => v.id + ": " + v.nodes.map((n) => n.target + " " + n.failureSummary).join("; "));
 	}); void 0`))
-	found, err := chromedp.Run(c.ctx, chromedp.Poll[[]string]("window.found", chromedp.WithPollingTimeout(30*time.Second)))
+	found, err := chromedp.Run(c.ctx, chromedp.Poll[[]string]("window.found", chromedp.WithPollingTimeout(time.Minute)))
 	must(c.t, err)
 	if n := ask[int](c, "window.passed"); n < 10 {
 		c.t.Errorf("%s: axe has looked at %d things only", name, n)

@@ -1,6 +1,7 @@
 package radius_test
 
 import (
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	codec "layeh.com/radius"
 
 	"sallyport/audit"
+	"sallyport/internal/testenv"
 	"sallyport/store"
 )
 
@@ -29,19 +31,30 @@ func TestPanic(t *testing.T) {
 	p := n.peer(t)
 	request := signed(access("alice", alice.code()))
 	broken.Store(true)
-	for range 2 {
+	// An event is the last that is done about such a request; its place is free then.
+	ended := func(n int) {
+		t.Helper()
+		testenv.WaitFor(t, fmt.Sprintf("%d requests to end", n), func() bool {
+			events, err := w.Store.Audit.List(t.Context(), store.AuditFilter{Type: audit.LoginRefused, Result: string(audit.Error), Limit: n})
+			check(t, err)
+			return len(events) == n
+		})
+	}
+	const before = 2
+	for i := range before {
 		p.silence("a request that ends in a panic", request)
+		ended(i + 1) // or the next one is taken for one that is in work
 	}
 	const more = 300 // than may be in work
 	for i := range more {
 		other := access("alice", "000000")
 		other.Identifier = request[1] + byte(i%100) + 2
 		p.send(signed(other))
-		if i == more/2 {
-			w.counted("failed", more/2) // so that they are not too many at once
+		if i%100 == 99 {
+			ended(before + i + 1) // so that they are not too many at once
 		}
 	}
-	w.counted("failed", more)
+	w.counted("failed", before+more)
 	broken.Store(false)
 	if got := p.ask(request); got.Code != codec.CodeAccessAccept {
 		t.Errorf("the same request, once the fault is gone: %v", got.Code)

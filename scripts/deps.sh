@@ -31,6 +31,12 @@ need /usr/sbin/freeradius freeradius
 ls /usr/lib/*/security/pam_radius_auth.so >/dev/null 2>&1 || missing="$missing libpam-radius-auth"
 ls /usr/lib/*/libpam_wrapper.so >/dev/null 2>&1 || missing="$missing libpam-wrapper"
 need /usr/bin/setpriv util-linux
+need /usr/bin/age age
+need /usr/bin/vim vim
+need /usr/bin/less less
+need /usr/bin/perl perl
+need /usr/bin/ps procps
+need /usr/bin/ip iproute2
 need /usr/bin/systemd-socket-activate systemd
 [ -d /usr/lib/python3/dist-packages/paramiko ] || missing="$missing python3-paramiko"
 # The S3 server of the tests; internal/testenv/s3.go builds it too if it is not there.

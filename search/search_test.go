@@ -439,7 +439,7 @@ func TestHostileOutput(t *testing.T) {
 		if !f.has("honest") && !f.has("h") {
 			t.Errorf("after %.60q: %.200q", output, f.texts())
 		}
-		if took := time.Since(begun); took > 5*time.Second {
+		if took := time.Since(begun); took > 30*time.Second {
 			t.Errorf("%.60q took %s", output, took)
 		}
 		for _, l := range f.lines {
@@ -463,7 +463,7 @@ func TestHostileOutput(t *testing.T) {
 	})
 	begun := time.Now()
 	s.read(sum.Path, standard)
-	if took := time.Since(begun); took > 20*time.Second {
+	if took := time.Since(begun); took > time.Minute {
 		t.Errorf("the mixture took %s", took)
 	}
 }
@@ -669,7 +669,7 @@ func TestIndexerOutlivesTheDatabase(t *testing.T) {
 // A real shell with readline on a real terminal.
 func TestCommandsOfBash(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "--norc", "--noprofile", "-i")
 	cmd.Env = append(os.Environ(), "TERM=xterm", "PS1=\\[\\e[1m\\]bash\\[\\e[0m\\]# ", "HISTFILE=/dev/null", "INPUTRC=/dev/null")

@@ -44,6 +44,7 @@ type Manager struct {
 
 	watching chan struct{} // holds one while the database is asked who watches
 	looks    atomic.Int64  // how often that was begun
+	flushing sync.Mutex    // held while what is pending is written
 
 	mu       sync.Mutex // guards the fields below
 	live     map[string]*Session
@@ -329,8 +330,11 @@ func (m *Manager) later(write func(context.Context) error) {
 	}
 }
 
-// flush writes what waits, in order, until the database refuses.
+// flush writes what waits, in order, until the database refuses. Two at once would write the first of it
+// twice and lose the second.
 func (m *Manager) flush(ctx context.Context) error {
+	m.flushing.Lock()
+	defer m.flushing.Unlock()
 	for {
 		m.mu.Lock()
 		if len(m.pending) == 0 {

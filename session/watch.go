@@ -81,6 +81,9 @@ func (m *Manager) Watch(ctx context.Context, id string, channel int, who Watcher
 	if row.State != store.Live {
 		return nil, fmt.Errorf("watching session %s: %w: it is over", row.ID, ErrNotWatchable)
 	}
+	if s := m.find(row.ID); s != nil && s.Ended() != "" { // its row says so in a moment
+		return nil, fmt.Errorf("watching session %s: %w: it is over", row.ID, ErrNotWatchable)
+	}
 	if channel != 0 {
 		if _, _, err := pick(row, channel); err != nil {
 			return nil, fmt.Errorf("watching session %s: %w", row.ID, err)
@@ -407,11 +410,12 @@ func (m *Manager) leaveHub(h *hub, v *View) {
 
 // follow runs until the channel is over or nobody watches it any more.
 func (m *Manager) follow(ctx context.Context, h *hub, row store.Session, c store.Channel) {
+	s := m.find(row.ID) // now: when the channel is over, the session may be gone already, and with it why it ended
 	err := m.source(ctx, h, row, c)
 	why := "channel " + strconv.Itoa(c.ID) + " has ended"
 	if err != nil && !errors.Is(err, io.EOF) {
 		why = err.Error()
-	} else if s := m.find(row.ID); s != nil {
+	} else if s != nil {
 		if reason := s.Ended(); reason != "" {
 			why = "the session has ended: " + reason
 		}

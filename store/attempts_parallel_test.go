@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"sallyport/internal/seal"
-	"sallyport/internal/testenv"
 	"sallyport/store"
+	"sallyport/store/storetest"
 )
 
 // reserveWaiting asks again while the outcome is Busy, or the database has too much to do.
@@ -216,7 +216,7 @@ func wantNoDeadlock(t *testing.T, dsn string) {
 func BenchmarkFailedLogin(b *testing.B) {
 	for name, dsn := range map[string]func() string{
 		"sqlite":   func() string { return "sqlite:" + filepath.Join(b.TempDir(), "store.db") },
-		"postgres": func() string { return testenv.Postgres(b) },
+		"postgres": func() string { return storetest.Postgres(b) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			ring, err := seal.NewRing()

@@ -13,7 +13,7 @@ func TestClock(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Of this machine, whatever Config.Now says.
-		if apart := time.Since(there).Abs(); apart > 2*time.Second {
+		if apart := time.Since(there).Abs(); apart > 30*time.Second {
 			t.Errorf("the database's clock is %s apart", apart)
 		}
 	})

@@ -45,6 +45,11 @@ func (d *db) now() time.Time { return d.clock().UTC().Truncate(time.Millisecond)
 
 func (d *db) close() error {
 	d.closed.Store(true)
+	if d.postgres() {
+		d.pg.farewell()
+		_ = d.write.Close() // says how the farewell went; what was asked for is done or was refused before
+		return nil
+	}
 	err := d.write.Close()
 	if d.read != d.write {
 		err = errors.Join(err, d.read.Close())

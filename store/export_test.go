@@ -1,6 +1,9 @@
 package store
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // LimitSize forbids an SQLite database to grow.
 func LimitSize(ctx context.Context, s *Store) error {
@@ -16,4 +19,13 @@ func KillBus(s *Store) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.conn.Close()
+}
+
+// ExpireSockets makes all connections to PostgreSQL as they are when nothing was asked for some seconds.
+func ExpireSockets(s *Store) (n int) {
+	s.db.pg.sockets.Range(func(_, socket any) bool {
+		n++
+		return socket.(*pgSocket).SetDeadline(time.Unix(1, 0)) == nil
+	})
+	return n
 }

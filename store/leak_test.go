@@ -6,14 +6,14 @@ import (
 
 	"go.uber.org/goleak"
 
-	"sallyport/internal/testenv"
 	"sallyport/store"
+	"sallyport/store/storetest"
 )
 
 // Not parallel: only then are all goroutines its own.
 func TestCloseLeavesNoGoroutine(t *testing.T) {
 	for name, dsn := range map[string]string{
-		"sqlite": "sqlite:" + filepath.Join(t.TempDir(), "store.db"), "postgres": testenv.Postgres(t),
+		"sqlite": "sqlite:" + filepath.Join(t.TempDir(), "store.db"), "postgres": storetest.Postgres(t),
 	} {
 		before := goleak.IgnoreCurrent()
 		s, err := store.Open(t.Context(), store.Config{DSN: dsn, Ring: newRing(t)})

@@ -72,6 +72,15 @@ func (c *pgConnector) arm(conn driver.Conn, deadline time.Time) error {
 	return s.(*pgSocket).arm(deadline)
 }
 
+// farewell lets all sockets say goodbye, whose deadlines are those of what they were last used for.
+func (c *pgConnector) farewell() {
+	until := time.Now().Add(grace)
+	c.sockets.Range(func(_, s any) bool {
+		_ = s.(*pgSocket).Conn.SetDeadline(until)
+		return true
+	})
+}
+
 // pgSocketDialer dials for one connection. The driver may try several hosts; the last socket is the
 // one that it keeps. Later it dials to ask for cancelling, which take has put an end to noting.
 type pgSocketDialer struct {

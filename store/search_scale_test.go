@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"sallyport/internal/testenv"
 	"sallyport/store"
+	"sallyport/store/storetest"
 )
 
 // writer makes lines such as programs print: words of which few are frequent, paths, numbers that come once.
@@ -77,7 +77,7 @@ func TestSearchAtScale(t *testing.T) {
 			}
 			e := &engine{t: t, name: name, dsn: "sqlite:" + filepath.Join(dir, "scale.db"), ring: newRing(t), clock: &clock{at: start}}
 			if name == "postgres" {
-				e.dsn = testenv.Postgres(t)
+				e.dsn = storetest.Postgres(t)
 			}
 			scale(t, e, size, long)
 		})

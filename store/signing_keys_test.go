@@ -21,6 +21,7 @@ func TestChainOfAnOlderDatabase(t *testing.T) {
 			return // cannot be older
 		}
 		ctx := t.Context()
+		e.empty()
 		db := raw(t, e.dsn)
 		dialect, steps := goose.DialectSQLite3, migrations.SQLite()
 		if e.name == "postgres" {

@@ -14,6 +14,7 @@ import (
 	"sallyport/internal/seal"
 	"sallyport/internal/testenv"
 	"sallyport/store"
+	"sallyport/store/storetest"
 )
 
 // engine is one database that stores can be opened on.
@@ -33,12 +34,19 @@ func each(t *testing.T, test func(t *testing.T, e *engine)) {
 	for name, dsn := range map[string]func(*testing.T) string{
 		"memory":   func(*testing.T) string { return "sqlite::memory:" },
 		"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "store.db") },
-		"postgres": func(t *testing.T) string { return testenv.Postgres(t) },
+		"postgres": func(t *testing.T) string { return storetest.Postgres(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, &engine{t: t, name: name, dsn: dsn(t), ring: newRing(t), clock: &clock{at: start}})
 		})
+	}
+}
+
+// empty is for tests of what makes the schema, which is there otherwise.
+func (e *engine) empty() {
+	if e.name == "postgres" {
+		e.dsn = testenv.Postgres(e.t)
 	}
 }
 
@@ -57,7 +65,7 @@ func (e *engine) open() *store.Store {
 
 func open(t *testing.T, c store.Config) *store.Store {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s, err := store.Open(ctx, c)
 	if err != nil {
@@ -143,6 +151,7 @@ func parallel(n int, f func(i int)) {
 
 func TestOpen(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
+		e.empty()
 		s := e.open()
 		check(t, s.Ping(t.Context()))
 		want := "sqlite"
@@ -165,6 +174,7 @@ func TestOpenBySeveralNodesAtOnce(t *testing.T) {
 		if e.name == "memory" {
 			return // belongs to one process
 		}
+		e.empty()
 		errs := make([]error, 5)
 		parallel(len(errs), func(i int) {
 			s, err := store.Open(t.Context(), store.Config{DSN: e.dsn, Ring: e.ring})

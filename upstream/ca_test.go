@@ -64,7 +64,7 @@ func TestRotateCA(t *testing.T) {
 	if lines := w.caLines(); strings.Count(lines, "\n") != 1 || !strings.Contains(lines, public) {
 		t.Errorf("targets should trust %q", lines)
 	}
-	if out, err := run(open, "printf %s abc", 5*time.Second); err != nil || out != "abc" {
+	if out, err := run(open, "printf %s abc", time.Minute); err != nil || out != "abc" {
 		t.Errorf("the connection that was open all the time: %q, %v", out, err)
 	}
 }

@@ -70,7 +70,7 @@ func stage(t *testing.T, stages chan string, want string) {
 		if got != want {
 			t.Fatalf("the target saw %q, want %q", got, want)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("the target saw no %s", want)
 	}
 }

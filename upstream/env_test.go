@@ -34,7 +34,7 @@ func newWorld(t *testing.T, changes ...func(*Config)) *world {
 	quiet := slog.New(slog.NewJSONHandler(io.Discard, nil))
 	cfg := Config{
 		Store: st, Audit: auditlog.New(auditlog.Config{Sink: st.Audit, Logger: quiet}), Log: quiet,
-		Signer: newSigner(t), Addresses: []string{"127.0.0.1"}, Timeout: 5 * time.Second,
+		Signer: newSigner(t), Addresses: []string{"127.0.0.1"}, Timeout: 30 * time.Second,
 	}
 	for _, change := range changes {
 		change(&cfg)

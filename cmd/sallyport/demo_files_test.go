@@ -17,7 +17,7 @@ import (
 // sftp runs the real client with a batch of commands.
 func (r *runningTarget) sftp(t *testing.T, batch string) (output string, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sftp", append(r.options(), "-b", "-", r.person.Name+"@127.0.0.1")...)
 	cmd.Stdin = strings.NewReader(batch)

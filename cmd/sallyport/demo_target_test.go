@@ -94,7 +94,7 @@ func (r *runningTarget) options() []string {
 // ssh runs the real client and gives what it printed and its exit status.
 func (r *runningTarget) ssh(t *testing.T, stdin string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	all := append(r.options(), r.person.Name+"@127.0.0.1")
 	cmd := exec.CommandContext(ctx, "ssh", append(all, args...)...)
@@ -115,7 +115,7 @@ func (r *runningTarget) ssh(t *testing.T, stdin string, args ...string) (stdout,
 func (r *runningTarget) dial(t *testing.T, user string, auth ...ssh.AuthMethod) (*ssh.Client, error) {
 	t.Helper()
 	return ssh.Dial("tcp", r.addr, &ssh.ClientConfig{
-		User: user, Auth: auth, Timeout: 10 * time.Second,
+		User: user, Auth: auth, Timeout: time.Minute,
 		HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 	})
 }
@@ -242,7 +242,7 @@ func TestTargetShell(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer term.Close()
-	watchdog := time.AfterFunc(30*time.Second, func() { term.Close() }) // ends a wait in vain
+	watchdog := time.AfterFunc(2*time.Minute, func() { term.Close() }) // ends a wait in vain
 	defer watchdog.Stop()
 	screen := &screenReader{from: term}
 	say := func(text string) {
@@ -350,7 +350,7 @@ func groupExists(pgid int) bool {
 // awaitTrue polls a condition that another process brings about.
 func awaitTrue(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)

@@ -94,7 +94,7 @@ func banner(t *testing.T, addr string) {
 			return false
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		b := make([]byte, 7)
 		_, err = io.ReadFull(c, b)
 		return err == nil && string(b) == "SSH-2.0"
@@ -114,7 +114,7 @@ func TestSocketActivation(t *testing.T) {
 	defer early.Close()
 	cmd := b.withSockets("ssh:web", sshFile, webFile)
 	log, exited := b.start(cmd)
-	_ = early.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = early.SetDeadline(time.Now().Add(time.Minute))
 	first := make([]byte, 7)
 	if _, err := io.ReadFull(early, first); err != nil || string(first) != "SSH-2.0" {
 		t.Errorf("a connection that waited for the server: %q %v", first, err)
@@ -164,8 +164,8 @@ func TestSocketsRefused(t *testing.T) {
 		make      func(t *testing.T) *os.File
 		want      string
 	}{
-		"unnamed":     {"sallyport.socket", "", nil, "FileDescriptorName=ssh or web"},
-		"without":     {"", "", nil, "FileDescriptorName=ssh or web"},
+		"unnamed":     {"sallyport.socket", "", nil, "FileDescriptorName=ssh, web, radius, radius-accounting or radsec"},
+		"without":     {"", "", nil, "FileDescriptorName=ssh, web, radius,"},
 		"web outside": {"web", "0.0.0.0:0", nil, "would carry passwords in the clear"},
 		"twice":       {"ssh:ssh", "", nil, "two sockets"},
 		"connection": {"ssh", "", func(t *testing.T) *os.File {
@@ -192,6 +192,14 @@ func TestSocketsRefused(t *testing.T) {
 			noError(t, err)
 			return f
 		}, "does not listen"},
+		"radius by TCP":     {"radius", "", nil, "ListenDatagram="},
+		"radius twice":      {"radius:radius", "", packets, "two sockets"},
+		"accounting alone":  {"radius-accounting", "", packets, "set radius.listen too"},
+		"ssh by UDP":        {"ssh", "", packets, "does not listen"},
+		"unbound":           {"radius", "", unbound, "no UDP port"},
+		"unix packets":      {"radius", "", unixPackets, "no UDP port"},
+		"radsec in clear":   {"radsec", "", nil, "radius.radsec.certificate"},
+		"radius and a file": {"radius", "", devNull, "not for datagrams"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

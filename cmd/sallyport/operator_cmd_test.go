@@ -515,7 +515,7 @@ func TestOperatorAudit(t *testing.T) {
 	lines := json.NewDecoder(out)
 	next := func() admin.AuditEvent {
 		var e admin.AuditEvent
-		noError(t, out.SetReadDeadline(time.Now().Add(20*time.Second)))
+		noError(t, out.SetReadDeadline(time.Now().Add(time.Minute)))
 		noError(t, lines.Decode(&e))
 		return e
 	}

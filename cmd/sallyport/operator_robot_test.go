@@ -82,7 +82,7 @@ func TestOperatorRobots(t *testing.T) {
 		if err == nil || !strings.Contains(errs.String(), "The robot was changed") && !strings.Contains(errs.String(), "this robot was disabled") {
 			t.Errorf("the session ended with %v, %q", err, errs.String())
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		_ = running.Process.Kill()
 		t.Error("the session went on")
 	}

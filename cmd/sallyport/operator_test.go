@@ -69,7 +69,7 @@ func startOperatedLogging(t *testing.T, address, more string, log io.Writer) *op
 	})
 	select {
 	case <-ready:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the server did not start")
 	}
 	return &operated{t: t, node: n, cfg: cfg, dir: dir}

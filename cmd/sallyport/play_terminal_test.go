@@ -87,7 +87,7 @@ func (s *stalls) press(keys string) {
 func (s *stalls) sees(texts ...string) {
 	s.t.Helper()
 	var shown string
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		s.mu.Lock()
 		shown = strings.Join(s.seen.Lines(), "\n")
 		s.mu.Unlock()
@@ -109,13 +109,13 @@ func (s *stalls) leaves() {
 	select {
 	case err := <-s.ended:
 		noError(s.t, err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		s.t.Fatal("the player has not ended")
 	}
 	if after := s.settings(); *after != *s.before {
 		s.t.Errorf("the terminal's settings were %+v and are %+v", s.before, after)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		s.mu.Lock()
 		raw := s.raw.String()
 		s.mu.Unlock()

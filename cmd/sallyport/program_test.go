@@ -25,6 +25,7 @@ import (
 
 	"sallyport/admin"
 	"sallyport/internal/testenv"
+	"sallyport/store/storetest"
 )
 
 // curl runs the real curl, and returns status, headers and body.
@@ -227,7 +228,7 @@ notify: {people: true}
 // A hundred calls at once at two nodes make one person and one token.
 func TestEnrolmentCallOnce(t *testing.T) {
 	t.Parallel()
-	database := fmt.Sprintf("database: %q\n", testenv.Postgres(t))
+	database := fmt.Sprintf("database: %q\n", storetest.Postgres(t))
 	one := startOperatedWith(t, "192.0.2.10", database)
 	two := startOperatedWith(t, "192.0.2.10", database+fmt.Sprintf("keys: {ring: %q, signing: %q}\n", string(one.cfg.Keys.Ring), string(one.cfg.Keys.Signing)))
 	key := one.key("shop", "--scope", "enrolments:create", "--scope", "users:create", "--per-minute", "200")

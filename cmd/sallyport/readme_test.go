@@ -67,7 +67,7 @@ func typeSSH(t *testing.T, line, password, code string) {
 		t.Fatal(err)
 	}
 	defer term.Close()
-	watchdog := time.AfterFunc(30*time.Second, func() { term.Close() }) // ends a wait in vain
+	watchdog := time.AfterFunc(2*time.Minute, func() { term.Close() }) // ends a wait in vain
 	defer watchdog.Stop()
 	screen := &screenReader{from: term}
 	for _, step := range []struct{ await, answer string }{

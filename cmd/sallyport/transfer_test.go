@@ -19,6 +19,7 @@ import (
 
 	"sallyport/admin"
 	"sallyport/internal/testenv"
+	"sallyport/store/storetest"
 )
 
 // onBoth runs a test against a server with each database.
@@ -26,7 +27,7 @@ func onBoth(t *testing.T, test func(t *testing.T, o *operated)) {
 	t.Parallel()
 	for name, more := range map[string]func(*testing.T) string{
 		"sqlite":   func(*testing.T) string { return "" },
-		"postgres": func(t *testing.T) string { return fmt.Sprintf("database: %q\n", testenv.Postgres(t)) },
+		"postgres": func(t *testing.T) string { return fmt.Sprintf("database: %q\n", storetest.Postgres(t)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -72,7 +72,7 @@ func TestChainer(t *testing.T) {
 	go c.Run(ctx)
 	eventually := func(what string, ok func() bool) {
 		t.Helper()
-		for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("waited in vain for %s; problem %q", what, c.Problem())
 			}

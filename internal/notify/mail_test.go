@@ -157,7 +157,7 @@ func TestMailTimeout(t *testing.T) {
 	}()
 	started := time.Now()
 	err = newMail(t, MailConfig{Server: l.Addr().String(), Timeout: 300 * time.Millisecond}).Send(t.Context(), hello)
-	if took := time.Since(started); err == nil || took > 5*time.Second {
+	if took := time.Since(started); err == nil || took > 30*time.Second {
 		t.Errorf("%v after %s", err, took)
 	}
 }

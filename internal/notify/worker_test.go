@@ -23,6 +23,7 @@ import (
 	"sallyport/internal/seal"
 	"sallyport/internal/testenv"
 	"sallyport/store"
+	"sallyport/store/storetest"
 )
 
 func check(t testing.TB, err error) {
@@ -41,7 +42,7 @@ func onBoth(t *testing.T, test func(t *testing.T, open func(ahead time.Duration)
 	t.Parallel()
 	for name, dsn := range map[string]func() string{
 		"sqlite":   func() string { return "sqlite:" + filepath.Join(t.TempDir(), "store.db") },
-		"postgres": func() string { return testenv.Postgres(t) },
+		"postgres": func() string { return storetest.Postgres(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -211,7 +211,7 @@ func (x *Terminal) Type(keys string) {
 // Expect waits until text comes after what earlier calls have found, and returns what came before it.
 func (x *Terminal) Expect(text string) string {
 	x.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		x.mu.Lock()
 		rest := x.screen.Bytes()[x.read:]

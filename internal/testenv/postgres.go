@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -37,20 +38,57 @@ func Postgres(t testing.TB) string {
 		}
 		admin = s.dsn("postgres")
 	}
-	return freshDatabase(t, admin)
+	return freshDatabase(t, admin, "template0")
 }
+
+// PostgresFrom is [Postgres] for a database that is not empty: it is as prepare makes an empty one, of
+// which it closes all connections. prepare is called once in a process, the first one for all tests; on
+// the server of TEST_POSTGRES_DSN, where nothing may be left, for each test.
+func PostgresFrom(t testing.TB, prepare func(dsn string) error) string {
+	t.Helper()
+	if os.Getenv("TEST_POSTGRES_DSN") != "" {
+		dsn := Postgres(t)
+		if err := prepare(dsn); err != nil {
+			t.Fatalf("preparing a database: %v", err)
+		}
+		return dsn
+	}
+	s, err := sharedServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	prepared.Do(func() {
+		administer(t, s.dsn("postgres"), "CREATE DATABASE "+preparedName+" TEMPLATE template0 ENCODING 'UTF8'")
+		preparedErr = prepare(s.dsn(preparedName))
+	})
+	if preparedErr != nil {
+		t.Fatalf("preparing a database: %v", preparedErr)
+	}
+	return freshDatabase(t, s.dsn("postgres"), preparedName)
+}
+
+// The database that PostgresFrom copies.
+const preparedName = "sallyport_prepared"
+
+var (
+	prepared    sync.Once
+	preparedErr = errors.New("the test that was to prepare it has failed")
+)
 
 var sharedServer = sync.OnceValues(func() (*server, error) { return newServer("-F") })
 
-// freshDatabase makes a database next to the one of admin.
-func freshDatabase(t testing.TB, admin string) string {
+// databases counts those of this process.
+var databases atomic.Int64
+
+// freshDatabase makes a copy of template next to the database of admin.
+func freshDatabase(t testing.TB, admin, template string) string {
 	t.Helper()
 	u, err := url.Parse(admin)
 	if err != nil {
 		t.Fatalf("reading TEST_POSTGRES_DSN: %v", err)
 	}
-	name := fmt.Sprintf("sallyport_%d_%d", os.Getpid(), time.Now().UnixNano())
-	administer(t, admin, "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING 'UTF8'")
+	name := fmt.Sprintf("sallyport_%d_%d_%d", os.Getpid(), time.Now().UnixNano(), databases.Add(1))
+	administer(t, admin, "CREATE DATABASE "+name+" TEMPLATE "+template+" ENCODING 'UTF8'")
 	t.Cleanup(func() { administer(t, admin, "DROP DATABASE "+name+" WITH (FORCE)") })
 	u.Path = "/" + name
 	return u.String()
@@ -63,7 +101,7 @@ func administer(t testing.TB, dsn, statement string) {
 		t.Fatalf("connecting to the test server: %v", err)
 	}
 	defer db.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if _, err := db.ExecContext(ctx, statement); err != nil {
 		t.Fatalf("on the test server: %s: %v", statement, err)
@@ -233,7 +271,7 @@ func (s *server) start() error {
 		return fmt.Errorf("starting PostgreSQL: %w", err)
 	}
 	defer db.Close()
-	for end := time.Now().Add(30 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
 		err := db.Ping()
 		if err == nil {
 			return nil

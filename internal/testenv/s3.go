@@ -2,7 +2,6 @@ package testenv
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -83,13 +82,8 @@ func S3Server(t testing.TB) *S3 {
 			t.Fatal(err)
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.address = l.Addr().String()
+	s.address = FreeAddr(t)
 	s.URL = "http://" + s.address
-	l.Close()
 	t.Cleanup(s.Stop)
 	s.Start()
 	client, err := minio.New(s.address, &minio.Options{Creds: credentials.NewStaticV4(s.AccessKey, s.SecretKey, "")})
@@ -119,7 +113,7 @@ func (s *S3) Start() {
 	s.mu.Lock()
 	s.process, s.exited = cmd.Process, exited
 	s.mu.Unlock()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if resp, err := http.Get(s.URL); err == nil {
 			resp.Body.Close()
 			return
@@ -130,7 +124,7 @@ func (s *S3) Start() {
 		default:
 		}
 		if time.Now().After(deadline) {
-			s.t.Fatal("versitygw does not answer after 20 s")
+			s.t.Fatal("versitygw does not answer after a minute")
 		}
 	}
 }

@@ -20,7 +20,7 @@ import (
 
 const (
 	slapdPath  = "/usr/sbin/slapd"
-	slapdStart = 15 * time.Second // slapd answers within 0.1 s on an idle machine
+	slapdStart = time.Minute // slapd answers within 0.1 s on an idle machine
 	schemaPath = "/etc/ldap/schema"
 	modulePath = "/usr/lib/ldap"
 
@@ -101,17 +101,8 @@ func Slapd(t testing.TB, options ...SlapdOption) *Directory {
 	}
 	t.Cleanup(d.Stop)
 
-	// Between choosing a free port and slapd's bind somebody else may take it.
-	var err error
-	for range 5 {
-		if err = d.choosePorts(); err != nil {
-			continue
-		}
-		if err = d.start(); err == nil {
-			break
-		}
-	}
-	if err != nil {
+	d.choosePorts()
+	if err := d.start(); err != nil {
 		t.Fatalf("starting slapd: %v", err)
 	}
 	d.populate()
@@ -177,21 +168,13 @@ func (d *Directory) path(name string) string { return filepath.Join(d.dir, name)
 func (d *Directory) rootDN() string          { return "cn=admin," + d.BaseDN }
 
 // choosePorts takes free ports for all starts of this slapd.
-func (d *Directory) choosePorts() error {
-	var addrs [2]string
-	for i := range addrs {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		defer l.Close()
-		addrs[i] = l.Addr().String()
-	}
-	d.addr, d.URL = addrs[0], "ldap://"+addrs[0]
+func (d *Directory) choosePorts() {
+	d.addr = FreeAddr(d.t)
+	d.URL = "ldap://" + d.addr
 	if d.tls {
-		d.tlsAddr, d.LDAPSURL = addrs[1], "ldaps://"+addrs[1]
+		d.tlsAddr = FreeAddr(d.t)
+		d.LDAPSURL = "ldaps://" + d.tlsAddr
 	}
-	return nil
 }
 
 // start runs slapd and waits until the administrator can bind.
@@ -453,11 +436,11 @@ func (d *Directory) asAdmin(doing string, f func(*ldap.Conn) error) {
 }
 
 func (d *Directory) connect() (*ldap.Conn, error) {
-	conn, err := ldap.DialURL(d.URL, ldap.DialWithDialer(&net.Dialer{Timeout: 2 * time.Second}))
+	conn, err := ldap.DialURL(d.URL, ldap.DialWithDialer(&net.Dialer{Timeout: 30 * time.Second}))
 	if err != nil {
 		return nil, err
 	}
-	conn.SetTimeout(5 * time.Second)
+	conn.SetTimeout(30 * time.Second)
 	if err := conn.Bind(d.rootDN(), d.admin); err != nil {
 		conn.Close()
 		return nil, err

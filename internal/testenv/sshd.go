@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -86,12 +87,18 @@ LogLevel VERBOSE
 func (s *SSHD) Start() {
 	s.t.Helper()
 	s.cmd = exec.Command("/usr/sbin/sshd", "-D", "-f", filepath.Join(s.Dir, "config"), "-E", filepath.Join(s.Dir, "log"))
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	done, err := startChild(s.cmd)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.done = done
 	WaitFor(s.t, "sshd", func() bool {
+		select {
+		case <-done:
+			s.t.Fatalf("sshd ended at once:\n%s", s.Log())
+		default:
+		}
 		c, err := net.Dial("tcp", s.Addr)
 		if err == nil {
 			c.Close()
@@ -102,7 +109,9 @@ func (s *SSHD) Start() {
 
 // Stop stops the listener; connections that are open go on.
 func (s *SSHD) Stop() {
-	_ = s.cmd.Process.Kill()
+	// With those that serve new connections: each opens the log first, and would make it anew in a folder that is
+	// being removed.
+	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 	<-s.done
 }
 
@@ -120,17 +129,6 @@ func (s *SSHD) Log() string {
 	return string(b)
 }
 
-// FreeAddr is a loopback address that nobody listened on a moment ago.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // Run runs a program to its end and returns what it printed; it fails the test if the program fails.
 func Run(t testing.TB, name string, args ...string) string {
 	t.Helper()
@@ -141,13 +139,13 @@ func Run(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
-// WaitFor polls until ok says so, for at most 30 seconds.
+// WaitFor polls until ok says so, for at most a minute: it takes that long only where it fails.
 func WaitFor(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for pause := time.Millisecond; !ok(); pause = min(2*pause, 50*time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 30 s in vain for %s", what)
+			t.Fatalf("waited a minute in vain for %s", what)
 		}
 		time.Sleep(pause)
 	}

@@ -118,7 +118,7 @@ func TestS3Wrong(t *testing.T) {
 	} {
 		cfg := config(server, server.Bucket)
 		change(&cfg)
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		fix, err := open(t, cfg).Probe(ctx)
 		cancel()
 		if err == nil || !strings.Contains(fix, what) {

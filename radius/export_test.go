@@ -1,0 +1,5 @@
+package radius
+
+import "time"
+
+func init() { flushEvery = 50 * time.Millisecond }
