@@ -7,9 +7,11 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"sallyport/audit"
+	"sallyport/auth"
 	"sallyport/replay"
 	"sallyport/session"
 	"sallyport/store"
@@ -19,6 +21,8 @@ import (
 const (
 	watchLook    = 5 * time.Second  // how often the right to watch is looked at again
 	watchDoubt   = 15 * time.Second // for how long it may not be known
+	watchEntry   = 10 * time.Second // how often the directory is asked whether a moderator still is one
+	watchUnsure  = 15 * time.Minute // for how long it may not answer
 	watchGrace   = 5 * time.Second  // for a client that reads nothing, once it is over
 	watchLongest = 12 * time.Hour   // as one is signed in to the pages
 )
@@ -82,11 +86,15 @@ func (r *reception) view(id string, channel int) (*session.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	u, err := r.c.s.cfg.Store.Users.ByID(ctx, r.c.id.UserID)
-	if err != nil {
+	who := session.Watcher{Name: r.c.id.Login, Began: r.watched(x, "began"), Ended: r.watched(x, "ended")}
+	switch u, err := r.c.s.cfg.Engine.Present(ctx, r.c.id.UserID); { // their groups decide whether they moderate: those of now
+	case err == nil:
+		who.UserID, who.Login, who.Groups = u.ID, u.Login, u.Groups
+	case errors.Is(err, auth.ErrUnavailable):
+		who.Note = "whether you may moderate cannot be told just now: the directory does not answer. You only watch"
+	default:
 		return nil, err
 	}
-	who := session.Watcher{Name: u.Login, Login: u.Login, Groups: u.Groups, Began: r.watched(x, "began"), Ended: r.watched(x, "ended")}
 	return r.c.s.cfg.Sessions.Watch(ctx, x.ID, channel, who)
 }
 
@@ -150,7 +158,9 @@ func (r *reception) show(ctx context.Context, v *session.View) (why string, err 
 				return why, err
 			}
 		case "m":
-			why = e.Text // the last one says why it is over
+			if why = e.Text; !sized && v.Watcher().Note != "" { // before anything else; the last one says why it is over
+				r.fail(statusOK, "%s.", why)
+			}
 		}
 	}
 }
@@ -177,14 +187,23 @@ func (r *reception) leaveByKey(leave func()) {
 func (r *reception) guardView(ctx context.Context, v *session.View) {
 	tick := time.NewTicker(watchLook)
 	defer tick.Stop()
-	last := time.Now()
+	last, asked, answered := time.Now(), time.Now(), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		switch why, err := r.mayWatch(ctx, v); {
+		why, err := r.mayWatch(ctx, v)
+		if moderates := v.Watcher().UserID != ""; err == nil && why == "" && moderates && time.Since(asked) >= watchEntry {
+			asked = time.Now()
+			if why, err = r.stillPresent(ctx, v); err == nil {
+				answered = asked
+			} else if err = nil; asked.Sub(answered) > watchUnsure {
+				why = "the directory does not answer, so that nobody can tell whether you may still moderate"
+			}
+		}
+		switch {
 		case err == nil && why == "":
 			last = time.Now()
 			continue
@@ -218,7 +237,25 @@ func (r *reception) mayWatch(ctx context.Context, v *session.View) (why string, 
 		return "", err
 	case role == "" || u.LockedNow(time.Now()):
 		return "you may not watch any more", nil
-	case !slices.Equal(u.Groups, v.Watcher().Groups): // by which they may moderate, or do not any more
+	case v.Watcher().UserID != "" && !slices.Equal(u.Groups, v.Watcher().Groups): // by which they may moderate, or do not any more
+		return "your groups have changed; watch again", nil
+	}
+	return "", nil
+}
+
+// stillPresent asks the directory too: why the person does not count any more, "" if they do, and an error while that
+// cannot be told.
+func (r *reception) stillPresent(ctx context.Context, v *session.View) (why string, err error) {
+	u, err := r.c.s.cfg.Engine.Present(ctx, r.c.id.UserID)
+	var refused *auth.Refused
+	switch {
+	case errors.Is(err, auth.ErrUnavailable):
+		return "", err
+	case errors.As(err, &refused):
+		return strings.TrimSuffix(refused.Public, "."), nil
+	case err != nil:
+		return "", err
+	case !slices.Equal(u.Groups, v.Watcher().Groups):
 		return "your groups have changed; watch again", nil
 	}
 	return "", nil
