@@ -346,6 +346,7 @@ func TestWatchFromAnotherNode(t *testing.T) {
 		t.Errorf("the watcher reads %q", why)
 	}
 	// A node that stops takes leave of those who watch there.
+	testenv.WaitFor(t, "the first session to be gone", func() bool { return len(near.Sessions.Live()) == 0 })
 	term = testenv.StartTerminal(t, near.withKey().Interactive(), 70, 20)
 	term.Type("echo third-$((40+2))\n")
 	carol = far.watch(t, near.liveID(), "carol")
