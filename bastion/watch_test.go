@@ -585,7 +585,7 @@ func TestWatcherIsForgotten(t *testing.T) {
 		t.Errorf("the screen is %dx%d", cols, rows)
 	}
 	carol.mu.Unlock()
-	db, err := sql.Open("sqlite", strings.TrimPrefix(s.dsn, "sqlite:"))
+	db, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(s.dsn, "sqlite:")+"?_pragma=busy_timeout(60000)")
 	check(t, err)
 	defer db.Close()
 	_, err = db.Exec("UPDATE live_watches SET expires = 1")
