@@ -55,7 +55,7 @@ func (c *Conversation) RunAnswers(ctx context.Context, in Answers) (*Identity, e
 	if err != nil {
 		c.reportRefusal(ctx, k.subject, err)
 		c.e.waitForGrid(started, c.e.cfg.Grid)
-		return nil, refused(err)
+		return nil, c.refused(err)
 	}
 	return id, nil
 }
@@ -86,14 +86,27 @@ func (c *Conversation) answers(ctx context.Context, k *known, in Answers) (*Iden
 			return nil, err
 		}
 	}
+	if c.joined != nil && (c.mayEnterFree(k) || c.mayEnrolElsewhere(k)) {
+		if code == "" { // there is no token by which to tell where a code would begin
+			c.WithPassword(in.Joined)
+		}
+		return c.withoutToken(ctx, k)
+	}
+	if s := c.sending; s != nil && (k.tokenOnly || k.subject.user == nil || k.subject.user.ID != s.userID) {
+		c.sending = nil
+	}
 	id, err := c.evaluate(ctx, k, code, c.accepted)
 	if err != nil {
 		return nil, err
 	}
 	if remembers && k.needCode && !k.decision.Code.Fresh {
-		until := id.CodeAt.Add(in.Remember)
-		// Without it the person types a code once more.
-		_ = c.e.cfg.Store.RadiusGrants.Put(ctx, store.RadiusGrant{UserID: id.UserID, ClientID: k.decision.Target.ID, Station: in.Station, CodeAt: id.CodeAt, Expires: until})
+		g := store.RadiusGrant{
+			UserID: id.UserID, ClientID: k.decision.Target.ID, Station: in.Station, CodeAt: id.CodeAt, Expires: id.CodeAt.Add(in.Remember), Assurance: store.FromToken,
+		}
+		if id.onlySent() {
+			g.Assurance = store.FromSent
+		}
+		_ = c.e.cfg.Store.RadiusGrants.Put(ctx, g) // without it the person types a code once more
 	}
 	return id, nil
 }
@@ -141,6 +154,8 @@ func (c *Conversation) recallStation(ctx context.Context, k *known, station stri
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	case k.decision.Code.Kind == policy.CodeYoungerThan && c.e.cfg.Now().Sub(g.CodeAt) > k.decision.Code.YoungerThan:
 		return nil
+	case k.decision.TokenOnly && g.Assurance != store.FromToken:
+		return nil
 	}
 	k.needCode, c.rememberedAt = false, g.CodeAt
 	if c.joined != nil {
@@ -151,17 +166,6 @@ func (c *Conversation) recallStation(ctx context.Context, k *known, station stri
 		c.WithPassword(identity.Password(c.joined.password))
 	}
 	return nil
-}
-
-// Remembered tells whether a machine may ask for a person without a new code.
-func (e *Engine) Remembered(ctx context.Context, a Attempt, station string) (bool, error) {
-	c := e.Begin(a)
-	k := &known{subject: c.lookup(ctx), needCode: true}
-	if err := c.askRules(ctx, k); err != nil {
-		return false, err
-	}
-	err := c.recallStation(ctx, k, station)
-	return !k.needCode, err
 }
 
 // joined is a password and a code that came as one.

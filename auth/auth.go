@@ -156,6 +156,7 @@ type Identity struct {
 	KeyFingerprint string       // SHA256:… of the proved public key; "": none
 	KeyInDirectory bool         // … which stands in the directory, not here
 	Certificate    *Certificate // that came with the key; nil: none
+	Notice         string       // for the person to read, from a machine that can show it: ASCII, and no secret; "": nothing
 }
 
 // Refused is the error of a conversation or a decision that went against the person.

@@ -238,10 +238,14 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (Decision, error
 	if d.Target.ID == "" {
 		return d, fmt.Errorf("target %s: %w", audit.Escape(r.Target), store.ErrNotFound)
 	}
-	if d.Allow && d.Code.Kind != policy.CodeNone && !d.TokenOnly {
+	sends, err := e.sendsAt(ctx, r)
+	if err != nil {
+		return d, err
+	}
+	if d.Allow && d.Code.Kind != policy.CodeNone && !d.TokenOnly && sends {
 		d.SentBy = e.sendsBy(s)
 	}
-	d.Enrols = d.Allow && d.Code.Kind != policy.CodeNone && d.SentBy == "" && e.cfg.EnrolAtLogin && (s.user == nil || s.user.Tokens == 0)
+	d.Enrols = d.Allow && r.Channel != policy.RADIUS && d.Code.Kind != policy.CodeNone && d.SentBy == "" && e.cfg.EnrolAtLogin && (s.user == nil || s.user.Tokens == 0)
 	if s.err != nil || (s.user != nil && s.user.LockedNow(at)) {
 		d.Allow, d.Refusal = false, "The user is locked or disabled."
 	}

@@ -32,6 +32,7 @@ type Conversation struct {
 
 	joined    *joined // password and code came as one; nil: they did not
 	elsewhere bool    // the door's client has checked the first factor, or there is none
+	steps     bool    // a machine asks for the code after the password, each with a request of its own
 
 	matches      func(code string) bool // a code was proved, not sent; nil: it was sent
 	rememberedAt time.Time              // when the code was accepted that is not asked for again; zero: one is asked for

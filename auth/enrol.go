@@ -69,9 +69,10 @@ func (e *Engine) proveEnrolment(en Enrolment, code string) (step int64, err erro
 	return m.Step, nil
 }
 
-// mayEnrol tells whether s is a person who has nothing to type as a code yet.
+// mayEnrol tells whether s is a person who has nothing to type as a code yet, and is sent none: where codes are sent,
+// whoever has the password alone must not get a token by it, also where a sent code does not do.
 func (c *Conversation) mayEnrol(s subject) bool {
-	return s.err == nil && s.robot == nil && (s.user == nil || s.user.Tokens == 0)
+	return s.err == nil && s.robot == nil && (s.user == nil || s.user.Tokens == 0) && c.e.sendsBy(s) == ""
 }
 
 // enrol checks the password first, because a secret is shown only to the person, then shows the

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sallyport/audit"
+	"sallyport/internal/notify"
 	"sallyport/policy"
 	"sallyport/store"
 )
@@ -18,7 +19,7 @@ import (
 // people in a few times.
 const FactorFree = "without-token"
 
-// WithoutToken is how often a person who never had a token may come in by SSH with the first factor alone (T2).
+// WithoutToken is how often a person who never had a token may come in by SSH or RADIUS with the first factor alone (T2).
 // The zero value: never.
 type WithoutToken struct {
 	Logins  int
@@ -36,12 +37,15 @@ func (e *Engine) free() store.FreeLogins {
 }
 
 // mayEnterFree tells whether the person of this conversation may come in without a code, once the first factor
-// is verified: never where a rule demands a token or a fresh code, and never at another door. A connection inside of
-// another one stands on the login outside, which has counted.
+// is verified: never where a rule demands a token or a fresh code, nor at a door of ours where people sign in by a page, nor
+// where the password was checked by somebody else. A connection inside of another one stands on the login outside, which has
+// counted.
 func (c *Conversation) mayEnterFree(k *known) bool {
 	w, s := c.e.cfg.WithoutToken, k.subject
 	switch {
-	case w.Logins <= 0 || !k.needCode || k.tokenOnly || c.a.Door != audit.DoorSSH || c.outer != nil || !c.mayEnrol(s):
+	case w.Logins <= 0 || !k.needCode || k.tokenOnly || c.outer != nil || !c.mayEnrol(s):
+		return false
+	case c.a.Door != audit.DoorSSH && (c.a.Channel == "" || c.elsewhere || !c.havePassword):
 		return false
 	case len(w.Sources) > 0 && !slices.ContainsFunc(w.Sources, func(p netip.Prefix) bool { return p.Contains(c.a.Source.Unmap()) }):
 		return false
@@ -70,12 +74,12 @@ func (c *Conversation) enterFree(ctx context.Context, ask Asker, k *known) (*Ide
 		c.reportRefusal(hard, k.subject, err)
 		return nil, fmt.Errorf("%w: %w", errAskCode, err)
 	}
-	_ = ask.Show(ctx, c.freeText(hard, id, f)) // nothing depends on whether that can be told
+	_ = ask.Show(ctx, c.freeText(hard, k.subject, id, f)) // nothing depends on whether that can be told
 	return id, nil
 }
 
 // freeText says how many logins are left and how to enrol.
-func (c *Conversation) freeText(ctx context.Context, id *Identity, f store.FreeLogins) string {
+func (c *Conversation) freeText(ctx context.Context, s subject, id *Identity, f store.FreeLogins) string {
 	var b strings.Builder
 	b.WriteString("\nYou have no token yet, and were let in without a code. ")
 	switch left := f.Most - f.Made; left {
@@ -97,15 +101,18 @@ func (c *Conversation) freeText(ctx context.Context, id *Identity, f store.FreeL
 		}
 		b.WriteString(".\n")
 	}
-	if err == nil && c.e.cfg.URL != "" {
-		ticket, _, err := c.e.NewEnrolLink(ctx, u)
+	if c.a.Channel != "" { // what a machine shows passes through the hands of others: no link
+		where := c.e.enrolWhere()
 		if err == nil {
-			err = c.e.cfg.Audit.Emit(ctx, audit.Event{
-				Type: audit.AccountChanged, Result: audit.OK, Door: c.a.Door, User: id.Login, Source: c.a.Source.String(),
-				Detail: map[string]string{"change": "enrol-link"},
-			})
+			if to := c.mailLink(ctx, s, u); to != "" {
+				where = "A link to set up a token was mailed to " + to + "."
+			}
 		}
-		if err == nil {
+		b.WriteString(where)
+		return strings.ReplaceAll(strings.TrimSpace(b.String()), "\n", " ")
+	}
+	if err == nil && c.e.cfg.URL != "" {
+		if ticket, _, err := c.newLink(ctx, u); err == nil {
 			b.WriteString("Open this in a browser to set up your token. It is good once, for 24 hours, and asks for your password:\n  " +
 				c.e.cfg.URL + EnrolPath(ticket) + "\n")
 			return b.String()
@@ -113,6 +120,39 @@ func (c *Conversation) freeText(ctx context.Context, id *Identity, f store.FreeL
 	}
 	b.WriteString("Ask an operator for a token.\n")
 	return b.String()
+}
+
+// newLink makes a link by which u enrols, and its event.
+func (c *Conversation) newLink(ctx context.Context, u store.User) (ticket string, expires time.Time, err error) {
+	if ticket, expires, err = c.e.NewEnrolLink(ctx, u); err != nil {
+		return "", time.Time{}, err
+	}
+	return ticket, expires, c.e.cfg.Audit.Emit(ctx, audit.Event{
+		Type: audit.AccountChanged, Result: audit.OK, Door: c.a.Door, User: u.Login, Source: sourceText(c.a.Source), Detail: map[string]string{"change": "enrol-link"},
+	})
+}
+
+// mailLink mails a person the link that a terminal would show, where there is no page for them to enrol at, and gives the
+// address, masked. "": it could not be mailed.
+func (c *Conversation) mailLink(ctx context.Context, s subject, u store.User) string {
+	if c.e.cfg.EnrolAtLogin || c.e.cfg.URL == "" || !c.e.cfg.Sent.Mail {
+		return ""
+	}
+	to, err := c.e.recipient(ctx, s, store.ByMail)
+	if err != nil {
+		return ""
+	}
+	ticket, expires, err := c.newLink(ctx, u)
+	if err != nil {
+		return ""
+	}
+	m := store.OutMessage{Channel: store.ByMail, Kind: store.KindEnrolment, User: u.Login, Recipient: to, Expires: expires}
+	m.Subject, m.Text = notify.EnrolmentMessage(c.e.cfg.Issuer, u.Login, c.e.cfg.URL+EnrolPath(ticket), expires)
+	if err := c.e.cfg.Store.Outbox.Add(ctx, m); err != nil {
+		return ""
+	}
+	_ = c.e.cfg.Store.Bus.Publish(ctx, store.TopicOutbox, "") // else it leaves a little later
+	return masked(to)
 }
 
 // withoutToken tells whether id was let in without a code for want of a token.

@@ -39,6 +39,10 @@ func (e *Engine) NewEnrolLink(ctx context.Context, user store.User) (ticket stri
 	return ticket, e.cfg.Now().Add(EnrolLinkLife).UTC().Truncate(time.Second), nil
 }
 
+// EnrolHere is the page, below the address of the web, where a person without a token sets one up by a password alone. It
+// is there if enrolment at login is on.
+const EnrolHere = "/enrol"
+
 // EnrolPath is where the link of a ticket leads, below the address of the web.
 func EnrolPath(ticket string) string { return "/enrol?ticket=" + ticket }
 
@@ -50,6 +54,34 @@ func (e *Engine) ProvePassword(ctx context.Context, a Attempt, password identity
 	c := e.Begin(a).WithPassword(password)
 	k := &known{subject: c.lookup(ctx)}
 	id, err := c.proveFirst(ctx, k)
+	if err != nil {
+		c.reportRefusal(ctx, k.subject, fmt.Errorf("enrolment: %w", err))
+		e.waitForGrid(started, e.cfg.Grid)
+		return nil, refused(err)
+	}
+	return id, nil
+}
+
+// errNotByPassword is why a password is not looked at that somebody wants to enrol with.
+var errNotByPassword = errors.New("this person has a token, or is sent codes, and does not enrol by a password alone; the password was not looked at")
+
+// EnrolsByPassword tells whether a person without a token may set one up with the password alone, at [EnrolHere].
+func (e *Engine) EnrolsByPassword() bool { return e.cfg.EnrolAtLogin }
+
+// ProveTokenless is [Engine.ProvePassword] for somebody who has no link. The password is looked at only if they may enrol
+// with it: of whoever has a token, or is sent codes, nobody learns by this whether it was right.
+func (e *Engine) ProveTokenless(ctx context.Context, a Attempt, password identity.Password) (*Identity, error) {
+	ctx = context.WithoutCancel(ctx) // a guess that was looked at is a guess that counts
+	started := e.cfg.Now()
+	c := e.Begin(a).WithPassword(password)
+	k := &known{subject: c.lookup(ctx)}
+	var id *Identity
+	err := k.subject.err
+	if e.EnrolsByPassword() && (err != nil || c.mayEnrol(k.subject)) {
+		id, err = c.proveFirst(ctx, k)
+	} else if err == nil {
+		err = errNotByPassword
+	}
 	if err != nil {
 		c.reportRefusal(ctx, k.subject, fmt.Errorf("enrolment: %w", err))
 		e.waitForGrid(started, e.cfg.Grid)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -68,14 +69,19 @@ func (e *Engine) sendsBy(s subject) string {
 	return by
 }
 
-// sendsHere tells whether anybody is sent codes at this door. That is for SSH: operators' pages take both
-// answers at once, and demand a token.
-func (c *Conversation) sendsHere() bool { return c.e.sendsCodes() && c.a.Door == audit.DoorSSH }
+// sendsHere tells whether anybody is sent codes at this door. That is for SSH, and machines that ask for the code after the
+// password: operators' pages take both answers at once, and demand a token.
+func (c *Conversation) sendsHere() bool {
+	return c.e.sendsCodes() && (c.a.Door == audit.DoorSSH || c.steps)
+}
 
 // sends tells how the person of this conversation is sent a code, once the first factor was verified; "": not at all.
 func (c *Conversation) sends(k *known) string {
 	if !k.needCode || k.tokenOnly || !c.sendsHere() {
 		return ""
+	}
+	if c.a.Channel != "" && (k.decision == nil || !k.decision.Allow) {
+		return "" // no code would help
 	}
 	return c.e.sendsBy(k.subject)
 }
@@ -103,7 +109,7 @@ func (c *Conversation) sendAfterFirst(ctx context.Context, k *known, by string) 
 		defer close(now.done)
 		ctx, cancel := context.WithTimeout(ctx, sendingTime)
 		defer cancel()
-		waiting, err := c.e.cfg.Store.SentCodes.Outstanding(ctx, id.UserID, c.a.ID, c.a.Source)
+		waiting, err := c.e.cfg.Store.SentCodes.Outstanding(ctx, id.UserID, c.a.ID, c.codeSource())
 		if err == nil && waiting {
 			return // sent in an earlier try of this connection, and still good
 		}
@@ -122,7 +128,7 @@ func (c *Conversation) proveFirst(ctx context.Context, k *known) (*Identity, err
 	judging, cancel := context.WithTimeout(ctx, c.e.cfg.Budget)
 	defer cancel()
 	var v verdict
-	if err := c.judge(judging, &known{subject: k.subject}, "", &v); err != nil {
+	if err := c.judge(judging, &known{subject: k.subject, decision: k.decision}, "", &v); err != nil {
 		return nil, c.settle(ctx, r, k.subject, err, "")
 	}
 	if err := c.e.cfg.Store.Attempts.Cancel(ctx, r); err != nil {
@@ -168,7 +174,7 @@ func (c *Conversation) sendAgain(ctx context.Context, k *known) {
 func (c *Conversation) send(ctx context.Context, k *known, userID, by string) {
 	s := k.subject
 	e := audit.Event{
-		Type: audit.CodeSent, Result: audit.OK, Door: c.a.Door, User: s.login, Source: c.a.Source.String(), Target: c.a.Target, Account: c.a.Account,
+		Type: audit.CodeSent, Result: audit.OK, Door: c.a.Door, User: s.login, Source: sourceText(c.a.Source), Target: c.a.Target, Account: c.a.Account,
 		Detail: map[string]string{"by": by},
 	}
 	to, err := c.e.recipient(ctx, s, by)
@@ -176,9 +182,9 @@ func (c *Conversation) send(ctx context.Context, k *known, userID, by string) {
 		e.Detail["to"] = masked(to)
 		code := otp.NewSentCode(sentDigits)
 		m := store.OutMessage{Channel: by, User: s.login, Recipient: to}
-		m.Subject, m.Text = notify.CodeMessage(by, c.e.cfg.Issuer, s.login, c.a.Source.Unmap().String(), code)
+		m.Subject, m.Text = notify.CodeMessage(by, c.e.cfg.Issuer, s.login, c.from(), code)
 		err = c.e.cfg.Store.SentCodes.Issue(ctx, store.NewSentCode{
-			UserID: userID, Attempt: c.a.ID, Source: c.a.Source, Network: counterSource(c.a.Source), Code: code, Message: m, Limits: c.e.cfg.Sent.Limits,
+			UserID: userID, Attempt: c.a.ID, Source: c.codeSource(), Network: c.codeNetwork(), Code: code, Message: m, Limits: c.e.cfg.Sent.Limits,
 		})
 	}
 	switch {
@@ -190,6 +196,35 @@ func (c *Conversation) send(ctx context.Context, k *known, userID, by string) {
 		_ = c.e.cfg.Store.Bus.Publish(ctx, store.TopicOutbox, "") // else it leaves a little later
 	}
 	_ = c.e.cfg.Audit.Emit(ctx, e) // kept in memory and written later if the database is away
+}
+
+// codeSource is the address that a sent code is good for. Where a machine asks for a person of whom nobody knows where
+// they are, the code is bound by the attempt alone.
+func (c *Conversation) codeSource() netip.Addr {
+	if c.a.Peer != "" && !c.a.Source.IsValid() {
+		return netip.IPv6Unspecified()
+	}
+	return c.a.Source
+}
+
+// codeNetwork is what the source counts as for the limits; "": it is not known.
+func (c *Conversation) codeNetwork() string {
+	if !c.a.Source.IsValid() {
+		return ""
+	}
+	return counterSource(c.a.Source)
+}
+
+// from says to the person where they are, as far as that is known.
+func (c *Conversation) from() string {
+	switch from := sourceText(c.a.Source.Unmap()); {
+	case c.a.Peer == "":
+		return from
+	case from == "":
+		return c.a.Peer
+	default:
+		return from + " by " + c.a.Peer
+	}
 }
 
 // errNoRecipient is why there is nowhere to send a code to.
@@ -247,7 +282,7 @@ func (c *Conversation) judgeSent(ctx context.Context, code string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCode, err)
 	}
-	switch ok, err := c.e.cfg.Store.SentCodes.Take(ctx, c.sending.userID, c.a.ID, c.a.Source, digits); {
+	switch ok, err := c.e.cfg.Store.SentCodes.Take(ctx, c.sending.userID, c.a.ID, c.codeSource(), digits); {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	case !ok:

@@ -67,6 +67,8 @@ type connection struct {
 	rights       rights
 	sessionsOpen atomic.Int64 // by this connection and those inside of it; of the outermost only
 
+	alive *time.Timer // sends keepalives
+
 	barrier      chan chan struct{} // see inOrder
 	requestsOver chan struct{}      // closed when the client can ask for nothing more
 
@@ -75,8 +77,8 @@ type connection struct {
 	over    bool // no session may be opened any more
 }
 
-// serve runs the connection after authentication.
-func (c *connection) serve(sc *ssh.ServerConn, v *verdict, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
+// authenticated prepares the connection for channels, and begins to answer requests.
+func (c *connection) authenticated(sc *ssh.ServerConn, v *verdict, reqs <-chan *ssh.Request) {
 	c.conn, c.id, c.to, c.since = sc, v.id, v.login, time.Now()
 	if c.inners == nil {
 		c.inners = new(atomic.Int64)
@@ -85,8 +87,12 @@ func (c *connection) serve(sc *ssh.ServerConn, v *verdict, chans <-chan ssh.NewC
 	c.barrier, c.requestsOver = make(chan chan struct{}), make(chan struct{})
 	c.enter(c.changes)
 	go c.globalRequests(reqs)
-	alive := c.keepAlive()
-	defer alive.Stop()
+	c.alive = c.keepAlive()
+}
+
+// serve runs the connection after authentication.
+func (c *connection) serve(chans <-chan ssh.NewChannel) {
+	defer c.alive.Stop()
 	var open sync.WaitGroup
 	for nc := range chans {
 		if nc.ChannelType() != "session" && (!isForward(nc.ChannelType()) || c.robot()) {

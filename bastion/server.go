@@ -155,10 +155,22 @@ func (s *Server) serve(conn net.Conn) {
 	c.speak(c.serverConfig())
 }
 
-// speak runs the connection from key exchange on, in the caller's goroutine.
+// speak runs the connection from key exchange on, and returns when it is over.
 func (c *connection) speak(cfg *ssh.ServerConfig) {
 	defer c.kept.drop()
 	defer c.ahead.drop()
+	// Key exchange and login go deep into the stack, on which the connection would then lie for hours: one goroutine
+	// does that and ends, and this one waits for channels.
+	begun := make(chan (<-chan ssh.NewChannel))
+	go c.handshake(cfg, begun)
+	if chans := <-begun; chans != nil {
+		c.serve(chans)
+	}
+}
+
+// handshake runs the connection until channels can come, and sends what they come by; nil: it is over.
+func (c *connection) handshake(cfg *ssh.ServerConfig, begun chan<- (<-chan ssh.NewChannel)) {
+	defer close(begun)
 	sc, chans, reqs, err := ssh.NewServerConn(c.guarded, cfg)
 	if err != nil {
 		if c.guarded.overdrew.Load() {
@@ -175,7 +187,8 @@ func (c *connection) speak(cfg *ssh.ServerConfig) {
 	if c.held != nil {
 		c.held.leave()
 	}
-	c.serve(sc, v, chans, reqs)
+	c.authenticated(sc, v, reqs)
+	begun <- chans
 }
 
 // verdictOf is what authentication left with the connection; nil: nothing. It is a pointer so that no copy of it

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -125,8 +126,12 @@ func newSystem(t testing.TB, o options) *system {
 	s.Sessions = session.NewManager(session.Config{Store: s.Store, Recorder: s.Recorder, Audit: log, Node: node, Log: quiet})
 	check(t, s.Sessions.Begin(ctx))
 	running, stop := context.WithCancel(ctx)
-	t.Cleanup(stop)
-	go s.Sessions.Run(running)
+	var background sync.WaitGroup
+	t.Cleanup(func() {
+		stop()
+		background.Wait() // what writes still would write into folders that are being removed
+	})
+	background.Go(func() { s.Sessions.Run(running) })
 	dialer := upstream.New(upstream.Config{Store: s.Store, Audit: log, Signer: upstreamKey, Early: o.early, Timeout: cmp.Or(o.dial, time.Minute), Log: quiet})
 	hostKey := newSigner(t)
 	s.HostKey = hostKey.PublicKey()
@@ -139,7 +144,7 @@ func newSystem(t testing.TB, o options) *system {
 		HostKeys: []ssh.Signer{hostKey}, HostCA: s.HostCA, Guard: o.guard, Suffixes: o.suffixes, Log: quiet})
 	check(t, err)
 	if !o.noWatch {
-		go s.Server.Watch(running)
+		background.Go(func() { s.Server.Watch(running) })
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)

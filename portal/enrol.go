@@ -121,6 +121,10 @@ func (l *link) person() (store.User, error) {
 // them up.
 func (s *Server) enrolPage(w http.ResponseWriter, r *http.Request) {
 	l := s.link(w, r)
+	if l.ticket == "" && s.cfg.Engine.EnrolsByPassword() {
+		l.beginPage(http.StatusOK, "", "")
+		return
+	}
 	t, err := s.cfg.Store.Tickets.Peek(l.ctx(), auth.PurposeEnrol, l.ticket)
 	if err != nil {
 		l.refuse(err)
@@ -145,23 +149,32 @@ func (l *link) passwordPage(status int, wrong string) {
 // openEnrolForm gives the link to this browser, if it is the first.
 func (s *Server) openEnrolForm(w http.ResponseWriter, r *http.Request) {
 	l := s.link(w, r)
-	if l.browser == "" {
-		l.browser = rand.Text()
-	}
-	t, err := s.cfg.Store.Tickets.Bind(l.ctx(), auth.PurposeEnrol, l.ticket, l.browser)
+	t, err := l.take()
 	if err != nil {
 		l.refuse(err)
 		return
 	}
-	// Lax, not Strict: the person may follow the link in the mail a second time.
-	http.SetCookie(w, &http.Cookie{
-		Name: s.browserCookie(), Path: "/", Value: l.browser, MaxAge: int(auth.EnrolLinkLife / time.Second),
-		HttpOnly: true, Secure: s.cfg.Secure, SameSite: http.SameSiteLaxMode,
-	})
 	if u, err := s.cfg.Store.Users.ByID(l.ctx(), t.Subject); err == nil {
 		l.emit(u.Login, audit.OK, "")
 	}
 	http.Redirect(w, r, auth.EnrolPath(l.ticket), http.StatusSeeOther)
+}
+
+// take gives the link to this browser, if it is the first.
+func (l *link) take() (store.Ticket, error) {
+	if l.browser == "" {
+		l.browser = rand.Text()
+	}
+	t, err := l.s.cfg.Store.Tickets.Bind(l.ctx(), auth.PurposeEnrol, l.ticket, l.browser)
+	if err != nil {
+		return t, err
+	}
+	// Lax, not Strict: the person may follow the link in the mail a second time.
+	http.SetCookie(l.w, &http.Cookie{
+		Name: l.s.browserCookie(), Path: "/", Value: l.browser, MaxAge: int(auth.EnrolLinkLife / time.Second),
+		HttpOnly: true, Secure: l.s.cfg.Secure, SameSite: http.SameSiteLaxMode,
+	})
+	return t, nil
 }
 
 // enrolPasswordForm proves the password, and shows the secret.
@@ -182,8 +195,13 @@ func (s *Server) enrolPasswordForm(w http.ResponseWriter, r *http.Request) {
 		l.passwordPage(http.StatusForbidden, "That did not work. Check the password; after several wrong ones nothing is looked at for a while.")
 		return
 	}
-	en := s.cfg.Engine.NewEnrolment(u.Login)
-	pending, err := s.keep(l.ctx(), purposeEnrolling, u.ID, enrolling{l.ticket, en.Secret.Base32()})
+	l.begin(u)
+}
+
+// begin shows the person a new secret.
+func (l *link) begin(u store.User) {
+	en := l.s.cfg.Engine.NewEnrolment(u.Login)
+	pending, err := l.s.keep(l.ctx(), purposeEnrolling, u.ID, enrolling{l.ticket, en.Secret.Base32()})
 	if err != nil {
 		l.refuse(err)
 		return

@@ -116,6 +116,7 @@ func (s *Server) Routes(mux *http.ServeMux) {
 	}
 	own.HandleFunc("GET /enrol", s.enrolPage)
 	own.HandleFunc("POST /enrol", s.enrolPasswordForm)
+	own.HandleFunc("POST /enrol/begin", s.beginEnrolForm)
 	own.HandleFunc("POST /enrol/open", s.openEnrolForm)
 	own.HandleFunc("POST /enrol/code", s.enrolCodeForm)
 	wrapped := s.cfg.SignIn.Wrap(own)

@@ -13,7 +13,6 @@ import (
 
 	codec "layeh.com/radius"
 	"layeh.com/radius/rfc2865"
-	"layeh.com/radius/rfc2869"
 
 	"sallyport/audit"
 	"sallyport/auth"
@@ -37,18 +36,24 @@ var (
 // answer works on a request and returns what is sent back; nil: nothing.
 func (s *Server) answer(c *client, r *request, d datagram) []byte {
 	// What was begun is ended, also while this stops: a code may have been used up.
-	code, attributes, err := s.access(context.WithoutCancel(s.ctx), c, r, d)
+	code, attributes, err := s.together(context.WithoutCancel(s.ctx), c, r, d)
 	now := s.cfg.Now()
 	switch {
 	case errors.Is(err, auth.ErrUnavailable), errors.Is(err, store.ErrUnavailable):
 		s.counts.add(c.ID, countAway, audit.Escape(err.Error()), now)
 		return nil // the client asks another server
+	case errors.Is(err, errInWork):
+		return nil
 	case errors.Is(err, errSecret):
 		s.counts.add(c.ID, countSecret, d.from.String(), now)
 		s.cfg.Log.Warn("a RADIUS client sends a password that nobody can type: its shared secret is probably wrong", "client", c.Name, "from", d.from.String())
 		return nil
 	case errors.Is(err, errMalformed):
 		s.counts.add(c.ID, countMalformed, audit.Escape(err.Error()), now)
+		return nil
+	case err != nil:
+		s.counts.add(c.ID, countPanic, d.from.String(), now)
+		s.cfg.Log.Error("judging a RADIUS request, which is not answered", "client", c.Name, "from", d.from.String(), "error", err)
 		return nil
 	}
 	what := map[codec.Code]string{codec.CodeAccessAccept: countAccept, codec.CodeAccessReject: countReject, codec.CodeAccessChallenge: countChallenge}[code]
@@ -64,6 +69,7 @@ func (s *Server) answer(c *client, r *request, d datagram) []byte {
 var (
 	errSecret    = errors.New("the password cannot be read")
 	errMalformed = errors.New("malformed request")
+	errInWork    = errors.New("another node works on the same request")
 )
 
 // access comes to a verdict on an Access-Request. An error is no verdict: nothing is answered.
@@ -82,23 +88,29 @@ func (s *Server) verdict(ctx context.Context, c *client, r *request, d datagram)
 		return 0, nil, fmt.Errorf("%w: no User-Name", errMalformed)
 	}
 	a := s.attempt(c, r, d, login)
-	answers, err := s.answers(ctx, c, r, a)
+	answers, err := s.answers(c, r)
 	switch {
-	case errors.Is(err, errChallenge):
-		return s.challenge(ctx, c, r, answers)
-	case errors.Is(err, errState), errors.Is(err, errMethod):
-		if errors.Is(err, errMethod) {
-			s.counts.add(c.ID, countMethod, d.from.String(), s.cfg.Now())
-		}
+	case errors.Is(err, errMethod):
+		s.counts.add(c.ID, countMethod, d.from.String(), s.cfg.Now())
 		return s.refuse(s.cfg.Engine.Begin(a).Refuse(ctx, err))
 	case err != nil:
 		return 0, nil, err
 	}
-	id, err := s.cfg.Engine.Begin(a).RunAnswers(ctx, answers)
-	if err != nil {
-		return s.refuse(err)
+	talk := s.cfg.Engine.Begin(a)
+	var id *auth.Identity
+	var pending *auth.Pending
+	if answers.Both != nil {
+		id, pending, err = s.step(ctx, r, c, talk, answers)
+	} else {
+		id, err = talk.RunAnswers(ctx, answers)
 	}
-	decision, err := s.cfg.Engine.Authorize(ctx, *id, auth.Request{Target: c.Name, Channel: policy.RADIUS, Source: a.Source})
+	switch {
+	case err != nil:
+		return s.refuse(err)
+	case pending != nil:
+		return s.challenge(ctx, c, r, pending)
+	}
+	decision, err := talk.Decide(ctx, *id)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -108,7 +120,11 @@ func (s *Server) verdict(ctx context.Context, c *client, r *request, d datagram)
 	if slices.Contains(id.Factors, "code") {
 		s.counts.add(c.ID, countDrift, fmt.Sprintf("%+d", id.CodeAhead), s.cfg.Now())
 	}
-	return codec.CodeAccessAccept, replyOf(decision.Reply, id.Login), nil
+	reply := replyOf(decision.Reply, id.Login)
+	if id.Notice != "" {
+		reply.Add(rfc2865.ReplyMessage_Type, message(id.Notice))
+	}
+	return codec.CodeAccessAccept, reply, nil
 }
 
 // replyOf is what the rule wants the client to know.
@@ -135,6 +151,7 @@ func replyOf(list []policy.ReplyAttribute, login string) codec.Attributes {
 // attempt is what is known before anything is evaluated.
 func (s *Server) attempt(c *client, r *request, d datagram, login string) auth.Attempt {
 	a := auth.Attempt{
+		ID:   "radius " + c.ID + " " + station(r), // a code that was sent is good for the same person at the same place
 		Door: audit.DoorRADIUS, Login: s.withoutSuffix(login), Target: c.Name, Client: c.Name, Channel: policy.RADIUS, Peer: c.Name,
 		Detail: map[string]string{"nas": d.from.Addr().String(), "attributes": r.describe()},
 	}
@@ -153,11 +170,8 @@ func (s *Server) withoutSuffix(login string) string {
 	return login
 }
 
-// errChallenge is no failure: the person is to be asked for the code.
-var errChallenge = errors.New("a challenge is due")
-
-// answers finds out what the person has typed. With errChallenge it is the password.
-func (s *Server) answers(ctx context.Context, c *client, r *request, a auth.Attempt) (auth.Answers, error) {
+// answers finds out what the person has typed.
+func (s *Server) answers(c *client, r *request) (auth.Answers, error) {
 	sent, ok := r.Lookup(rfc2865.UserPassword_Type)
 	response, err := r.microsoft(msCHAP2Response)
 	switch {
@@ -191,28 +205,8 @@ func (s *Server) answers(ctx context.Context, c *client, r *request, a auth.Atte
 		remember.Joined, remember.Separator = identity.Password(typed), c.Separator
 		return remember, nil
 	}
-	state, answered := r.Lookup(rfc2865.State_Type)
-	if answered {
-		before, err := s.cfg.Store.RadiusStates.Take(ctx, state, c.ID, strconv.Quote(rfc2865.UserName_GetString(r.Packet)), station(r))
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			return auth.Answers{}, errState
-		case err != nil:
-			return auth.Answers{}, err
-		}
-		remember.Both = &auth.Both{Password: identity.Password(before.Password), Code: string(typed)}
-		return remember, nil
-	}
-	remember.Both = &auth.Both{Password: identity.Password(typed)}
-	if c.Remember > 0 && remember.Station != "" {
-		switch known, err := s.cfg.Engine.Remembered(ctx, a, remember.Station); {
-		case err != nil:
-			return auth.Answers{}, err
-		case known:
-			return remember, nil
-		}
-	}
-	return remember, errChallenge
+	remember.Both = &auth.Both{Password: identity.Password(typed)} // or the code, if there is a State
+	return remember, nil
 }
 
 // chap is what tells whether the person has typed a code (RFC 2865, section 5.3).
@@ -239,25 +233,23 @@ func station(r *request) string {
 	return ""
 }
 
-// challenge asks for the code. Whether the password is right, or there is such a person, nobody has looked at yet.
-func (s *Server) challenge(ctx context.Context, c *client, r *request, in auth.Answers) (codec.Code, codec.Attributes, error) {
-	state, err := s.cfg.Store.RadiusStates.Issue(ctx, store.RadiusState{
-		ClientID: c.ID, Login: strconv.Quote(rfc2865.UserName_GetString(r.Packet)), Station: station(r), Password: []byte(in.Both.Password),
-	})
-	if err != nil {
+// refuse is one answer for everything that was refused. What could not be judged is not answered. Only who has proved a
+// password, and has to set up a token, reads something else.
+func (s *Server) refuse(err error) (codec.Code, codec.Attributes, error) {
+	text := textRefused
+	var refused *auth.Refused
+	switch {
+	case errors.Is(err, auth.ErrUnavailable):
 		return 0, nil, err
+	case errors.As(err, &refused):
+		text = refused.Public
+	case !errors.Is(err, auth.ErrDenied):
+		return 0, nil, err // something is wrong here, and not with the person
 	}
-	return codec.CodeAccessChallenge, codec.Attributes{
-		{Type: rfc2865.State_Type, Attribute: state},
-		{Type: rfc2865.ReplyMessage_Type, Attribute: codec.Attribute(textChallenge)},
-		{Type: rfc2869.Prompt_Type, Attribute: codec.NewInteger(uint32(rfc2869.Prompt_Value_NoEcho))},
-	}, nil
+	return codec.CodeAccessReject, codec.Attributes{{Type: rfc2865.ReplyMessage_Type, Attribute: message(text)}}, nil
 }
 
-// refuse is one answer for everything that was refused. What could not be judged is not answered.
-func (s *Server) refuse(err error) (codec.Code, codec.Attributes, error) {
-	if errors.Is(err, auth.ErrUnavailable) {
-		return 0, nil, err
-	}
-	return codec.CodeAccessReject, codec.Attributes{{Type: rfc2865.ReplyMessage_Type, Attribute: codec.Attribute(textRefused)}}, nil
+// message is a text as an attribute takes it.
+func message(text string) codec.Attribute {
+	return codec.Attribute(text[:min(len(text), 253)])
 }

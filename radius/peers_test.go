@@ -152,7 +152,7 @@ func TestFreeRADIUS(t *testing.T) {
 	})
 }
 
-// between alters packets on their way to a node.
+// between alters packets on their way to a node. What back makes nothing of is lost.
 func between(t *testing.T, to string, there, back func([]byte) []byte) (addr string) {
 	t.Helper()
 	front, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -185,7 +185,9 @@ func between(t *testing.T, to string, there, back func([]byte) []byte) (addr str
 			mu.Lock()
 			to := last
 			mu.Unlock()
-			_, _ = front.WriteTo(back(slices.Clone(b[:n])), to)
+			if out := back(slices.Clone(b[:n])); out != nil {
+				_, _ = front.WriteTo(out, to)
+			}
 		}
 	})
 	t.Cleanup(func() { front.Close(); behind.Close(); work.Wait() })
@@ -234,7 +236,6 @@ func TestBlastRADIUS(t *testing.T) {
 }
 
 // pam_radius in a real sshd: the person is asked for the password and then for the code, neither of which is shown.
-// pam_wrapper has sshd read another folder than /etc/pam.d.
 func TestPAM(t *testing.T) {
 	t.Parallel()
 	me, err := user.Current()
@@ -250,6 +251,31 @@ func TestPAM(t *testing.T) {
 	check(t, err)
 	person := w.person(me.Username)
 
+	login := pamSSHD(t, me.Username, w.nodes[0].addr+" "+shared+" 8")
+	code := person.code()
+	for _, x := range []struct {
+		what, password, code string
+		in                   bool
+	}{
+		{"a wrong code", "pw", "000000", false},
+		{"both right", "pw", code, true},
+		{"a used code", "pw", code, false},
+		{"a wrong password", "wrong", person.code(), false},
+	} {
+		prompts, err := login(typed(x.password), typed(x.code))
+		if (err == nil) != x.in {
+			t.Errorf("%s: %v", x.what, err)
+		}
+		if want := []string{"Password: false", "Code: false"}; !slices.Equal(prompts, want) {
+			t.Errorf("%s: asked %q, want %q", x.what, prompts, want)
+		}
+	}
+}
+
+// pamSSHD starts a real sshd that asks servers, each with secret and timeout, by pam_radius, and returns how a person logs in
+// there. pam_wrapper has sshd read another folder than /etc/pam.d.
+func pamSSHD(t *testing.T, login string, servers ...string) func(answers ...func() string) (prompts []string, err error) {
+	t.Helper()
 	dir := t.TempDir()
 	services, addr := filepath.Join(dir, "pam.d"), testenv.FreeAddr(t)
 	check(t, os.Mkdir(services, 0o700))
@@ -268,7 +294,7 @@ PermitRootLogin yes
 SetEnv HOME=%s
 `, port, dir, dir)
 	for name, text := range map[string]string{
-		"pam.d/sshd": service, "pam.d/other": service, "radius": fmt.Sprintf("%s %s 8\n", w.nodes[0].addr, shared), "config": config,
+		"pam.d/sshd": service, "pam.d/other": service, "radius": strings.Join(servers, "\n") + "\n", "config": config,
 	} {
 		check(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
@@ -300,18 +326,17 @@ SetEnv HOME=%s
 		return err == nil
 	})
 
-	login := func(password, code string) (prompts []string, err error) {
-		answers := []string{password, code}
+	return func(answers ...func() string) (prompts []string, err error) {
 		client, err := ssh.Dial("tcp", addr, &ssh.ClientConfig{
-			User: me.Username, HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: 20 * time.Second,
+			User: login, HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: 20 * time.Second,
 			Auth: []ssh.AuthMethod{ssh.KeyboardInteractive(func(_, _ string, questions []string, shown []bool) ([]string, error) {
 				var out []string
 				for i, q := range questions {
 					if len(answers) == 0 {
-						return nil, fmt.Errorf("a third question: %q", q)
+						return nil, fmt.Errorf("one question too many: %q", q)
 					}
 					prompts = append(prompts, fmt.Sprintf("%s%v", q, shown[i]))
-					out, answers = append(out, answers[0]), answers[1:]
+					out, answers = append(out, answers[0]()), answers[1:]
 				}
 				return out, nil
 			})},
@@ -330,22 +355,7 @@ SetEnv HOME=%s
 		}
 		return prompts, err
 	}
-	code := person.code()
-	for _, x := range []struct {
-		what, password, code string
-		in                   bool
-	}{
-		{"a wrong code", "pw", "000000", false},
-		{"both right", "pw", code, true},
-		{"a used code", "pw", code, false},
-		{"a wrong password", "wrong", person.code(), false},
-	} {
-		prompts, err := login(x.password, x.code)
-		if (err == nil) != x.in {
-			t.Errorf("%s: %v", x.what, err)
-		}
-		if want := []string{"Password: false", "Code: false"}; !slices.Equal(prompts, want) {
-			t.Errorf("%s: asked %q, want %q", x.what, prompts, want)
-		}
-	}
 }
+
+// typed is an answer that is known before.
+func typed(s string) func() string { return func() string { return s } }

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sallyport/auth"
@@ -51,6 +52,7 @@ type Server struct {
 	replies replies
 	counts  counts
 	waiting chan struct{} // a place for each datagram that waits for the list of clients
+	several atomic.Bool   // there may be other nodes that are asked the same
 
 	stop        context.CancelFunc
 	ctx         context.Context // ends with Shutdown
@@ -76,7 +78,9 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, waiting: make(chan struct{}, maxWaiting)}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.clients.store, s.clients.log, s.counts.store = cfg.Store, cfg.Log, cfg.Store
+	s.several.Store(true)
 	s.work.Go(s.flush)
+	s.work.Go(s.watchNodes)
 	return s, nil
 }
 

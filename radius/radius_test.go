@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,6 +51,9 @@ type world struct {
 	nodes []*node
 	grid  time.Duration
 	clock func() time.Time // of engines that are made from here on; nil: that of the system
+
+	engine func(*auth.Config) // what else they are like; nil: nothing
+	ahead  *atomic.Int64      // nanoseconds by which engines and stores are ahead of the system; nil: none
 }
 
 type node struct {
@@ -57,6 +61,8 @@ type node struct {
 	Store *store.Store
 	addr  string
 	acct  string
+
+	engine *auth.Engine
 }
 
 type option func(*store.RadiusClient)
@@ -78,6 +84,14 @@ func newWorldWithGrid(t *testing.T, dsn string, grid time.Duration, options ...o
 		dsn = "sqlite:" + filepath.Join(t.TempDir(), "db")
 	}
 	w := &world{t: t, dsn: dsn, grid: grid}
+	w.begin(options...)
+	return w
+}
+
+// begin makes the database and the first node.
+func (w *world) begin(options ...option) {
+	t := w.t
+	t.Helper()
 	var err error
 	w.ring, err = seal.NewRing()
 	check(t, err)
@@ -94,18 +108,26 @@ func newWorldWithGrid(t *testing.T, dsn string, grid time.Duration, options ...o
 	}
 	_, err = w.Store.RadiusClients.Add(t.Context(), c, store.SharedSecret(secret))
 	check(t, err)
-	return w
 }
 
 // node opens one more door on the same database.
 func (w *world) node() *node {
 	t := w.t
 	t.Helper()
-	st, err := store.Open(t.Context(), store.Config{DSN: w.dsn, Ring: w.ring})
+	opened := store.Config{DSN: w.dsn, Ring: w.ring}
+	if w.ahead != nil {
+		w.clock = func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+		opened.Now = w.clock
+	}
+	st, err := store.Open(t.Context(), opened)
 	check(t, err)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	events := auditlog.New(auditlog.Config{Sink: st.Audit, Logger: log})
-	engine, err := auth.New(auth.Config{Store: st, Audit: events, Grid: w.grid, Now: w.clock})
+	cfg := auth.Config{Store: st, Audit: events, Grid: w.grid, Now: w.clock}
+	if w.engine != nil {
+		w.engine(&cfg)
+	}
+	engine, err := auth.New(cfg)
 	check(t, err)
 	s, err := radius.New(radius.Config{Engine: engine, Store: st, Audit: events, Suffixes: []string{"example.org"}, Log: log})
 	check(t, err)
@@ -116,7 +138,7 @@ func (w *world) node() *node {
 	ended := make(chan error, 2)
 	go func() { ended <- s.Serve(conn) }()
 	go func() { ended <- s.ServeAccounting(acct) }()
-	n := &node{s, st, conn.LocalAddr().String(), acct.LocalAddr().String()}
+	n := &node{s, st, conn.LocalAddr().String(), acct.LocalAddr().String(), engine}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -142,6 +164,12 @@ func (w *world) person(login string) *person {
 	check(w.t, err)
 	u, err := w.Store.Users.Add(context.Background(), store.User{Login: login, Source: store.Local}, hash)
 	check(w.t, err)
+	return w.token(u)
+}
+
+// token gives u a token of codes by counter.
+func (w *world) token(u store.User) *person {
+	w.t.Helper()
 	p := &person{User: u, secret: otp.NewSecret(), params: otp.Params{Kind: otp.HOTP, Algorithm: otp.SHA1, Digits: 6}}
 	t, err := w.Store.Tokens.Add(context.Background(), store.Token{UserID: u.ID, Name: "t", Kind: "hotp", Algorithm: "SHA1", Digits: 6, Enabled: true}, p.secret)
 	check(w.t, err)

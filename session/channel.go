@@ -90,10 +90,11 @@ func (s *Session) Channel(nc ssh.NewChannel) {
 		_ = up.Close()
 		return
 	}
-	var fromDown sync.WaitGroup
-	fromDown.Go(func() { c.clientRequests(downReqs) })
-	c.upstreamRequests(upReqs)
-	fromDown.Wait()
+	// The target asks for little: it has the goroutine whose stack has not grown.
+	var fromUp sync.WaitGroup
+	fromUp.Go(func() { c.upstreamRequests(upReqs) })
+	c.clientRequests(downReqs)
+	fromUp.Wait()
 	c.close()
 }
 
@@ -194,40 +195,29 @@ func (c *channel) start() {
 	c.s.greet(c)
 	c.tellObserved()
 	c.tellPaused()
-	c.fromUp.Go(func() { c.toClient(c.down, c.up, recordOutput) })
-	c.fromUp.Go(func() { c.toClient(c.down.Stderr(), c.up.Stderr(), recordStderr) })
-	go c.toTarget()
+	c.fromUp.Add(2)
+	newPump(c.up, c.toClient(c.down, c.up, recordOutput), c.fromUp.Done).start()
+	newPump(c.up.Stderr(), c.toClient(c.down.Stderr(), c.up.Stderr(), recordStderr), c.fromUp.Done).start()
+	newPump(c.down, c.toTarget, func() { _ = c.up.CloseWrite() }).start()
 }
 
-// toTarget moves what the person types until they close their side.
-func (c *channel) toTarget() {
-	defer c.up.CloseWrite()
-	b := newBuffer()
-	defer b.release()
-	for {
-		n, err := b.read(c.down)
-		if n > 0 {
-			if !c.hold() {
-				return
-			}
-			c.in.Add(int64(n))
-			c.s.touch()
-			if c.term != nil {
-				c.s.typed.Store(c.s.active.Load())
-			}
-			c.input.typed(b.bytes(n))
-			p, ok := c.files.fromClient(b.bytes(n))
-			if !ok {
-				return
-			}
-			if _, werr := c.up.Write(p); werr != nil {
-				return
-			}
-		}
-		if err != nil {
-			return
-		}
+// toTarget moves what the person types.
+func (c *channel) toTarget(p []byte) bool {
+	if !c.hold() {
+		return false
 	}
+	c.in.Add(int64(len(p)))
+	c.s.touch()
+	if c.term != nil {
+		c.s.typed.Store(c.s.active.Load())
+	}
+	c.input.typed(p)
+	p, ok := c.files.fromClient(p)
+	if !ok {
+		return false
+	}
+	_, err := c.up.Write(p)
+	return err == nil
 }
 
 // Streams of the target, as the recorder tells them apart.
@@ -238,32 +228,25 @@ const (
 	recordStderr stream = true
 )
 
-// toClient moves what the target shows. The recorder has each byte before the person does.
-func (c *channel) toClient(dst io.Writer, src io.Reader, which stream) {
-	b := newBuffer()
-	defer b.release()
-	for {
-		n, err := b.read(src)
-		if n > 0 {
-			c.out.Add(int64(n))
-			c.s.touch()
-			if !c.admit(which, b.bytes(n)) {
-				return
-			}
-			if which == recordOutput {
-				c.input.shown(b.bytes(n))
-			}
-			if werr := c.show(dst, b.bytes(n), which); werr != nil {
-				// The person is gone or has closed the channel. Go on taking what the target
-				// sends, so that its window cannot block other channels, until it notices.
-				_ = c.up.Close()
-				_, _ = io.Copy(io.Discard, src)
-				return
-			}
+// toClient moves what the target shows from src to dst. The recorder has each byte before the person does.
+func (c *channel) toClient(dst io.Writer, src io.Reader, which stream) func(p []byte) bool {
+	return func(p []byte) bool {
+		c.out.Add(int64(len(p)))
+		c.s.touch()
+		if !c.admit(which, p) {
+			return false
 		}
-		if err != nil {
-			return
+		if which == recordOutput {
+			c.input.shown(p)
 		}
+		if err := c.show(dst, p, which); err != nil {
+			// The person is gone or has closed the channel. Go on taking what the target
+			// sends, so that its window cannot block other channels, until it notices.
+			_ = c.up.Close()
+			_, _ = io.Copy(io.Discard, src)
+			return false
+		}
+		return true
 	}
 }
 

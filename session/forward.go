@@ -163,11 +163,10 @@ func (f *forward) relay(down, up ssh.Channel, downReqs, upReqs <-chan *ssh.Reque
 // closed too, after all that came before.
 func (f *forward) carry(dst, src ssh.Channel, reqs <-chan *ssh.Request, n *atomic.Int64) {
 	moved := make(chan struct{})
-	go func() {
-		defer close(moved)
-		f.move(dst, src, n)
+	newPump(src, f.move(dst, src, n), func() {
 		_ = dst.CloseWrite()
-	}()
+		close(moved)
+	}).start()
 	for r := range reqs { // none has a meaning on these channels
 		if r.WantReply {
 			_ = r.Reply(false, nil)
@@ -177,24 +176,16 @@ func (f *forward) carry(dst, src ssh.Channel, reqs <-chan *ssh.Request, n *atomi
 	_ = dst.Close()
 }
 
-// move copies until src ends. A dst that takes no more does not keep src from ending.
-func (f *forward) move(dst io.Writer, src io.Reader, n *atomic.Int64) {
-	b := newBuffer()
-	defer b.release()
-	for {
-		got, err := b.read(src)
-		if got > 0 {
-			f.s.touch()
-			wrote, werr := dst.Write(b.bytes(got))
-			n.Add(int64(wrote))
-			if werr != nil {
-				_, _ = io.Copy(io.Discard, src)
-				return
-			}
-		}
+// move writes to dst what comes from src. A dst that takes no more does not keep src from ending.
+func (f *forward) move(dst io.Writer, src io.Reader, n *atomic.Int64) func(p []byte) bool {
+	return func(p []byte) bool {
+		f.s.touch()
+		wrote, err := dst.Write(p)
+		n.Add(int64(wrote))
 		if err != nil {
-			return
+			_, _ = io.Copy(io.Discard, src)
 		}
+		return err == nil
 	}
 }
 

@@ -28,6 +28,7 @@ var sealedColumns = []sealedColumn{
 	{"outbox", "content", "id", ""},
 	{"radius_clients", "secret", "id", ""},
 	{"radius_states", "password", "id", ""},
+	{"radius_verdicts", "verdict", "digest", ""},
 	{"secrets", "value", "name", ""},
 	{"stock_tokens", "secret", "id", "tokens"}, // before tokens, which is where they go
 	{"targets", "secret", "id", ""},

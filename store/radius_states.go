@@ -19,7 +19,7 @@ type RadiusState struct {
 	ClientID string
 	Login    string // as sent
 	Station  string // Calling-Station-Id; "": none
-	Password []byte
+	Password []byte // and whatever else the conversation goes on with
 }
 
 // RadiusStates is the table of challenges.
@@ -76,6 +76,8 @@ type RadiusGrant struct {
 	Station  string
 	CodeAt   time.Time // when the code was accepted
 	Expires  time.Time
+
+	Assurance string // [FromToken] or [FromSent]
 }
 
 // RadiusGrants is the table of grants by which a VPN renews what it has without another code.
@@ -84,13 +86,13 @@ type RadiusGrants struct{ db *db }
 // Put writes a grant, in the place of one before.
 func (s RadiusGrants) Put(ctx context.Context, g RadiusGrant) error {
 	what := "remembering a code of user " + g.UserID + " at RADIUS client " + g.ClientID
-	if g.UserID == "" || g.ClientID == "" || g.Station == "" {
-		return fmt.Errorf("%s: %w", what, errors.New("user, client or Calling-Station-Id is missing"))
+	if g.UserID == "" || g.ClientID == "" || g.Station == "" || g.Assurance == "" {
+		return fmt.Errorf("%s: %w", what, errors.New("user, client, Calling-Station-Id or kind of code is missing"))
 	}
 	return s.db.writing(ctx, what, func(ctx context.Context, q querier) error {
-		_, err := exec(ctx, q, `INSERT INTO radius_grants (user_id, client_id, station, code_at, expires) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT (user_id, client_id, station) DO UPDATE SET code_at = excluded.code_at, expires = excluded.expires`,
-			g.UserID, g.ClientID, g.Station, ms(g.CodeAt), ms(g.Expires))
+		_, err := exec(ctx, q, `INSERT INTO radius_grants (user_id, client_id, station, code_at, expires, assurance) VALUES (?, ?, ?, ?, ?, ?)
+			ON CONFLICT (user_id, client_id, station) DO UPDATE SET code_at = excluded.code_at, expires = excluded.expires, assurance = excluded.assurance`,
+			g.UserID, g.ClientID, g.Station, ms(g.CodeAt), ms(g.Expires), g.Assurance)
 		return err
 	})
 }
@@ -99,10 +101,10 @@ func (s RadiusGrants) Put(ctx context.Context, g RadiusGrant) error {
 func (s RadiusGrants) Find(ctx context.Context, userID, clientID, station string) (RadiusGrant, error) {
 	g := RadiusGrant{UserID: userID, ClientID: clientID, Station: station}
 	err := s.db.reading(ctx, "looking for a remembered code of user "+userID+" at RADIUS client "+clientID, func(ctx context.Context, q querier) error {
-		found, err := one(ctx, q, func(g *RadiusGrant) []any { return []any{timeColumn{&g.CodeAt}, timeColumn{&g.Expires}} },
-			"SELECT code_at, expires FROM radius_grants WHERE user_id = ? AND client_id = ? AND station = ? AND expires > ?",
+		found, err := one(ctx, q, func(g *RadiusGrant) []any { return []any{timeColumn{&g.CodeAt}, timeColumn{&g.Expires}, &g.Assurance} },
+			"SELECT code_at, expires, assurance FROM radius_grants WHERE user_id = ? AND client_id = ? AND station = ? AND expires > ?",
 			userID, clientID, station, ms(s.db.now()))
-		g.CodeAt, g.Expires = found.CodeAt, found.Expires
+		g.CodeAt, g.Expires, g.Assurance = found.CodeAt, found.Expires, found.Assurance
 		return err
 	})
 	return g, err

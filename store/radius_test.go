@@ -120,14 +120,14 @@ func TestRadiusGrants(t *testing.T) {
 		c := must[store.RadiusClient](t)(s.RadiusClients.Add(ctx, radiusClient("vpn"), sharedSecret))
 		u := addUser(t, s, "alice")
 		put := func(station string) {
-			check(t, s.RadiusGrants.Put(ctx, store.RadiusGrant{UserID: u.ID, ClientID: c.ID, Station: station, CodeAt: e.clock.now(), Expires: e.clock.now().Add(time.Hour)}))
+			check(t, s.RadiusGrants.Put(ctx, store.RadiusGrant{UserID: u.ID, ClientID: c.ID, Station: station, CodeAt: e.clock.now(), Expires: e.clock.now().Add(time.Hour), Assurance: store.FromSent}))
 		}
 		if err := s.RadiusGrants.Put(ctx, store.RadiusGrant{UserID: u.ID, ClientID: c.ID}); err == nil {
 			t.Error("a grant was written for nowhere")
 		}
 		put("a")
 		put("b")
-		if g := must[store.RadiusGrant](t)(s.RadiusGrants.Find(ctx, u.ID, c.ID, "a")); !g.CodeAt.Equal(e.clock.now()) {
+		if g := must[store.RadiusGrant](t)(s.RadiusGrants.Find(ctx, u.ID, c.ID, "a")); !g.CodeAt.Equal(e.clock.now()) || g.Assurance != store.FromSent {
 			t.Errorf("found %+v", g)
 		}
 		check(t, s.RadiusGrants.End(ctx, u.ID, c.ID, "a"))

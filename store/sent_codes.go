@@ -39,7 +39,7 @@ type NewSentCode struct {
 	UserID  string
 	Attempt string     // the connection, or the like, that it is good for
 	Source  netip.Addr // the address that it is good for
-	Network string     // what the source counts as for the limits
+	Network string     // what the source counts as for the limits; "": it is not known
 	Code    string
 	Message OutMessage // to the person; Expires is set here
 	Limits  SendLimits
@@ -72,13 +72,16 @@ func (s SentCodes) Issue(ctx context.Context, c NewSentCode) error {
 	}
 	source := canonicalAddr(c.Source).String()
 	hash := hashCode(pepper, id, c.UserID, c.Attempt, source, c.Code)
+	limits := []sendCount{
+		{kind: "installation", perHour: c.Limits.All},
+		{kind: "person", key: c.UserID, perHour: c.Limits.Person, waits: resendWaits},
+		{kind: "recipient", key: c.Message.Channel + ":" + strings.ToLower(c.Message.Recipient), perHour: c.Limits.Recipient},
+	}
+	if c.Network != "" {
+		limits = append(limits, sendCount{kind: "source", key: c.Network, perHour: c.Limits.Source})
+	}
 	return s.db.changing(ctx, what, func(ctx context.Context, tx querier) error {
-		if err := countSends(ctx, tx, []sendCount{
-			{kind: "installation", perHour: c.Limits.All},
-			{kind: "person", key: c.UserID, perHour: c.Limits.Person, waits: resendWaits},
-			{kind: "recipient", key: c.Message.Channel + ":" + strings.ToLower(c.Message.Recipient), perHour: c.Limits.Recipient},
-			{kind: "source", key: c.Network, perHour: c.Limits.Source},
-		}, now); err != nil {
+		if err := countSends(ctx, tx, limits, now); err != nil {
 			return err
 		}
 		if _, err := exec(ctx, tx, `INSERT INTO sent_codes (user_id, id, attempt, source, hash, tries, expires) VALUES (?, ?, ?, ?, ?, 0, ?)

@@ -84,10 +84,11 @@ type Store struct {
 	Search      Search
 	Bus         *Bus
 
-	APIKeys       APIKeys
-	RadiusClients RadiusClients
-	RadiusStates  RadiusStates
-	RadiusGrants  RadiusGrants
+	APIKeys        APIKeys
+	RadiusClients  RadiusClients
+	RadiusStates   RadiusStates
+	RadiusGrants   RadiusGrants
+	RadiusVerdicts RadiusVerdicts
 
 	db *db
 }
@@ -120,7 +121,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
 		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, SigningKeys: SigningKeys{d}, Search: Search{d}, Bus: bus, db: d,
 		APIKeys:       APIKeys{d},
-		RadiusClients: RadiusClients{d}, RadiusStates: RadiusStates{d}, RadiusGrants: RadiusGrants{d},
+		RadiusClients: RadiusClients{d}, RadiusStates: RadiusStates{d}, RadiusGrants: RadiusGrants{d}, RadiusVerdicts: RadiusVerdicts{d},
 	}, nil
 }
 
@@ -171,7 +172,7 @@ func (s *Store) Purge(ctx context.Context) error {
 	}
 	return s.db.writing(ctx, "deleting what has expired", func(ctx context.Context, q querier) error {
 		now := ms(s.db.now())
-		for _, table := range []string{"tickets", "web_sessions", "grants", "sent_codes", "send_counts", "radius_states", "radius_grants", "api_enrolments"} {
+		for _, table := range []string{"tickets", "web_sessions", "grants", "sent_codes", "send_counts", "radius_states", "radius_grants", "radius_verdicts", "api_enrolments"} {
 			if _, err := exec(ctx, q, "DELETE FROM "+table+" WHERE expires <= ?", now); err != nil {
 				return err
 			}

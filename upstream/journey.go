@@ -105,12 +105,12 @@ func (j *journey) login(i int, conn net.Conn) (*Upstream, error) {
 	login.forget()
 	ended, end := context.WithCancel(context.Background())
 	u := &Upstream{Conn: client, ended: ended}
-	go func() {
-		defer end()
-		j.d.serve(u, h.target, chans, reqs)
+	ends := func() {
 		_ = client.Wait()
 		_ = conn.Close() // what carries it
-	}()
+		end()
+	}
+	go j.d.serve(u, h.target.Name, chans, reqs, ends)
 	return u, nil
 }
 

@@ -153,39 +153,46 @@ func credentialReason(err error) string {
 // maxRefusedEvents bounds the audit events that a target can cause in one connection.
 const maxRefusedEvents = 100
 
-// serve takes what the target asks for, until the connection ends.
-func (d *Dialer) serve(u *Upstream, t store.Target, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
+// serve takes what the target asks for, until the connection ends, and calls over then.
+func (d *Dialer) serve(u *Upstream, target string, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request, over func()) {
+	defer over()
 	refused := 0
 	for chans != nil || reqs != nil {
 		select {
 		case c, ok := <-chans:
 			if !ok {
 				chans = nil
-			} else if !d.channel(u, t, c, refused < maxRefusedEvents) {
+			} else if !d.channel(u, target, c, refused < maxRefusedEvents) {
 				refused++
 			}
 		case r, ok := <-reqs:
 			if !ok {
 				reqs = nil
 			} else if r.WantReply {
-				// Keepalives are alive. The target's host keys (hostkeys-00@openssh.com) are no business of the
-				// client, which talks to the bastion.
-				_ = r.Reply(r.Type == "keepalive@openssh.com", nil)
+				answer(r)
 			}
 		}
 	}
 }
 
+// answer answers a global request of the target. Keepalives are alive. The target's host keys
+// (hostkeys-00@openssh.com) are no business of the client, which talks to the bastion.
+//
+//go:noinline // serve waits on the smallest of stacks
+func answer(r *ssh.Request) { _ = r.Reply(r.Type == "keepalive@openssh.com", nil) }
+
 // channel hands on a channel that the target opens, or turns it away, with an event if report, and is
 // false, when nobody asked for it.
-func (d *Dialer) channel(u *Upstream, t store.Target, c ssh.NewChannel, report bool) bool {
+//
+//go:noinline // as answer
+func (d *Dialer) channel(u *Upstream, target string, c ssh.NewChannel, report bool) bool {
 	if take := u.take.Load(); take != nil && (*take)(c) {
 		return true
 	}
 	_ = c.Reject(ssh.Prohibited, "not requested")
 	if report {
 		_ = d.cfg.Audit.Emit(context.Background(), audit.Event{
-			Type: audit.ChannelRefused, Result: audit.Refused, Target: t.Name,
+			Type: audit.ChannelRefused, Result: audit.Refused, Target: target,
 			Reason: "the target opened a channel that nobody asked for", Detail: map[string]string{"type": c.ChannelType()},
 		})
 	}

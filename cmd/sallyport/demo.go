@@ -28,14 +28,15 @@ const (
 	maxDemoUsers   = 100_000
 	demoPortTries  = 100
 	demoTargetName = "demo"
+	demoVPNName    = "vpn"
 	demoTargetKey  = "demo-target-key/ed25519"
 )
 
 // demoOptions are the flags of demo.
 type demoOptions struct {
-	json, reset        bool
-	ssh, web, database string
-	users              int
+	json, reset                bool
+	ssh, web, radius, database string
+	users                      int
 }
 
 func newDemoCommand(g *globals) *cobra.Command {
@@ -44,7 +45,7 @@ func newDemoCommand(g *globals) *cobra.Command {
 		Use:   "demo",
 		Short: "Run a bastion on this machine only, with users and targets, and say what to type",
 		Long: "Run the real server on loopback, with users alice (password and token) and bob (password, enrols at the first login),\n" +
-			"and targets demo (your own shell), down (cannot be reached) and vault (refused by the rules).\n" +
+			"targets demo (your own shell), down (cannot be reached) and vault (refused by the rules), and vpn, which asks by RADIUS.\n" +
 			"State, with random passwords, is kept in ${XDG_STATE_HOME:-~/.local/state}/sallyport/demo or in --state DIR.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.Context(), g, o) },
@@ -54,6 +55,7 @@ func newDemoCommand(g *globals) *cobra.Command {
 	f.BoolVar(&o.reset, "reset", false, "begin anew: delete the state folder's contents first")
 	f.StringVar(&o.ssh, "ssh", "", "address of the SSH door, on loopback; port 0: a free one (default 127.0.0.1:2222 or the next free port)")
 	f.StringVar(&o.web, "web", "", "address of the operators' pages, on loopback; port 0: a free one (default 127.0.0.1:8080 or the next free port)")
+	f.StringVar(&o.radius, "radius", "", "address of the RADIUS door (UDP), on loopback; port 0: a free one (default 127.0.0.1:1812 or the next free port)")
 	f.IntVar(&o.users, "users", 0, "also make users u1 to uN, with alice's password and tokens of their own")
 	f.StringVar(&o.database, "database", "", "PostgreSQL database, such as postgres://localhost/demo?sslmode=disable (default SQLite in the state folder)")
 	c.AddCommand(newDemoOTPCommand(g))
@@ -76,6 +78,7 @@ type demo struct {
 type demoListeners struct {
 	socket           *socketListener
 	ssh, web, target net.Listener
+	radius           *net.UDPConn
 }
 
 func (l *demoListeners) close() {
@@ -83,6 +86,9 @@ func (l *demoListeners) close() {
 		if c != nil {
 			_ = c.Close()
 		}
+	}
+	if l.radius != nil {
+		_ = l.radius.Close()
 	}
 	if l.socket != nil {
 		_ = l.socket.Close()
@@ -128,7 +134,7 @@ func runDemo(ctx context.Context, g *globals, o demoOptions) error {
 
 // check refuses what would let others in.
 func (o *demoOptions) check() error {
-	for _, f := range []struct{ flag, value string }{{"--ssh", o.ssh}, {"--web", o.web}} {
+	for _, f := range []struct{ flag, value string }{{"--ssh", o.ssh}, {"--web", o.web}, {"--radius", o.radius}} {
 		if f.value == "" {
 			continue
 		}
@@ -157,6 +163,9 @@ func (d *demo) listen(ctx context.Context) (err error) {
 	}
 	if l.web, err = listenDemo(ctx, d.o.web, 8080); err != nil {
 		return fmt.Errorf("--web: %w", err)
+	}
+	if l.radius, err = listenDemoRADIUS(d.o.radius); err != nil {
+		return fmt.Errorf("--radius: %w", err)
 	}
 	l.target, err = listenLoopback(ctx)
 	return err
@@ -190,6 +199,7 @@ func (d *demo) config() *config.Config {
 	c.Keys = config.Keys{Ring: in("keyring"), Signing: in("signing.key")}
 	c.Recordings.Local, c.Recordings.Reserve = in("recordings"), demoReserve
 	c.SSH.Listen, c.Web.Listen = config.Listen(d.listeners.ssh.Addr().String()), config.Listen(d.listeners.web.Addr().String())
+	c.RADIUS.Listen = config.Listen(d.listeners.radius.LocalAddr().String())
 	c.OTP.EnrolmentAtLogin, c.OTP.Issuer = true, "Sallyport demo"
 	c.Drain = config.Duration(demoDrain)
 	return c
@@ -203,7 +213,7 @@ func (d *demo) open(ctx context.Context, show *console) error {
 	}
 	tuneMemory(show.log)
 	var err error
-	d.node, err = newNode(ctx, cfg, nodeOptions{Demo: true, Log: show.log, AuditLog: show.auditLog})
+	d.node, err = newNode(ctx, cfg, nodeOptions{Demo: true, Log: show.log, AuditLog: show.auditLog, Sockets: inherited{radius: d.listeners.radius}})
 	if err != nil {
 		return d.explain(err)
 	}
@@ -285,13 +295,16 @@ type readyLine struct {
 	Password  string   `json:"password"`
 	Target    string   `json:"target"`
 	Accounts  []string `json:"accounts"`
+
+	RADIUS       string `json:"radius"`
+	RADIUSSecret string `json:"radius_secret"`
 }
 
 func (d *demo) readyLine() readyLine {
 	return readyLine{
 		SSH: d.listeners.ssh.Addr().String(), Web: webURL(d.node.cfg), AdminLink: d.link, APIToken: d.secrets.APIToken,
 		Socket: string(d.node.cfg.Socket), State: d.dir, PID: os.Getpid(), User: "alice", Password: d.secrets.Passwords["alice"],
-		Target: demoTargetName, Accounts: []string{d.person.Name},
+		Target: demoTargetName, Accounts: []string{d.person.Name}, RADIUS: d.listeners.radius.LocalAddr().String(), RADIUSSecret: d.secrets.RADIUSSecret,
 	}
 }
 

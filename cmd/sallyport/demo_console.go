@@ -89,12 +89,15 @@ func (d *demo) instructions() string {
   ssh -p %[1]s alice@down@%[2]s     a host that cannot be reached
   ssh -p %[1]s alice@vault@%[2]s    a host that the rules refuse
 
+  By RADIUS, as a VPN server asks (radclient is in freeradius-utils):
+  %[9]s
+
   administrator   %[5]s
   codes           %[6]s
   host key        %[7]s
   state and log   %[8]s
 
-`, port, host, d.secrets.Passwords["alice"], d.secrets.Passwords["bob"], admin, codes, ssh.FingerprintSHA256(d.node.HostKey.PublicKey()), d.dir)
+`, port, host, d.secrets.Passwords["alice"], d.secrets.Passwords["bob"], admin, codes, ssh.FingerprintSHA256(d.node.HostKey.PublicKey()), d.dir, d.radclient(codes))
 }
 
 // codeLine is alice's code at now.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,7 +20,7 @@ func TestDemoConsole(t *testing.T) {
 	var out, errs lockedBuffer
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, []string{"demo", "--state", dir, "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0", "--users", "1"}, strings.NewReader(""), &out, &errs)
+		ended <- run(ctx, []string{"demo", "--state", dir, "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0", "--radius", "127.0.0.1:0", "--users", "1"}, strings.NewReader(""), &out, &errs)
 	}()
 	awaitTrue(t, "the console", func() bool { return strings.Contains(out.String(), "s left)") })
 	text := out.String()
@@ -44,8 +46,16 @@ func TestDemoConsole(t *testing.T) {
 	if out, _ := exec1(t, d.mustDial(t, "u1", "demo"), "echo hi"); out != "hi\n" {
 		t.Errorf("printed %q", out)
 	}
+	// What it says about RADIUS works as it is printed.
+	_, command, _ := strings.Cut(text, "  echo ")
+	command, _, _ = strings.Cut(command, "\n\n")
+	shell := exec.Command("sh", "-c", "echo "+command)
+	shell.Env = append(os.Environ(), asProgram+"=1")
+	if said, _ := shell.CombinedOutput(); !strings.Contains(string(said), "Received Access-Accept") || !strings.Contains(string(said), `Filter-Id = "demo"`) {
+		t.Errorf("%s\nprints:\n%s", command, said)
+	}
 	awaitTrue(t, "live lines", func() bool {
-		return strings.Contains(out.String(), "u1 127.0.0.1  signed in") && strings.Contains(out.String(), "-> demo")
+		return strings.Contains(out.String(), "u1 127.0.0.1  signed in") && strings.Contains(out.String(), "signed in (radius)") && strings.Contains(out.String(), "-> demo")
 	})
 	end()
 	if status := <-ended; status != 0 {
@@ -70,7 +80,7 @@ func TestDemoRedraws(t *testing.T) {
 	var errs lockedBuffer
 	ended := make(chan int, 1)
 	go func() {
-		args := []string{"demo", "--state", filepath.Join(t.TempDir(), "state"), "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0"}
+		args := []string{"demo", "--state", filepath.Join(t.TempDir(), "state"), "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0", "--radius", "127.0.0.1:0"}
 		ended <- run(ctx, args, strings.NewReader(""), terminal, &errs)
 		terminal.Close()
 	}()

@@ -13,7 +13,7 @@ import (
 	"sallyport/store"
 )
 
-// demoRules lets everybody onto demo and down, and refuses vault. They are put only where no rules are.
+// demoRules lets everybody onto demo and down and through vpn, and refuses vault. They are put only where no rules are.
 const demoRules = `# Rules of the demo. The first that matches decides; where none does, the answer is no.
 version: 1
 networks:
@@ -24,6 +24,11 @@ rules:
     targets: [vault]
     not-from: [office]
     message: vault is reached from the office only
+  - name: vpn
+    users: ["*"]
+    targets: [vpn]
+    channels: [radius]
+    reply: [Filter-Id=demo]
   - name: everybody
     users: ["*"]
     targets: ["*"]
@@ -51,6 +56,9 @@ func (d *demoSeed) run(ctx context.Context) error {
 		return err
 	}
 	if err := d.targets(ctx); err != nil {
+		return err
+	}
+	if err := d.vpn(ctx); err != nil {
 		return err
 	}
 	rules, err := d.store.Rules.Current(ctx)

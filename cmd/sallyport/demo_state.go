@@ -18,11 +18,13 @@ const (
 	demoFile   = "demo.json"
 )
 
-// demoSecrets is what a demo gives away: passwords and seeds, kept between runs. Mode 0600.
+// demoSecrets is what a demo gives away: passwords, seeds and the like, kept between runs. Mode 0600.
 type demoSecrets struct {
 	Passwords map[string]string `json:"passwords"` // by login
 	Seeds     map[string]string `json:"seeds"`     // by login, base 32; bob has none
 	APIToken  string            `json:"api_token"`
+
+	RADIUSSecret string `json:"radius_secret"`
 }
 
 // defaultDemoState is the state folder where --state names no other.
@@ -109,6 +111,9 @@ func loadSecrets(dir string, users int) (*demoSecrets, error) {
 		if s.Passwords[login] == "" {
 			s.Passwords[login] = newDemoPassword()
 		}
+	}
+	if s.RADIUSSecret == "" {
+		s.RADIUSSecret = newDemoPassword() + "-" + newDemoPassword()
 	}
 	for _, login := range append([]string{"alice"}, numberedUsers(users)...) {
 		if s.Seeds[login] == "" {

@@ -59,7 +59,7 @@ type runningDemo struct {
 // startDemo starts a demo and waits until it is ready. Without a state folder among args it gets a new one.
 func startDemo(t *testing.T, args ...string) *runningDemo {
 	t.Helper()
-	args = append([]string{"demo", "--json", "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0"}, args...)
+	args = append([]string{"demo", "--json", "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0", "--radius", "127.0.0.1:0"}, args...)
 	if !slices.Contains(args, "--state") {
 		args = append(args, "--state", filepath.Join(t.TempDir(), "state"))
 	}
@@ -155,7 +155,7 @@ func TestDemoTellsWhatTheContractSays(t *testing.T) {
 	if err := json.Unmarshal([]byte(d.out.String()), &line); err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{"ssh", "web", "admin_link", "api_token", "socket", "state", "pid", "user", "password", "target", "accounts"} {
+	for _, key := range []string{"ssh", "web", "admin_link", "api_token", "socket", "state", "pid", "user", "password", "target", "accounts", "radius", "radius_secret"} {
 		if v, ok := line[key]; !ok || v == "" {
 			t.Errorf("%s = %v", key, v)
 		}
@@ -249,7 +249,7 @@ func TestDemoState(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "state")
 	first := startDemo(t, "--state", dir)
-	if out, errs, status := program(t, "demo", "--json", "--state", dir, "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0"); status != exitFailed || out != "" || !strings.Contains(errs, "already running") {
+	if out, errs, status := program(t, "demo", "--json", "--state", dir, "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0", "--radius", "127.0.0.1:0"); status != exitFailed || out != "" || !strings.Contains(errs, "already running") {
 		t.Errorf("a second one on the same folder: status %d, %q, %q", status, out, errs)
 	}
 	if _, errs, status := program(t, "demo", "--json", "--reset", "--state", dir); status != exitFailed || !strings.Contains(errs, "already running") {
@@ -263,8 +263,8 @@ func TestDemoState(t *testing.T) {
 		}
 	}
 	second := startDemo(t, "--state", dir, "--users", "1")
-	if second.Password != first.Password || second.APIToken != first.APIToken || hostKeyOf(t, second.SSH) != hostKey {
-		t.Error("password, API token or host key changed between two runs")
+	if second.Password != first.Password || second.APIToken != first.APIToken || second.RADIUSSecret != first.RADIUSSecret || hostKeyOf(t, second.SSH) != hostKey {
+		t.Error("password, API token, secret of RADIUS or host key changed between two runs")
 	}
 	if out, _ := exec1(t, second.mustDial(t, "u1", "demo"), "echo in"); out != "in\n" {
 		t.Errorf("a user added at the second run got %q", out)
@@ -312,6 +312,7 @@ func TestDemoStaysOnLoopback(t *testing.T) {
 		{"--ssh", ":2222", "loopback only"}, {"--ssh", "0.0.0.0:2222", "loopback only"}, {"--ssh", "192.0.2.1:2222", "loopback only"},
 		{"--ssh", "[::]:2222", "loopback only"}, {"--web", ":0", "loopback only"}, {"--web", "10.0.0.1:8080", "loopback only"},
 		{"--ssh", "127.0.0.1", "want address and port"}, {"--web", "127.0.0.1.example.org:80", "want address and port"},
+		{"--radius", ":1812", "loopback only"}, {"--radius", "192.0.2.1:0", "loopback only"},
 		{"--users", "-1", "want 0 to"}, {"--users", "many", "invalid argument"},
 	} {
 		dir := filepath.Join(t.TempDir(), "state")

@@ -164,8 +164,8 @@ func TestSocketsRefused(t *testing.T) {
 		make      func(t *testing.T) *os.File
 		want      string
 	}{
-		"unnamed":     {"sallyport.socket", "", nil, "FileDescriptorName=ssh or web"},
-		"without":     {"", "", nil, "FileDescriptorName=ssh or web"},
+		"unnamed":     {"sallyport.socket", "", nil, "FileDescriptorName=ssh, web, radius, radius-accounting or radsec"},
+		"without":     {"", "", nil, "FileDescriptorName=ssh, web, radius,"},
 		"web outside": {"web", "0.0.0.0:0", nil, "would carry passwords in the clear"},
 		"twice":       {"ssh:ssh", "", nil, "two sockets"},
 		"connection": {"ssh", "", func(t *testing.T) *os.File {
@@ -192,6 +192,14 @@ func TestSocketsRefused(t *testing.T) {
 			noError(t, err)
 			return f
 		}, "does not listen"},
+		"radius by TCP":     {"radius", "", nil, "ListenDatagram="},
+		"radius twice":      {"radius:radius", "", packets, "two sockets"},
+		"accounting alone":  {"radius-accounting", "", packets, "set radius.listen too"},
+		"ssh by UDP":        {"ssh", "", packets, "does not listen"},
+		"unbound":           {"radius", "", unbound, "no UDP port"},
+		"unix packets":      {"radius", "", unixPackets, "no UDP port"},
+		"radsec in clear":   {"radsec", "", nil, "radius.radsec.certificate"},
+		"radius and a file": {"radius", "", devNull, "not for datagrams"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -16,7 +16,7 @@ import (
 // radiusDoor is the RADIUS server with its sockets. Nil is none.
 type radiusDoor struct {
 	server *radius.Server
-	auth   *net.UDPConn // opened by Listen
+	auth   *net.UDPConn // opened by Listen, or handed over
 	acct   *net.UDPConn // the same; nil: there is no accounting
 	tls    net.Listener // the same; nil: there is no RadSec
 	show   func(*tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -31,20 +31,21 @@ func newRadiusDoor(n *node, suffixes []string) (*radiusDoor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &radiusDoor{server: s}, nil
+	in := n.opts.Sockets
+	return &radiusDoor{server: s, auth: in.radius, acct: in.accounting, tls: in.radsec}, nil
 }
 
-// Listen opens the sockets.
+// Listen opens the sockets that nobody has handed over.
 func (d *radiusDoor) Listen(cfg config.RADIUS) (err error) {
 	if d == nil {
 		return nil
 	}
-	if cfg.Listen != "" {
+	if cfg.Listen != "" && d.auth == nil {
 		if d.auth, err = listenUDP(cfg.Listen, "radius.listen"); err != nil {
 			return err
 		}
 	}
-	if cfg.Accounting != "" {
+	if cfg.Accounting != "" && d.acct == nil {
 		if d.acct, err = listenUDP(cfg.Accounting, "radius.accounting"); err != nil {
 			return err
 		}
@@ -59,7 +60,9 @@ func (d *radiusDoor) Listen(cfg config.RADIUS) (err error) {
 	if _, err := d.show(nil); err != nil {
 		return fmt.Errorf("reading radius.radsec.certificate and radius.radsec.key: %w", err)
 	}
-	d.tls, err = listenTCP(context.Background(), cfg.RadSec.Listen, "radius.radsec.listen")
+	if d.tls == nil {
+		d.tls, err = listenTCP(context.Background(), cfg.RadSec.Listen, "radius.radsec.listen")
+	}
 	return err
 }
 
@@ -70,7 +73,7 @@ func listenUDP(address config.Listen, key string) (*net.UDPConn, error) {
 	}
 	c, err := net.ListenUDP("udp", a)
 	if errors.Is(err, syscall.EACCES) {
-		return nil, fmt.Errorf("%s: %w; a port below 1024 needs CAP_NET_BIND_SERVICE: see docs/install.md", key, err)
+		return nil, fmt.Errorf("%s: %w; a port below 1024 needs CAP_NET_BIND_SERVICE, or a socket from systemd: see docs/install.md", key, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)

@@ -31,7 +31,7 @@ func newServeCommand(g *globals) *cobra.Command {
 		Short: "Run the bastion",
 		Long: "Run the bastion until SIGTERM or SIGINT. Then nobody is let in any more, open sessions are told and end\n" +
 			"after the time that drain: gives them. A second signal ends at once; recordings are whole either way.\n\n" +
-			"Sockets that systemd passes by the names ssh and web are taken in place of ssh.listen and web.listen.",
+			"Sockets that systemd passes by the names ssh, web, radius, radius-accounting and radsec are taken in place of what the configuration says.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), g, file) },
 	}
@@ -115,7 +115,7 @@ func tuneMemory(log *slog.Logger) {
 	}
 	percent := 400
 	if pooledPackets() {
-		percent = 100
+		percent = 50
 	}
 	debug.SetGCPercent(percent)
 	if os.Getenv("GOMEMLIMIT") != "" {

@@ -14,11 +14,13 @@ type edit struct {
 	old, new string
 }
 
-// edits are what the copy differs in; what they call is in added/bulk.go.txt. Four things are changed:
+// edits are what the copy differs in; what they call is in added/. Six things are changed:
 // channel data goes from the goroutine that reads a connection to the one that reads the channel, without
 // one in between; long packets of it are decrypted in a buffer of a pool, and handed on in that; what one
 // Write of a channel makes is encrypted where it is written from, and goes out together; the peer's window
-// is opened less often. Nothing is held while a connection is idle.
+// is opened less often; the goroutines of key exchanges and of all other packets end when there are none;
+// and the one that reads ends after an error, whatever the peer sent with it.
+// Nothing is held while a connection is idle.
 var edits = []edit{
 	{"leave long packets where they were decrypted", "transport.go",
 		"	fresh := make([]byte, len(packet))\n	copy(fresh, packet)\n",
@@ -45,7 +47,7 @@ var edits = []edit{
 	{"deliver channel data from the read loop", "handshake.go",
 		"		t.incoming <- p\n",
 		"		if delivered, err := t.deliver(p); err != nil {\n			t.readError = err\n			close(t.incoming)\n			break\n		} else if delivered {\n			continue\n		}\n" +
-			"		t.queued.Add(1)\n		t.incoming <- t.keep(p)\n"},
+			"		t.queued.Add(1)\n		t.incoming <- t.keep(p)\n		t.callMux()\n"},
 	{"wake who waits for channel data before a key exchange", "handshake.go",
 		"	firstKex := t.sessionID == nil\n\n	kex :=",
 		"	t.wake()\n	firstKex := t.sessionID == nil\n\n	kex :="},
@@ -56,9 +58,51 @@ var edits = []edit{
 		"	go m.loop()\n",
 		"	if t, ok := p.(*handshakeTransport); ok {\n		t.mux.Store(m)\n	}\n	go m.loop()\n"},
 
+	{"let goroutines that have nothing to do end", "handshake.go",
+		"	// Algorithms agreed in the last key exchange.\n",
+		"	kexShift, muxShift shift       // of kexLoop and of the mux's loop\n	otherKex           atomic.Bool // readLoop has a request for kexLoop, or will have\n	readOver           atomic.Bool // after incoming and startKex were closed\n\n" +
+			"	// Algorithms agreed in the last key exchange.\n"},
+	{"end the loop of key exchanges while there is none", "handshake.go",
+		"	for t.getWriteError() == nil {\n		var request *pendingKex\n",
+		"	for t.getWriteError() == nil {\n		if t.kexRests() {\n			return\n		}\n		var request *pendingKex\n"},
+	{"take the other side's request", "handshake.go",
+		"				if !ok {\n					break write\n				}\n",
+		"				if !ok {\n					break write\n				}\n				t.otherKex.Store(false)\n"},
+	{"begin the loop of key exchanges for a request of ours", "handshake.go",
+		"		// something already requested a kex, so do nothing.\n	}\n",
+		"		// something already requested a kex, so do nothing.\n	}\n	t.callKex()\n"},
+	{"begin it for a request of the other side", "handshake.go",
+		"	t.startKex <- &kex\n",
+		"	t.otherKex.Store(true)\n	t.callKex()\n	t.startKex <- &kex\n"},
+	{"begin both loops for the end", "handshake.go",
+		"	close(t.startKex)\n",
+		"	close(t.startKex)\n	t.readOver.Store(true)\n	t.callKex()\n	t.callMux()\n"},
+	{"end the mux's loop while there is no packet", "mux.go",
+		"	for err == nil {\n		err = m.onePacket()\n",
+		"	for err == nil {\n		if m.rests() {\n			return\n		}\n		err = m.onePacket()\n"},
+
+	{"let the read loop of a server end after an error", "server.go",
+		"	perms, err := s.serverHandshake(&fullConf)\n	if err != nil {\n		c.Close()\n",
+		"	perms, err := s.serverHandshake(&fullConf)\n	if err != nil {\n		c.Close()\n		drain(s.transport)\n"},
+	{"let the read loop of a client end after an error", "client.go",
+		"	if err := conn.clientHandshake(addr, &fullConf); err != nil {\n		c.Close()\n",
+		"	if err := conn.clientHandshake(addr, &fullConf); err != nil {\n		c.Close()\n		drain(conn.transport)\n"},
+	{"let the read loop end after an error of the mux", "mux.go",
+		"	close(m.globalResponses)\n\n	m.conn.Close()\n",
+		"	close(m.globalResponses)\n\n	drain(m.conn)\n	m.conn.Close()\n"},
+
 	{"remember the buffer of a piece of data", "buffer.go",
 		"	buf  []byte\n	next *element\n",
 		"	buf  []byte\n	next *element\n\n	lent *bulkPacket // of which buf is the rest\n"},
+	{"know who is to be called", "buffer.go",
+		"	closed bool\n",
+		"	closed bool\n\n	later func() // see readLater\n"},
+	{"call for data", "buffer.go",
+		"	b.tail = e\n	b.Cond.Signal()\n",
+		"	b.tail = e\n	b.signal()\n"},
+	{"call for the end", "buffer.go",
+		"	b.closed = true\n	b.Cond.Signal()\n",
+		"	b.closed = true\n	b.signal()\n"},
 	{"give a buffer back when it is read", "buffer.go",
 		"			n += r\n",
 		"			n += r\n			b.head.recycle()\n"},

@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // module is what is copied.
@@ -111,8 +112,13 @@ func patch(root string, edits []edit) error {
 			return fmt.Errorf("edit %q: %w", e.name, err)
 		}
 	}
-	for _, name := range []string{"bulk.go", "bulk_test.go"} {
-		content, err := added.ReadFile("added/" + name + ".txt")
+	files, err := added.ReadDir("added")
+	if err != nil {
+		return fmt.Errorf("listing what is added: %w", err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(file.Name(), ".txt")
+		content, err := added.ReadFile("added/" + file.Name())
 		if err != nil {
 			return fmt.Errorf("adding ssh/%s: %w", name, err)
 		}

@@ -164,11 +164,11 @@ type Groups struct {
 type OTP struct {
 	// Time steps before and after the present one in which a code is accepted.
 	Window int `yaml:"window"`
-	// A person with a password and without a token may enrol one at the first login. Off: an operator gives out tokens.
+	// A person with a password and without a token may enrol one at the first login by SSH, or at /enrol on the web. Off: an operator gives out tokens.
 	EnrolmentAtLogin bool `yaml:"enrolment-at-login"`
 	// A token that a person enrols is good only once an operator approves it.
 	ApproveEnrolments bool `yaml:"approve-enrolments"`
-	// Logins by SSH without a code, for people who never had a token.
+	// Logins by SSH and RADIUS without a code, for people who never had a token.
 	WithoutToken WithoutToken `yaml:"without-token"`
 	// Name that authenticator apps show.
 	Issuer string `yaml:"issuer"`
@@ -176,7 +176,7 @@ type OTP struct {
 
 // WithoutToken is about people who never had a token.
 type WithoutToken struct {
-	// How often a person may log in by SSH with the first factor alone. Never where a rule says token-only, or a fresh or young code. 0: not at all.
+	// How often a person may log in by SSH or RADIUS with the first factor alone. Never where a rule says token-only, or a fresh or young code. 0: not at all.
 	Logins int `yaml:"logins"`
 	// Time in which they may, since they were first seen or an operator granted it anew. 0s: without limit.
 	Within Duration `yaml:"within"`

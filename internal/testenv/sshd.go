@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -86,6 +87,7 @@ LogLevel VERBOSE
 func (s *SSHD) Start() {
 	s.t.Helper()
 	s.cmd = exec.Command("/usr/sbin/sshd", "-D", "-f", filepath.Join(s.Dir, "config"), "-E", filepath.Join(s.Dir, "log"))
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	done, err := startChild(s.cmd)
 	if err != nil {
 		s.t.Fatal(err)
@@ -107,7 +109,9 @@ func (s *SSHD) Start() {
 
 // Stop stops the listener; connections that are open go on.
 func (s *SSHD) Stop() {
-	_ = s.cmd.Process.Kill()
+	// With those that serve new connections: each opens the log first, and would make it anew in a folder that is
+	// being removed.
+	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 	<-s.done
 }
 
