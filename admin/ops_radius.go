@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -69,7 +71,7 @@ func (s *Server) radiusVacant(ctx context.Context, c store.RadiusClient) error {
 		return err
 	}
 	for _, o := range others {
-		if o.Name == c.Name || o.NASIdentifier != c.NASIdentifier || o.Certificate != c.Certificate {
+		if o.Name == c.Name || o.NASIdentifier != c.NASIdentifier || o.Certificate != c.Certificate || o.CertificateName != c.CertificateName {
 			continue
 		}
 		for _, n := range c.Networks {
@@ -145,6 +147,22 @@ func applyRadiusClient(c *store.RadiusClient, n RadiusClientChange, detail map[s
 		}
 		c.Certificate, detail["certificate"] = fingerprint, fingerprint
 	}
+	if n.CertificateName != nil {
+		name, err := certificateName(*n.CertificateName)
+		if err != nil {
+			return nil, err
+		}
+		c.CertificateName, detail["certificate_name"] = name, name
+	}
+	switch { // of the two, what is named takes the place of what was there
+	case c.Certificate == "" || c.CertificateName == "":
+	case n.CertificateName == nil:
+		c.CertificateName, detail["certificate_name"] = "", ""
+	case n.Certificate == nil:
+		c.Certificate, detail["certificate"] = "", ""
+	default:
+		return nil, invalid("name one of the two", "a client is known by its certificate, or by a name in one of an authority")
+	}
 	if n.Mode != "" {
 		c.Mode, detail["mode"] = n.Mode, n.Mode
 	}
@@ -179,6 +197,36 @@ func applyRadiusClient(c *store.RadiusClient, n RadiusClientChange, detail map[s
 	}
 	return secret, errors.Join(err, checkRadiusClient(*c))
 }
+
+// certificateName is a subject alternative name in the form in which RADIUS clients are compared with certificates.
+func certificateName(typed string) (string, error) {
+	const hint = "write dns:vpn.example.org, ip:192.0.2.20 or uri:https://example.org/vpn, as it stands in the certificate: openssl x509 -noout -ext subjectAltName -in FILE"
+	if typed == "" {
+		return "", nil
+	}
+	if err := checkText("certificate_name", typed, 300); err != nil {
+		return "", err
+	}
+	kind, name, _ := strings.Cut(typed, ":")
+	switch strings.ToLower(kind) {
+	case "dns":
+		if name = strings.ToLower(name); dnsName.MatchString(name) {
+			return "dns:" + name, nil
+		}
+	case "ip":
+		if a, err := netip.ParseAddr(name); err == nil && a.Zone() == "" {
+			return "ip:" + a.Unmap().String(), nil
+		}
+	case "uri":
+		if u, err := url.Parse(name); err == nil && u.IsAbs() {
+			return "uri:" + u.String(), nil
+		}
+	}
+	return "", invalid(hint, "%s is no subject alternative name", audit.Escape(typed))
+}
+
+// dnsName is a name of letters, digits and hyphens; a wildcard would be many machines.
+var dnsName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 func sourceAttribute(name string) (int, error) {
 	for t, known := range radiusAttributes {

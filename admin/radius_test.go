@@ -40,13 +40,37 @@ func TestRadiusAPI(t *testing.T) {
 		"chap with a password":    {422, func(n *NewRadiusClient) { b := true; n.Mode, n.CHAP = "challenge", &b }, "CHAP"},
 		"ms-chap with a password": {422, func(n *NewRadiusClient) { b := true; n.Mode, n.LegacyMSCHAPv2 = "challenge", &b }, "MS-CHAPv2"},
 		"an attribute of no use":  {422, func(n *NewRadiusClient) { n.SourceAttribute = "State" }, "attribute"},
-		"half a fingerprint":      {422, func(n *NewRadiusClient) { s := "aa:bb"; n.Certificate = &s }, "fingerprint"},
+		"a name of no kind":       {422, func(n *NewRadiusClient) { s := "vpn.example.org"; n.CertificateName = &s }, "alternative name"},
+		"a wildcard":              {422, func(n *NewRadiusClient) { s := "dns:*.example.org"; n.CertificateName = &s }, "alternative name"},
+		"an address with a zone":  {422, func(n *NewRadiusClient) { s := "ip:fe80::1%eth0"; n.CertificateName = &s }, "alternative name"},
+		"a URI of no kind":        {422, func(n *NewRadiusClient) { s := "uri:/vpn"; n.CertificateName = &s }, "alternative name"},
+		"two proofs by TLS": {422, func(n *NewRadiusClient) {
+			s, f := "dns:vpn.example.org", strings.Repeat("ab", 32)
+			n.CertificateName, n.Certificate = &s, &f
+		}, "by its certificate, or"},
+		"half a fingerprint": {422, func(n *NewRadiusClient) { s := "aa:bb"; n.Certificate = &s }, "fingerprint"},
 	} {
 		n := NewRadiusClient{Name: "other", RadiusClientChange: RadiusClientChange{Networks: []string{"198.51.100.7"}}}
 		c.change(&n)
 		if p := f.refused(c.status, "POST", "/radius-clients", n); !strings.Contains(p.Detail, c.detail) {
 			t.Errorf("%s: %+v, want %q", what, p, c.detail)
 		}
+	}
+	// By TLS: the name as it is compared, and the one proof takes the place of the other.
+	print, name := strings.ToUpper(strings.Repeat("ab:", 31)+"ab"), "DNS:Branch.Example.org"
+	by := func(method, path string, in any) RadiusClient {
+		t.Helper()
+		return do[RadiusClientSecret](f, 200, method, path, in).Client
+	}
+	if c := by("POST", "/radius-clients", NewRadiusClient{Name: "branch", RadiusClientChange: RadiusClientChange{Networks: []string{"192.0.2.20"}, CertificateName: &name}}); c.CertificateName != "dns:branch.example.org" {
+		t.Errorf("%+v", c)
+	}
+	if c := by("PATCH", "/radius-clients/branch", RadiusClientChange{Certificate: &print}); c.CertificateName != "" || c.Certificate != strings.Repeat("ab", 32) {
+		t.Errorf("with a fingerprint: %+v", c)
+	}
+	name = "ip:2001:DB8:0::7"
+	if c := by("PATCH", "/radius-clients/branch", RadiusClientChange{CertificateName: &name}); c.CertificateName != "ip:2001:db8::7" || c.Certificate != "" {
+		t.Errorf("with a name again: %+v", c)
 	}
 	f.refused(404, "GET", "/radius-clients/nobody", nil)
 	f.refused(404, "GET", "/radius-clients/nobody/doctor", nil)

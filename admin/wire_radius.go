@@ -15,6 +15,7 @@ type RadiusClient struct {
 	Networks                  []string   `json:"networks" nullable:"false" doc:"addresses that it asks from"`
 	NASIdentifier             string     `json:"nas_identifier" doc:"that it must send, to be told from others at the same addresses; empty: any"`
 	Certificate               string     `json:"certificate" doc:"SHA-256 of the certificate by which it comes by TLS (RadSec), in hexadecimal digits; empty: by UDP"`
+	CertificateName           string     `json:"certificate_name" doc:"name in its certificate of an authority, by which it comes by TLS: dns:, ip: or uri: and the name; empty: by none"`
 	Mode                      string     `json:"mode" enum:"code,password+code,challenge"`
 	Separator                 string     `json:"separator" doc:"between password and code; empty: the code is as long as those of the person's tokens"`
 	MessageAuthenticator      string     `json:"message_authenticator" enum:"yes,no,auto" doc:"whether requests without Message-Authenticator are discarded"`
@@ -42,6 +43,7 @@ type RadiusClientChange struct {
 	GenerateSecret            bool     `json:"generate_secret,omitempty" doc:"make a new secret; of a new client also if none is given"`
 	NASIdentifier             *string  `json:"nas_identifier,omitempty" maxLength:"253"`
 	Certificate               *string  `json:"certificate,omitempty" maxLength:"110" doc:"SHA-256 in hexadecimal digits, with or without colons"`
+	CertificateName           *string  `json:"certificate_name,omitempty" maxLength:"300" doc:"takes the place of certificate: dns:vpn.example.org, ip:192.0.2.20 or uri:…, a subject alternative name as it stands in the certificate"`
 	Mode                      string   `json:"mode,omitempty" enum:"code,password+code,challenge" doc:"of a new client: challenge if absent"`
 	Separator                 *string  `json:"separator,omitempty" maxLength:"4"`
 	MessageAuthenticator      string   `json:"message_authenticator,omitempty" enum:"yes,no,auto" doc:"of a new client: yes if absent"`
@@ -86,7 +88,7 @@ type RadiusDoctor struct {
 
 func wireRadiusClient(c store.RadiusClient) RadiusClient {
 	w := RadiusClient{
-		ID: c.ID, Name: c.Name, State: "ok", Networks: c.Networks, NASIdentifier: c.NASIdentifier, Certificate: c.Certificate, Mode: c.Mode, Separator: c.Separator,
+		ID: c.ID, Name: c.Name, State: "ok", Networks: c.Networks, NASIdentifier: c.NASIdentifier, Certificate: c.Certificate, CertificateName: c.CertificateName, Mode: c.Mode, Separator: c.Separator,
 		MessageAuthenticator: c.MessageAuthenticator, SendsMessageAuthenticator: c.SendsAuthenticator,
 		AssertsSource: c.AssertsSource, SourceAttribute: radiusAttributes[c.SourceAttribute], Remember: int64(c.Remember / time.Second), CHAP: c.CHAP, LegacyMSCHAPv2: c.LegacyMSCHAPv2,
 		Note: c.Note, Created: timeOf(c.Created),

@@ -128,12 +128,12 @@ func (c *Conversation) askRules(ctx context.Context, k *known) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.e.cfg.Budget)
 	defer cancel()
-	d, err := c.e.decide(ctx, person{login: s.login, groups: s.groups()},
-		Request{Target: c.a.Target, Channel: c.a.Channel, Source: c.a.Source}, c.e.cfg.Now())
+	now := c.e.cfg.Now()
+	d, err := c.e.decide(ctx, person{login: s.login, groups: s.groups()}, c.request(), now)
 	if err != nil {
 		return err
 	}
-	k.decision = &d
+	k.decision, k.decidedAt = &d, now
 	if d.Allow {
 		k.lockout, k.tokenOnly = d.Lockout, d.TokenOnly
 	}

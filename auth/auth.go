@@ -116,6 +116,7 @@ type Attempt struct {
 	// Of a door where a machine asks for people, such as RADIUS:
 	Channel string            // what the rules call it, a channel word; the rules are part of the verdict then. "": a door of people
 	Peer    string            // the machine; failures are counted by person and machine too, and by nothing else if Source is not known
+	PeerID  string            // id of its row, which the door has read not long ago; "": it is looked up
 	Detail  map[string]string // more for the log
 }
 

@@ -17,6 +17,7 @@ import (
 // Request asks whether a person may do something now.
 type Request struct {
 	Target  string
+	PeerID  string // of a RADIUS client, as in [Attempt]
 	Account string // "": the first account of the target that the rules allow
 	Channel string // a channel word of the rules; "": may the person reach the target at all
 	To      string // of a forward: host:port as asked for, IPv6 in brackets
@@ -189,6 +190,13 @@ func (e *Engine) demandCode(ctx context.Context, d *Decision, id Identity, now t
 }
 
 func (e *Engine) reportDecision(ctx context.Context, id Identity, r Request, d Decision) error {
+	if err := e.cfg.Audit.Emit(ctx, decisionEvent(id, r, d)); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+func decisionEvent(id Identity, r Request, d Decision) audit.Event {
 	ev := audit.Event{
 		Type: audit.AccessDecided, Result: audit.OK, Door: id.Door, User: id.Login, Source: sourceText(r.Source),
 		Target: r.Target, Account: d.Account, Rule: d.Rule, Detail: map[string]string{"rules-version": fmt.Sprint(d.RulesVersion)},
@@ -205,10 +213,7 @@ func (e *Engine) reportDecision(ctx context.Context, id Identity, r Request, d D
 	if !d.Allow {
 		ev.Result, ev.Reason = audit.Refused, d.Refusal
 	}
-	if err := e.cfg.Audit.Emit(ctx, ev); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	return nil
+	return ev
 }
 
 // Explain answers for anybody at any time, and asks nothing of what they have proved.
@@ -260,9 +265,12 @@ func (e *Engine) decide(ctx context.Context, who person, r Request, at time.Time
 	}
 	d := Decision{RulesVersion: version, Account: r.Account}
 	var t store.Target
-	if r.Channel == policy.RADIUS {
+	switch {
+	case r.Channel == policy.RADIUS && r.PeerID != "":
+		t = store.Target{ID: r.PeerID, Name: r.Target}
+	case r.Channel == policy.RADIUS:
 		t, err = e.radiusClient(ctx, r.Target)
-	} else {
+	default:
 		t, err = e.cfg.Store.Targets.ByName(ctx, r.Target)
 	}
 	switch {

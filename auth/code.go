@@ -83,7 +83,7 @@ func (c *Conversation) judgeCode(ctx context.Context, s subject, code string, v 
 	if p := ParamsOf(hit.Token); p.Kind != otp.HOTP {
 		v.Ahead = int(hitStep - p.StepAt(now))
 	}
-	if c.proved() {
+	if c.proved() || c.traceless {
 		return nil
 	}
 	c.part(hit)

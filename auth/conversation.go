@@ -41,6 +41,9 @@ type Conversation struct {
 
 	sending *sending // not nil: the first factor is verified, and a code was asked for
 
+	traceless bool      // answers are judged to be accepted at once: nothing is written, see atOnce
+	decided   *Decision // written with the acceptance; nil: it was not
+
 	known *known // what an earlier Run found out that could not ask for the code; nil: nothing
 }
 
@@ -57,6 +60,7 @@ type known struct {
 	lockout   policy.Limit  // of the rule that lets the person in there
 
 	decision  *Decision    // about that target; nil: not made
+	decidedAt time.Time    // when that was asked, of a client
 	remembers []Decision   // those of the rules asked that remember codes
 	grant     *store.Grant // stands in for the code; nil: none
 

@@ -38,20 +38,24 @@ func (c *Conversation) evaluate(ctx context.Context, k *known, code string, even
 	if errors.Is(s.err, ErrUnavailable) {
 		return nil, s.err
 	}
-	r, err := c.reserve(ctx, k)
+	counters, err := c.counters(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	if id, err := c.atOnce(ctx, k, code, counters, event); !errors.Is(err, errLongWay) {
+		return id, err
+	}
+	r, err := c.reserveUnder(ctx, counters)
 	if err != nil {
 		return nil, err
 	}
 	// The budget begins after the wait for a turn, so that honest parallel logins do not eat it.
 	judging, cancel := context.WithTimeout(ctx, c.e.cfg.Budget)
 	defer cancel()
-	v := verdict{Acceptance: store.Acceptance{Reservation: r, Reset: []string{kindPair, kindPeer, kindTarget, kindUser}, Source: c.a.Source.Unmap(), SourceUnknown: c.a.Peer != "", Alarm: c.e.cfg.Places}}
-	if c.outer != nil && !k.needCode {
-		v.Reset = nil // nothing was proved that somebody could have guessed: earlier failures stay
-	}
+	v := c.verdict(k, r)
 	err = c.judge(judging, k, code, &v)
 	for try := 0; err == nil; try++ {
-		err = c.accept(ctx, &v, event)
+		err = c.accept(ctx, k, &v, event)
 		if !errors.Is(err, store.ErrGrantUsed) {
 			break
 		}
@@ -72,11 +76,23 @@ type verdict struct {
 	factor string // "code", "sent", "recovery" or "bypass": what was typed as the code
 }
 
+// verdict begins one.
+func (c *Conversation) verdict(k *known, r store.Reservation) verdict {
+	v := verdict{Acceptance: store.Acceptance{Reservation: r, Reset: []string{kindPair, kindPeer, kindTarget, kindUser}, Source: c.a.Source.Unmap(), SourceUnknown: c.a.Peer != "", Alarm: c.e.cfg.Places}}
+	if c.outer != nil && !k.needCode {
+		v.Reset = nil // nothing was proved that somebody could have guessed: earlier failures stay
+	}
+	return v
+}
+
 // accept makes a right guess count: the code's step, the end of the reservation, the traces of the login
 // and its event are written together or not at all.
-func (c *Conversation) accept(ctx context.Context, v *verdict, event func(*Identity) audit.Event) error {
+func (c *Conversation) accept(ctx context.Context, k *known, v *verdict, event func(*Identity) audit.Event) error {
 	if event != nil {
 		e, err := c.e.cfg.Audit.Complete(event(v.id))
+		if err == nil {
+			err = c.decideAlong(k, v)
+		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
@@ -85,7 +101,7 @@ func (c *Conversation) accept(ctx context.Context, v *verdict, event func(*Ident
 	switch err := c.e.cfg.Store.Attempts.Accept(ctx, &v.Acceptance); {
 	case errors.Is(err, store.ErrStepUsed):
 		return c.e.tooLate(ctx, v.TokenID, v.Step)
-	case errors.Is(err, store.ErrGrantUsed):
+	case errors.Is(err, store.ErrGrantUsed), errors.Is(err, store.ErrNoPlace):
 		return err
 	case errors.Is(err, store.ErrManyPlaces):
 		c.reportPlaces(ctx, v)
@@ -97,6 +113,10 @@ func (c *Conversation) accept(ctx context.Context, v *verdict, event func(*Ident
 	}
 	if v.Event != nil {
 		c.e.cfg.Audit.Print(ctx, *v.Event)
+	}
+	if v.Decided != nil {
+		c.e.cfg.Audit.Print(ctx, *v.Decided)
+		c.decided = k.decision
 	}
 	if v.Networks > 0 {
 		c.reportPlaces(ctx, v)
@@ -156,6 +176,10 @@ func (c *Conversation) reserve(ctx context.Context, k *known) (store.Reservation
 	if err != nil {
 		return store.Reservation{}, err
 	}
+	return c.reserveUnder(ctx, counters)
+}
+
+func (c *Conversation) reserveUnder(ctx context.Context, counters []store.Counter) (store.Reservation, error) {
 	deadline := time.Now().Add(c.e.cfg.Queue)
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		r, outcome, lock, err := c.e.cfg.Store.Attempts.Reserve(ctx, counters)
@@ -296,8 +320,8 @@ func (c *Conversation) afresh(ctx context.Context, s *subject) error {
 	if s.robot != nil {
 		s.err = errRobotKey
 	}
-	if s.user == nil {
-		return nil
+	if s.user == nil || c.traceless {
+		return nil // without a trace: nobody has waited for anything since the look-up
 	}
 	u, err := c.e.cfg.Store.Users.ByID(ctx, s.user.ID)
 	switch {
@@ -318,6 +342,9 @@ func (c *Conversation) judgeFirst(ctx context.Context, s subject, v *verdict) er
 			judge = c.judgeOuter
 		}
 		if err := judge(ctx, s, v); err != nil {
+			if c.traceless {
+				return err
+			}
 			return errors.Join(err, c.consume(ctx, v))
 		}
 		return nil

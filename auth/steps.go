@@ -187,9 +187,12 @@ func (c *Conversation) RunCode(ctx context.Context, p *Pending, in Answers) (*Id
 }
 
 // Decide is [Engine.Authorize] for whom this conversation has let in and the client that asks for them. The error is
-// infrastructure only.
+// infrastructure only. Where a code was typed just now it was decided and written together with the acceptance.
 func (c *Conversation) Decide(ctx context.Context, id Identity) (Decision, error) {
-	return c.e.Authorize(ctx, id, Request{Target: c.a.Target, Channel: c.a.Channel, Source: c.a.Source})
+	if c.decided != nil {
+		return *c.decided, nil
+	}
+	return c.e.Authorize(ctx, id, c.request())
 }
 
 // errEnrolFirst is why somebody is refused who has proved a password and has nothing to type as a code.

@@ -20,7 +20,10 @@ type process struct {
 // start starts cmd so that it dies with this program, however that ends. The signal comes with the end
 // of the thread that started it (prctl(2), PR_SET_PDEATHSIG), so that thread is held until then.
 func start(cmd *exec.Cmd) (*process, error) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	p := &process{cmd: cmd, exited: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {

@@ -7,6 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +28,7 @@ type product struct {
 	radius string // address of the RADIUS door
 	log    *os.File
 	server *process
+	api    *http.Client // over the socket; nil: not used yet
 }
 
 const (
@@ -60,14 +64,15 @@ rules:
     recording: required
 `
 
-// startProduct initialises a new installation in dir and runs it.
-func startProduct(ctx context.Context, bin, dir string) (*product, error) {
+// startProduct initialises a new installation in dir and runs it. changes are pairs for replaceOnce in its configuration,
+// initialise further words for its init.
+func startProduct(ctx context.Context, bin, dir string, changes []string, initialise ...string) (*product, error) {
 	s := &product{bin: bin, dir: dir}
 	var made struct {
 		Config string `json:"config"`
 		Socket string `json:"socket"`
 	}
-	if err := s.run(ctx, "", &made, "init", "--dir", dir, "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0"); err != nil {
+	if err := s.run(ctx, "", &made, append([]string{"init", "--dir", dir, "--ssh", "127.0.0.1:0", "--web", "127.0.0.1:0"}, initialise...)...); err != nil {
 		return nil, err
 	}
 	s.socket = made.Socket
@@ -76,10 +81,10 @@ func startProduct(ctx context.Context, bin, dir string) (*product, error) {
 		return nil, err
 	}
 	// All clients come from one address here, which the guard would hold back like a flood.
-	err = replaceOnce(made.Config, "exempt: []", "exempt: [127.0.0.0/8]", "addresses: []", "addresses: [127.0.0.1]",
-		"Empty: no RADIUS.\n  listen: \"\"", "Empty: no RADIUS.\n  listen: \""+s.radius+"\"",
+	err = replaceOnce(made.Config, append([]string{"exempt: []", "exempt: [127.0.0.0/8]", "addresses: []", "addresses: [127.0.0.1]",
+		"Empty: no RADIUS.\n  listen: \"\"", "Empty: no RADIUS.\n  listen: \"" + s.radius + "\"",
 		// Drawing what terminals have printed is a job of its own, at the lowest priority, and costs more than to relay it.
-		`search: "on"`, `search: "off"`)
+		`search: "on"`, `search: "off"`}, changes...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +176,37 @@ func (s *product) run(ctx context.Context, stdin string, out any, args ...string
 	}
 	if err := json.Unmarshal(printed.Bytes(), out); err != nil {
 		return fmt.Errorf("sallyport %s printed %q: %w", strings.Join(args, " "), printed.Bytes(), err)
+	}
+	return nil
+}
+
+// post sends one call of the JSON API over the socket, for what is done so often that a process for each would take minutes.
+func (s *product) post(ctx context.Context, path string, in any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	if s.api == nil {
+		s.api = &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", s.socket)
+		}}}
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://sallyport/api/v1"+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	answer, err := s.api.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode/100 != 2 {
+		err = errors.New(answer.Status)
+	}
+	if err != nil {
+		return fmt.Errorf("POST %s: %w\n%s", path, err, text)
 	}
 	return nil
 }

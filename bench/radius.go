@@ -18,20 +18,28 @@ import (
 	"layeh.com/radius/rfc2865"
 	"layeh.com/radius/rfc2869"
 
+	"sallyport/admin"
 	"sallyport/otp"
 )
 
 const (
 	freeradius    = "freeradius" // the name of that peer
+	postgres      = "postgres"   // Sallyport with its database in PostgreSQL, beside the one with SQLite
 	radiusName    = "gateway"    // client of the RADIUS door
 	radiusSecret  = "known-to-everybody-here"
 	radiusWorkers = 8
-	radiusPeople  = 3 * radiusWorkers
 	radiusShare   = 20 // FreeRADIUS, which is fast, is asked so many times as often, for the sake of the clock
+
+	// radiusWindow is how many steps of time around now a server accepts here, the most there can be: so that a person,
+	// who has one code for each, can be asked for more than three times in half a minute.
+	radiusWindow = 10
+	radiusCodes  = 2*radiusWindow - 1 // of a person; the last step on each side is left out, since time goes on
 )
 
-// radiusRules let the people of the RADIUS part in, beside the others.
-const radiusRules = rules + `  - name: by-radius
+// radiusRules let the people of the RADIUS part in.
+const radiusRules = `version: 1
+rules:
+  - name: by-radius
     users: [group:radius]
     targets: [` + radiusName + `]
     channels: [radius]
@@ -40,45 +48,84 @@ const radiusRules = rules + `  - name: by-radius
 // radiusPeer is a server that answers Access-Requests.
 type radiusPeer struct {
 	peer
+	people   int                     // a multiple of the number of workers, each of which has its own
 	times    int                     // requests in a round
-	password func(person int) string // that is right now; each worker has its own people
+	asked    int                     // requests of all rounds before
+	password func(person int) string // that is right now
+	database *proxy                  // a server of its own, whose CPU time is counted apart; nil: there is none
 }
 
-// radiusPeers adds the people of the RADIUS part and starts what answers for them.
+// radiusPeople is how many people it takes until each has used all codes, in all rounds together.
+func radiusPeople(rounds, requests int) int {
+	n := (rounds*requests + radiusCodes - 1) / radiusCodes
+	return (n + radiusWorkers - 1) / radiusWorkers * radiusWorkers
+}
+
+// radiusPeers starts what answers, each with the same people.
 func (b *bench) radiusPeers(ctx context.Context) (err error) {
-	s := b.product
-	if err := s.run(ctx, radiusSecret+"\n", nil, "radius", "client", "add", radiusName, "--network", "127.0.0.1", "--mode", "code", "--secret-file", "-"); err != nil {
-		return err
-	}
-	if err := s.run(ctx, radiusRules, nil, "apply", "-f", "-"); err != nil {
-		return err
-	}
-	var secrets [radiusPeople]otp.Secret
-	var steps [radiusPeople]int64
+	people := radiusPeople(b.rounds, b.requests)
+	b.say("starting freeradius, PostgreSQL and sallyport on SQLite and on PostgreSQL, adding %d users with tokens", people)
 	var users strings.Builder
-	for i := range radiusPeople {
-		login := radiusLogin(i)
-		secrets[i] = otp.NewSecret()
-		if err := s.run(ctx, "", nil, "user", "add", login, "--no-password", "--group", "radius"); err != nil {
-			return err
-		}
-		if err := s.run(ctx, secrets[i].Base32()+"\n", nil, "token", "add", login, "--type", "hotp", "--secret-file", "-"); err != nil {
-			return err
-		}
-		fmt.Fprintf(&users, "%s Cleartext-Password := \"%06d\"\n", login, i)
+	for i := range people {
+		fmt.Fprintf(&users, "%s Cleartext-Password := \"%06d\"\n", radiusLogin(i), i)
 	}
 	if b.freeradius, err = startFreeRADIUS(ctx, filepath.Join(b.dir, freeradius), users.String()); err != nil {
 		return err
 	}
-	params := otp.Params{Kind: otp.HOTP, Algorithm: otp.SHA1, Digits: 6}
-	b.radius = []*radiusPeer{
-		{peer{name: freeradius, addr: b.freeradius.addr, proxy: &proxy{b.freeradius.server}}, radiusShare * b.requests, func(person int) string { return fmt.Sprintf("%06d", person) }},
-		{peer{name: sallyport, addr: s.radius, proxy: &proxy{s.server}}, b.requests, func(person int) string {
-			steps[person]++
-			return params.Code(secrets[person], steps[person]-1)
-		}},
+	b.radius = []*radiusPeer{{
+		peer: peer{name: freeradius, addr: b.freeradius.addr, proxy: &proxy{b.freeradius.server}}, people: people, times: radiusShare * b.requests,
+		password: func(person int) string { return fmt.Sprintf("%06d", person) },
+	}}
+	one, err := b.radiusProduct(ctx, sallyport, people)
+	if err != nil {
+		return fmt.Errorf("on SQLite: %w", err)
 	}
+	if b.postgres, err = startPostgres(ctx); err != nil {
+		return err
+	}
+	other, err := b.radiusProduct(ctx, postgres, people, "--database", b.postgres.dsn())
+	if err != nil {
+		return fmt.Errorf("on PostgreSQL: %w", err)
+	}
+	other.database = &proxy{b.postgres.server}
+	b.radius = append(b.radius, one, other)
 	return nil
+}
+
+// radiusProduct starts a Sallyport for this part alone, and adds the people.
+func (b *bench) radiusProduct(ctx context.Context, name string, people int, initialise ...string) (*radiusPeer, error) {
+	s, err := startProduct(ctx, b.sallyport, filepath.Join(b.dir, "radius-"+name), []string{"window: 1", fmt.Sprint("window: ", radiusWindow)}, initialise...)
+	if err != nil {
+		return nil, err
+	}
+	b.radiusProducts = append(b.radiusProducts, s)
+	if err := s.run(ctx, radiusSecret+"\n", nil, "radius", "client", "add", radiusName, "--network", "127.0.0.1", "--mode", "code", "--secret-file", "-"); err != nil {
+		return nil, err
+	}
+	if err := s.run(ctx, radiusRules, nil, "apply", "-f", "-"); err != nil {
+		return nil, err
+	}
+	all := make([]person, people)
+	for i := range all {
+		all[i] = person{login: radiusLogin(i), secret: otp.NewSecret()}
+		if err := s.post(ctx, "/users", admin.NewUser{Login: all[i].login, Groups: []string{"radius"}}); err != nil {
+			return nil, err
+		}
+		if err := s.post(ctx, "/users/"+all[i].login+"/tokens", admin.NewToken{Secret: all[i].secret.Base32()}); err != nil {
+			return nil, err
+		}
+	}
+	return &radiusPeer{
+		peer: peer{name: name, addr: s.radius, proxy: &proxy{s.server}}, people: people, times: b.requests,
+		password: func(i int) string { return all[i].next(time.Now()) },
+	}, nil
+}
+
+// next is the code of the earliest step of the window that was not used yet.
+func (p *person) next(now time.Time) string {
+	params := otp.DefaultParams()
+	p.last = max(p.last+1, params.StepAt(now)-radiusWindow+1)
+	return params.Code(p.secret, p.last)
 }
 
 func radiusLogin(person int) string { return fmt.Sprintf("r%d", person+1) }
@@ -88,14 +135,35 @@ func (b *bench) measureRADIUS(ctx context.Context, round int) error {
 	for i := range b.radius {
 		p := b.radius[(i+round)%len(b.radius)]
 		b.say("RADIUS: %s", p.name)
+		database, err := p.databaseLoad()
+		if err != nil {
+			return err
+		}
 		cpu, wall, err := p.cost(ctx, func() error { return p.ask(ctx) })
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 		b.add("radius_cpu", p.name, float64(p.times)/cpu.Seconds())
 		b.add("radius_wall", p.name, float64(p.times)/wall.Seconds())
+		if p.database == nil {
+			continue
+		}
+		after, err := p.databaseLoad()
+		if err != nil {
+			return err
+		}
+		b.add("radius_both", p.name, float64(p.times)/(cpu+after-database).Seconds())
 	}
 	return nil
+}
+
+// databaseLoad is the CPU time of the database's server so far; 0: there is none.
+func (p *radiusPeer) databaseLoad() (time.Duration, error) {
+	if p.database == nil {
+		return 0, nil
+	}
+	cpu, _, err := p.database.load()
+	return cpu, err
 }
 
 // ask sends all requests of a round. All of them must be accepted.
@@ -106,6 +174,7 @@ func (p *radiusPeer) ask(ctx context.Context) error {
 		all.Go(func() { failed[w] = p.work(ctx, w) })
 	}
 	all.Wait()
+	p.asked += p.times
 	return errors.Join(failed...)
 }
 
@@ -116,7 +185,7 @@ func (p *radiusPeer) work(ctx context.Context, worker int) error {
 	}
 	defer conn.Close()
 	for i := worker; i < p.times && ctx.Err() == nil; i += radiusWorkers {
-		person := i % radiusPeople
+		person := (p.asked + i) % p.people
 		request, err := accessRequest(radiusLogin(person), p.password(person), byte(i/radiusWorkers))
 		if err != nil {
 			return err
@@ -291,26 +360,36 @@ func freeUDPAddr() (string, error) {
 
 // radiusRow is a line of the table about RADIUS.
 type radiusRow struct {
-	Metric     string               `json:"metric"`
-	Title      string               `json:"title"`
-	FreeRADIUS *float64             `json:"freeradius"`
-	Sallyport  *float64             `json:"sallyport"`
-	Ratio      *float64             `json:"ratio"`   // Sallyport to FreeRADIUS
-	Samples    map[string][]float64 `json:"samples"` // by peer, in order of rounds
+	Metric        string               `json:"metric"`
+	Title         string               `json:"title"`
+	FreeRADIUS    *float64             `json:"freeradius"`
+	Sallyport     *float64             `json:"sallyport"` // on SQLite
+	Postgres      *float64             `json:"postgres"`  // Sallyport on PostgreSQL
+	Ratio         *float64             `json:"ratio"`     // Sallyport to FreeRADIUS
+	PostgresRatio *float64             `json:"postgres_ratio"`
+	Samples       map[string][]float64 `json:"samples"` // by peer, in order of rounds
 }
 
 func (r *results) radiusRows() []radiusRow {
 	var rows []radiusRow
 	for _, l := range []line{
 		{metric: "radius_cpu", title: "Access-Requests per CPU-second ↑"},
+		{metric: "radius_both", title: "… the CPU of the database's server included ↑"},
 		{metric: "radius_wall", title: fmt.Sprintf("Access-Requests per second, %d at once ↑", radiusWorkers)},
 	} {
 		s := r.samples[l.metric]
 		if s == nil {
 			continue
 		}
-		one := radiusRow{Metric: l.metric, Title: l.title, FreeRADIUS: value(s[freeradius], false), Sallyport: value(s[sallyport], false), Samples: s}
-		one.Ratio = ratio(one.Sallyport, one.FreeRADIUS)
+		one := radiusRow{
+			Metric: l.metric, Title: l.title, Samples: s,
+			FreeRADIUS: value(s[freeradius], false), Sallyport: value(s[sallyport], false), Postgres: value(s[postgres], false),
+		}
+		beside := one.FreeRADIUS
+		if l.metric == "radius_both" {
+			beside = value(r.samples["radius_cpu"][freeradius], false) // which has no such server
+		}
+		one.Ratio, one.PostgresRatio = ratio(one.Sallyport, beside), ratio(one.Postgres, beside)
 		rows = append(rows, one)
 	}
 	return rows
@@ -321,9 +400,11 @@ func radiusTable(rows []radiusRow) [][]string {
 	if len(rows) == 0 {
 		return nil
 	}
-	table := [][]string{{"RADIUS", freeradius, sallyport, "sallyport/freeradius"}, nil}
+	table := [][]string{{"RADIUS", freeradius, "SQLite", "PostgreSQL", "SQLite/freeradius", "PostgreSQL/freeradius"}, nil}
 	for _, one := range rows {
-		table = append(table, []string{one.Title, number(one.FreeRADIUS, 0), number(one.Sallyport, 0), number(one.Ratio, 3)})
+		table = append(table, []string{
+			one.Title, number(one.FreeRADIUS, 0), number(one.Sallyport, 0), number(one.Postgres, 0), number(one.Ratio, 3), number(one.PostgresRatio, 3),
+		})
 	}
 	return table
 }

@@ -28,8 +28,11 @@ type bench struct {
 	people     []*person // who log in with a code
 	peers      []*peer   // in the order of the table
 	freeradius *freeRADIUS
+	postgres   *postgreSQL
 	radius     []*radiusPeer // in the order of their table; none: not measured
 	carriers   []*peer       // those, without recording, and stock, for transfers
+
+	radiusProducts []*product // with people for the RADIUS part alone
 }
 
 // say tells people how far it is.
@@ -103,7 +106,6 @@ func (b *bench) startServers(ctx context.Context, account string) (err error) {
 		}
 	}
 	if b.measures("radius") {
-		b.say("starting freeradius, adding %d users", radiusPeople)
 		if err := b.radiusPeers(ctx); err != nil {
 			return fmt.Errorf("RADIUS: %w", err)
 		}
@@ -119,7 +121,7 @@ func (b *bench) startServers(ctx context.Context, account string) (err error) {
 // setUpProduct starts a binary with target and user. keys are those that the target knows; the product's
 // is added to what it returns. The product is to be stopped also after an error.
 func (b *bench) setUpProduct(ctx context.Context, name, bin, account string, keys []string) (*product, []string, error) {
-	p, err := startProduct(ctx, bin, filepath.Join(b.dir, name))
+	p, err := startProduct(ctx, bin, filepath.Join(b.dir, name), nil)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -145,6 +147,10 @@ func (b *bench) close() error {
 	b.product.stop()
 	b.stock.stop()
 	b.freeradius.stop()
+	for _, p := range b.radiusProducts {
+		p.stop()
+	}
+	b.postgres.stop()
 	b.relay.stop()
 	b.target.stop()
 	err := killDescendants()

@@ -182,7 +182,7 @@ func (b *bench) explain() []string {
 		notes = append(notes, "stock: sallyport of a plain `go build`, with Go's SSH library as it is published. Only transfers are measured there.")
 	}
 	if len(b.samples["radius_cpu"]) > 0 {
-		notes = append(notes, fmt.Sprintf("RADIUS: PAP with Message-Authenticator from %d sockets, each waiting for its answer. freeradius compares a password with a file in memory and writes nothing; sallyport evaluates a fresh code of a counter token (RFC 4226), uses it up in SQLite, decides by the rules and writes an event.", radiusWorkers))
+		notes = append(notes, fmt.Sprintf("RADIUS: PAP with Message-Authenticator from %d sockets, each waiting for its answer. freeradius compares a password with a file in memory and writes nothing; sallyport evaluates a fresh time-based code (RFC 6238, in a window of %d steps on each side, so that people have enough of them), uses it up in its database, decides by the rules and writes events, all of it on the disk before it answers. CPU is of the RADIUS server alone, SQLite included; what PostgreSQL uses besides is in the second row.", radiusWorkers, radiusWindow))
 	}
 	if len(c) > 0 {
 		notes = append(notes, fmt.Sprintf("calibrator: %.0f MB per CPU-second (%.0f-%.0f) for reading packets of 32 KiB from a socket, opening and sealing them with AES-128-GCM and writing them to another.", median(c), slices.Min(c), slices.Max(c)))

@@ -152,7 +152,7 @@ func replyOf(list []policy.ReplyAttribute, login string) codec.Attributes {
 func (s *Server) attempt(c *client, r *request, d datagram, login string) auth.Attempt {
 	a := auth.Attempt{
 		ID:   "radius " + c.ID + " " + station(r), // a code that was sent is good for the same person at the same place
-		Door: audit.DoorRADIUS, Login: s.withoutSuffix(login), Target: c.Name, Client: c.Name, Channel: policy.RADIUS, Peer: c.Name,
+		Door: audit.DoorRADIUS, Login: s.withoutSuffix(login), Target: c.Name, Client: c.Name, Channel: policy.RADIUS, Peer: c.Name, PeerID: c.ID,
 		Detail: map[string]string{"nas": d.from.Addr().String(), "attributes": r.describe()},
 	}
 	if c.AssertsSource { // never the client's own address: that is not where the person is

@@ -120,18 +120,19 @@ func (c *clients) whole(ctx context.Context, r store.RadiusClient) (*client, err
 // find returns the client that an address belongs to: the one with the narrowest network, and among equals the one
 // whose NAS-Identifier is named, else one that has none. Nil: nobody.
 //
-// A client with a certificate is one by TLS alone, and with that certificate.
-func (c *clients) find(from netip.Addr, nas, certificate string) *client {
+// A client with a certificate, or a name in one, is one by TLS alone, and with that. Whose certificate is listed goes
+// before whose name is.
+func (c *clients) find(from netip.Addr, nas string, by *shown) *client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var best *client
 	bits := -1
 	for _, r := range c.list {
-		if r.Certificate != certificate || r.NASIdentifier != "" && r.NASIdentifier != nas {
+		if !by.of(r) || r.NASIdentifier != "" && r.NASIdentifier != nas {
 			continue
 		}
 		for _, p := range r.networks {
-			if !p.Contains(from) || p.Bits() < bits || p.Bits() == bits && best.NASIdentifier != "" {
+			if !p.Contains(from) || p.Bits() < bits || p.Bits() == bits && best.goesBefore(r) {
 				continue
 			}
 			best, bits = r, p.Bits()
@@ -140,12 +141,23 @@ func (c *clients) find(from netip.Addr, nas, certificate string) *client {
 	return best
 }
 
+// goesBefore tells whether c, which was found, stays so when o is found at the same addresses.
+func (c *client) goesBefore(o *client) bool {
+	if named := c.NASIdentifier != ""; named != (o.NASIdentifier != "") {
+		return named
+	}
+	if listed := c.Certificate != ""; listed != (o.Certificate != "") {
+		return listed
+	}
+	return c.NASIdentifier != ""
+}
+
 // listed tells whether any client shows that certificate and comes from that address.
-func (c *clients) listed(from netip.Addr, certificate string) bool {
+func (c *clients) listed(from netip.Addr, by *shown) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, r := range c.list {
-		if r.Certificate == certificate && slices.ContainsFunc(r.networks, func(p netip.Prefix) bool { return p.Contains(from) }) {
+		if by.of(r) && slices.ContainsFunc(r.networks, func(p netip.Prefix) bool { return p.Contains(from) }) {
 			return true
 		}
 	}

@@ -10,6 +10,7 @@ package radius
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -43,6 +44,10 @@ type Config struct {
 	Suffixes []string         // dropped from login names, such as "example.org"
 	Log      *slog.Logger     // nil: slog.Default()
 	Now      func() time.Time // nil: time.Now
+
+	// ClientCAs are the authorities by whose certificates clients are known by name. It is called for each connection by
+	// TLS; nil: none are.
+	ClientCAs func() (*x509.CertPool, error)
 }
 
 // Server answers RADIUS clients. It is safe for concurrent use.
@@ -155,7 +160,7 @@ type datagram struct {
 	bytes  []byte
 	back   func(reply []byte)
 
-	certificate string // SHA-256 of the one that was shown, in hexadecimal digits; "": not by TLS
+	shown *shown // by what certificate it came; nil: not by TLS
 }
 
 // receive finds out whose d is. While the list of clients is read, d waits, and others with it.

@@ -44,7 +44,7 @@ rules:
 
 // world is an installation of some nodes, whose RADIUS doors are open, with the client vpn at 127.0.0.1.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	ring  *seal.Ring
 	dsn   string
 	Store *store.Store
@@ -72,13 +72,13 @@ func demands(how string) option {
 	return func(c *store.RadiusClient) { c.MessageAuthenticator = how }
 }
 
-func newWorld(t *testing.T, dsn string, options ...option) *world {
+func newWorld(t testing.TB, dsn string, options ...option) *world {
 	t.Helper()
 	return newWorldWithGrid(t, dsn, time.Millisecond, options...)
 }
 
 // newWorldWithGrid is a world where refusals take as long as grid.
-func newWorldWithGrid(t *testing.T, dsn string, grid time.Duration, options ...option) *world {
+func newWorldWithGrid(t testing.TB, dsn string, grid time.Duration, options ...option) *world {
 	t.Helper()
 	if dsn == "" {
 		dsn = "sqlite:" + filepath.Join(t.TempDir(), "db")
@@ -150,7 +150,7 @@ func (w *world) node() *node {
 	return n
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -233,11 +233,11 @@ const patience = time.Minute
 
 // peer is a client with one socket.
 type peer struct {
-	t    *testing.T
+	t    testing.TB
 	conn net.Conn
 }
 
-func (n *node) peer(t *testing.T) *peer {
+func (n *node) peer(t testing.TB) *peer {
 	t.Helper()
 	conn, err := net.Dial("udp", n.addr)
 	check(t, err)

@@ -1,10 +1,8 @@
 package radius
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"io"
 	"net"
@@ -25,7 +23,8 @@ const (
 const radsecSecret = "radsec"
 
 // ServeTLS answers clients that come by TLS, authentication and accounting alike, until Shutdown or until l fails.
-// A client is who its certificate says, which has to be listed; config needs the server's own.
+// A client is who its certificate says, which has to be listed, or has a name that is listed and comes from an authority
+// of ClientCAs; config needs the server's own.
 func (s *Server) ServeTLS(l net.Listener, config *tls.Config) error {
 	s.mu.Lock()
 	if s.ended {
@@ -96,11 +95,10 @@ func (s *Server) radsec(conn *tls.Conn) {
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
-	sum := sha256.Sum256(conn.ConnectionState().PeerCertificates[0].Raw)
-	fingerprint := hex.EncodeToString(sum[:])
-	_ = s.clients.read(s.ctx, s.cfg.Now)             // else those of before count
-	if !s.clients.listed(from.Addr(), fingerprint) { // anybody can make a certificate, and there are only so many places
-		s.counts.add("", countUnknown, from.Addr().String()+" by TLS", s.cfg.Now())
+	by := s.examine(conn.ConnectionState().PeerCertificates)
+	_ = s.clients.read(s.ctx, s.cfg.Now)    // else those of before count
+	if !s.clients.listed(from.Addr(), by) { // anybody can make a certificate, and there are only so many places
+		s.counts.add("", countUnknown, from.Addr().String()+" by TLS, "+by.String(), s.cfg.Now())
 		return
 	}
 	var writing sync.Mutex
@@ -114,11 +112,11 @@ func (s *Server) radsec(conn *tls.Conn) {
 	}
 	for {
 		packet, err := readPacket(conn, s.ctx.Done())
-		if err != nil {
+		if err != nil || by.expired(s.cfg.Now()) {
 			return
 		}
 		s.receive(datagram{
-			kind: secured, socket: "tls", from: from, bytes: packet, back: back, certificate: fingerprint,
+			kind: secured, socket: "tls", from: from, bytes: packet, back: back, shown: by,
 		})
 	}
 }

@@ -135,10 +135,24 @@ func TestRadSec(t *testing.T) {
 	p.send(signed(access("alice", alice.code())))
 	w.counted("unknown-client", 2)
 
-	// By radsecproxy.
+	proxy := radsecproxy(t, addr, server.cert, client)
+	code := alice.code()
+	out := proxy.radclient(t, "auth", "User-Name=alice,User-Password="+code+",Message-Authenticator=0x00")
+	if !strings.Contains(out, "Received Access-Accept") {
+		t.Errorf("by radsecproxy: %s", out)
+	}
+	if out := proxy.radclient(t, "auth", "User-Name=alice,User-Password="+code+",Message-Authenticator=0x00"); !strings.Contains(out, "Received Access-Reject") {
+		t.Errorf("the same code by radsecproxy: %s", out)
+	}
+}
+
+// radsecproxy starts a proxy that takes RADIUS by UDP and brings it to the address to by TLS, as client, and returns it.
+// The server's certificate has to come from the authorities in the file ca.
+func radsecproxy(t *testing.T, to, ca string, client pair) *node {
+	t.Helper()
 	udp := testenv.FreePort(t)
 	conf := filepath.Join(t.TempDir(), "radsecproxy.conf")
-	_, port, err := net.SplitHostPort(addr)
+	_, port, err := net.SplitHostPort(to)
 	check(t, err)
 	check(t, os.WriteFile(conf, fmt.Appendf(nil, `ListenUDP 127.0.0.1:%d
 LogLevel 1
@@ -162,7 +176,7 @@ server bastion {
 realm * {
 	server bastion
 }
-`, udp, server.cert, client.cert, client.key, secret, port), 0o600))
+`, udp, ca, client.cert, client.key, secret, port), 0o600))
 	run := exec.Command("/usr/sbin/radsecproxy", "-f", "-c", conf)
 	log, err := os.Create(conf + ".log")
 	check(t, err)
@@ -185,14 +199,7 @@ realm * {
 		_, err = knock.conn.Read(make([]byte, 1))
 		return !errors.Is(err, syscall.ECONNREFUSED)
 	})
-	code := alice.code()
-	out := proxy.radclient(t, "auth", "User-Name=alice,User-Password="+code+",Message-Authenticator=0x00")
-	if !strings.Contains(out, "Received Access-Accept") {
-		t.Errorf("by radsecproxy: %s", out)
-	}
-	if out := proxy.radclient(t, "auth", "User-Name=alice,User-Password="+code+",Message-Authenticator=0x00"); !strings.Contains(out, "Received Access-Reject") {
-		t.Errorf("the same code by radsecproxy: %s", out)
-	}
+	return proxy
 }
 
 // TestRadSecStrangers: a place for a connection is held for a quarter of an hour by who says nothing, and there are

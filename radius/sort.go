@@ -15,13 +15,13 @@ func (s *Server) sort(d datagram) {
 	if err != nil {
 		// Whose it is cannot be told by more than the address.
 		id, detail := "", from.String()
-		if c := s.clients.find(from, "", d.certificate); c != nil {
+		if c := s.clients.find(from, "", d.shown); c != nil {
 			id, detail = c.ID, err.Error()
 		}
 		s.counts.add(id, countMalformed, detail, now)
 		return
 	}
-	c := s.clients.find(from, rfc2865.NASIdentifier_GetString(r.Packet), d.certificate)
+	c := s.clients.find(from, rfc2865.NASIdentifier_GetString(r.Packet), d.shown)
 	if c == nil {
 		s.counts.add("", countUnknown, from.String(), now)
 		return

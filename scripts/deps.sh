@@ -28,6 +28,7 @@ need /usr/bin/ansible ansible-core
 need /usr/bin/radclient freeradius-utils
 need /usr/sbin/radsecproxy radsecproxy
 need /usr/sbin/freeradius freeradius
+need /usr/sbin/ocserv ocserv
 ls /usr/lib/*/security/pam_radius_auth.so >/dev/null 2>&1 || missing="$missing libpam-radius-auth"
 ls /usr/lib/*/libpam_wrapper.so >/dev/null 2>&1 || missing="$missing libpam-wrapper"
 need /usr/bin/setpriv util-linux

@@ -32,8 +32,8 @@ type FreeLogins struct {
 
 // Acceptance is what a right guess leaves behind.
 type Acceptance struct {
-	Reservation   Reservation
-	Reset         []string // kinds of counters whose failures are forgotten, see [Attempts.Succeed]
+	Reservation   Reservation // from [Attempts.Reserve], or [AtOnce]
+	Reset         []string    // kinds of counters whose failures are forgotten, see [Attempts.Succeed]
 	UserID        string
 	Source        netip.Addr
 	SourceUnknown bool   // Source may be invalid: no place is noted then
@@ -48,6 +48,7 @@ type Acceptance struct {
 	Remember      *Grant          // the code, as a grant: without ID, times of use and Uses; nil: it is not remembered
 	Free          *FreeLogins     // there was no code for want of a token; nil: otherwise
 	Event         *audit.Event    // nil: none
+	Decided       *audit.Event    // what the rules say of it, if that is known by then; nil: it is written later
 	Alarm         *PlacesAlarm    // of many new addresses; nil: off
 
 	Networks int // set by [Attempts.Accept]: new networks for which the alarm was raised by this login; 0: it was not
@@ -67,7 +68,8 @@ type RobotUse struct{ ID, Fingerprint string }
 // [UserKeys.Touch], [Places.Seen], [Users.Touch], the use or the writing of a grant, [Attempts.Succeed] and
 // [Audit.Append]. Only after it may the guess be accepted. The error is [ErrStepUsed] if the step was not
 // consumed, [ErrGrantUsed] if the grant was not as it was found, [ErrNoFreeLogin], and [ErrNotFound] if user, key, CA or robot are
-// gone, do not count any more or are revoked, or the reservation had ended; then the reservation is as it was.
+// gone, do not count any more or are revoked, or the reservation had ended; then the reservation is as it was. Without a
+// reservation, see [AtOnce], it is [ErrNoPlace] if a counter refuses; then nothing is as if it had been tried.
 //
 // A login that raises the alarm of many new addresses is accepted, unless the alarm locks the user: then the error is
 // [ErrManyPlaces], and nothing is open to the user any more, here or on another node.
@@ -76,32 +78,46 @@ func (s Attempts) Accept(ctx context.Context, a *Acceptance) error {
 	if !a.Source.IsValid() && !a.SourceUnknown {
 		return fmt.Errorf("%s: %w", what, errors.New("the address is missing"))
 	}
-	var event []any
-	if a.Event != nil {
-		var err error
-		if event, err = (Audit{s.db}).values(*a.Event); err != nil {
+	var events [][]any
+	for _, e := range []*audit.Event{a.Event, a.Decided} {
+		if e == nil {
+			continue
+		}
+		values, err := (Audit{s.db}).values(*e)
+		if err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
+		events = append(events, values)
 	}
-	locked := false
-	err := s.db.changing(ctx, what, func(ctx context.Context, tx querier) error {
-		if err := s.accept(ctx, tx, a, ms(s.db.now())); err != nil {
+	done := *a // what is set in it is told once all is written
+	if a.Free != nil {
+		free := *a.Free
+		done.Free = &free
+	}
+	err := s.db.changingTogether(ctx, what, func(ctx context.Context, tx querier) error {
+		if err := s.accept(ctx, tx, &done, ms(s.db.now())); err != nil {
 			return err
 		}
-		if locked = a.Networks > 0 && a.Alarm.Lock; locked {
-			return s.db.bus.publishWith(ctx, tx, TopicRights, a.UserID)
+		if done.locks() {
+			return s.db.bus.publishWith(ctx, tx, TopicRights, done.UserID)
 		}
-		if event == nil {
-			return nil
-		}
-		return appendEvent(ctx, tx, event)
+		return appendEvents(ctx, tx, events)
 	})
-	if err == nil && locked {
+	if err != nil {
+		return err
+	}
+	if a.Free != nil {
+		*a.Free = *done.Free
+	}
+	if a.Networks = done.Networks; a.locks() {
 		s.db.bus.deliver(Message{Topic: TopicRights, Payload: a.UserID})
 		return fmt.Errorf("%s: %w", what, ErrManyPlaces)
 	}
-	return err
+	return nil
 }
+
+// locks tells whether this login has locked its user.
+func (a *Acceptance) locks() bool { return a.Networks > 0 && a.Alarm.Lock }
 
 // accept locks the user first, as everything does that changes tokens, and counters last, as all ends of
 // reservations do: no two transactions wait for each other crosswise.
@@ -111,7 +127,7 @@ func (s Attempts) accept(ctx context.Context, tx querier, a *Acceptance, now int
 		if err := useRobot(ctx, tx, *a.Robot, canonicalAddr(a.Source).String(), now); err != nil {
 			return err
 		}
-		return succeed(ctx, tx, a.Reservation, a.Reset, now)
+		return finish(ctx, tx, a, now)
 	}
 	if err := execOne(ctx, tx, touchUser, now, a.UserID); err != nil {
 		return err
@@ -158,7 +174,7 @@ func (s Attempts) accept(ctx context.Context, tx querier, a *Acceptance, now int
 		}
 	}
 	if !a.Source.IsValid() {
-		return succeed(ctx, tx, a.Reservation, a.Reset, now)
+		return finish(ctx, tx, a, now)
 	}
 	if err := see(ctx, tx, a.UserID, canonicalAddr(a.Source), now); err != nil {
 		return err
@@ -172,5 +188,5 @@ func (s Attempts) accept(ctx context.Context, tx querier, a *Acceptance, now int
 			a.Networks = networks
 		}
 	}
-	return succeed(ctx, tx, a.Reservation, a.Reset, now)
+	return finish(ctx, tx, a, now)
 }

@@ -75,7 +75,7 @@ func (s Attempts) Reserve(ctx context.Context, counters []Counter) (Reservation,
 	if err != nil || outcome != Reserved {
 		return Reservation{}, outcome, lock, err
 	}
-	err = s.db.changing(ctx, what, func(ctx context.Context, tx querier) error {
+	err = s.db.changingTogether(ctx, what, func(ctx context.Context, tx querier) error {
 		return s.reserve(ctx, tx, r, ms(s.db.now()))
 	})
 	if errors.Is(err, errRefused) {
@@ -200,11 +200,14 @@ func (s Attempts) FailGuess(ctx context.Context, r Reservation, g Guess) ([]Lock
 
 // fail also tells whether the reservation was still open.
 func (s Attempts) fail(ctx context.Context, id string, g Guess) (locks []Lock, open bool, err error) {
-	err = s.db.changing(ctx, "counting a failed attempt", func(ctx context.Context, tx querier) error {
-		locks = nil
-		var counters []Counter
-		var err error
-		if counters, open, err = end(ctx, tx, id); err != nil || !open {
+	var found struct { // known once all is written
+		locks []Lock
+		open  bool
+	}
+	err = s.db.changingTogether(ctx, "counting a failed attempt", func(ctx context.Context, tx querier) error {
+		found.locks = nil
+		counters, open, err := end(ctx, tx, id)
+		if found.open = open; err != nil || !open {
 			return err
 		}
 		now := s.db.now()
@@ -233,7 +236,7 @@ func (s Attempts) fail(ctx context.Context, id string, g Guess) (locks []Lock, o
 			}
 			if isNew {
 				row.since, row.lockedUntil, row.author, row.reason = now, c.lockEnd(now, row.level), "", ""
-				locks = append(locks, row.lock())
+				found.locks = append(found.locks, row.lock())
 			}
 		}
 		return nil
@@ -241,7 +244,7 @@ func (s Attempts) fail(ctx context.Context, id string, g Guess) (locks []Lock, o
 	if err != nil {
 		return nil, false, err
 	}
-	return locks, open, nil
+	return found.locks, found.open, nil
 }
 
 // end takes a reservation out of the database. Of several ends at once one gets it.
@@ -263,7 +266,7 @@ func end(ctx context.Context, tx querier, id string) (counters []Counter, open b
 // unless a lock is in force. The error is [ErrNotFound] if the reservation had ended already: it
 // took so long that it was counted as a failure, and the guess must not be accepted.
 func (s Attempts) Succeed(ctx context.Context, r Reservation, reset ...string) error {
-	return s.db.changing(ctx, "ending a successful attempt", func(ctx context.Context, tx querier) error {
+	return s.db.changingTogether(ctx, "ending a successful attempt", func(ctx context.Context, tx querier) error {
 		return succeed(ctx, tx, r, reset, ms(s.db.now()))
 	})
 }
@@ -282,7 +285,7 @@ func succeed(ctx context.Context, tx querier, r Reservation, reset []string, now
 // Cancel ends a reservation whose guess could not be evaluated, through no fault of the person.
 // Nothing is counted.
 func (s Attempts) Cancel(ctx context.Context, r Reservation) error {
-	return s.db.changing(ctx, "cancelling an attempt", func(ctx context.Context, tx querier) error {
+	return s.db.changingTogether(ctx, "cancelling an attempt", func(ctx context.Context, tx querier) error {
 		counters, open, err := end(ctx, tx, r.ID)
 		if err != nil || !open {
 			return err

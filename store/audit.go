@@ -47,9 +47,11 @@ func (s Audit) Append(ctx context.Context, e audit.Event) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	return s.db.writing(ctx, what, func(ctx context.Context, q querier) error {
-		return appendEvent(ctx, q, values)
-	})
+	add := s.db.changingTogether
+	if s.db.postgres() {
+		add = s.db.writing // one statement
+	}
+	return add(ctx, what, func(ctx context.Context, q querier) error { return appendEvent(ctx, q, values) })
 }
 
 // Alert is a message that tells of an event.
@@ -124,6 +126,17 @@ func (s Audit) values(e audit.Event) ([]any, error) {
 
 func appendEvent(ctx context.Context, q querier, values []any) error {
 	_, err := insertEvent(ctx, q, values)
+	return err
+}
+
+// appendEvents is appendEvent for several in one statement.
+func appendEvents(ctx context.Context, q querier, events [][]any) error {
+	if len(events) == 0 {
+		return nil
+	}
+	const row = ", (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+	_, err := exec(ctx, q, "INSERT INTO audit_events ("+auditColumns+") VALUES "+strings.Repeat(row, len(events))[2:]+
+		" ON CONFLICT (id) DO NOTHING", slices.Concat(events...)...)
 	return err
 }
 

@@ -74,6 +74,7 @@ func connectSQLite(ctx context.Context, c Config, path string) (*db, error) {
 	}
 	keepWrite.Store(true)
 	keepRead.Store(true)
+	d.gathering = newGathering(d)
 	return d, nil
 }
 

@@ -27,6 +27,8 @@ type db struct {
 	ring  *seal.Ring
 	clock func() time.Time
 
+	gathering *gathering // nil: PostgreSQL
+
 	bus    *Bus // set when the store is open
 	closed atomic.Bool
 }
@@ -45,6 +47,7 @@ func (d *db) now() time.Time { return d.clock().UTC().Truncate(time.Millisecond)
 
 func (d *db) close() error {
 	d.closed.Store(true)
+	d.gathering.close()
 	if d.postgres() {
 		d.pg.farewell()
 		_ = d.write.Close() // says how the farewell went; what was asked for is done or was refused before
@@ -239,7 +242,7 @@ func (d *db) explain(ctx context.Context, what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	for _, known := range []error{ErrNotFound, ErrExists, ErrNameTaken, ErrConflict, ErrLastAdmin, ErrStepUsed, ErrGrantUsed, ErrNoFreeLogin, ErrLastToken, ErrSendLimit, ErrOutboxFull, ErrTooManyApprovals, ErrDecidedAlready, ErrRateLimit, ErrOtherAsk} {
+	for _, known := range []error{ErrNotFound, ErrExists, ErrNameTaken, ErrConflict, ErrLastAdmin, ErrStepUsed, ErrGrantUsed, ErrNoFreeLogin, ErrNoPlace, ErrLastToken, ErrSendLimit, ErrOutboxFull, ErrTooManyApprovals, ErrDecidedAlready, ErrRateLimit, ErrOtherAsk} {
 		if errors.Is(err, known) {
 			return fmt.Errorf("%s: %w", what, err)
 		}

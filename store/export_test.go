@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -19,6 +20,16 @@ func KillBus(s *Store) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.conn.Close()
+}
+
+// Together runs f as a change that may share its transaction with others, with what writes a row in it.
+func Together(ctx context.Context, s *Store, f func(insert func(id string, size int) error) error) error {
+	return s.db.changingTogether(ctx, "trying it", func(ctx context.Context, tx querier) error {
+		return f(func(id string, size int) error {
+			_, err := exec(ctx, tx, "INSERT INTO settings (name, value, changed) VALUES (?, ?, 0)", id, strings.Repeat("x", size))
+			return err
+		})
+	})
 }
 
 // ExpireSockets makes all connections to PostgreSQL as they are when nothing was asked for some seconds.

@@ -48,6 +48,7 @@ type RadiusClient struct {
 	Networks             []string      // prefixes it asks from
 	NASIdentifier        string        // that it sends, to tell it from others at the same addresses; "": any
 	Certificate          string        // SHA-256 of the certificate that it shows by TLS, in hexadecimal digits; "": it comes by UDP
+	CertificateName      string        // subject alternative name in the certificate that it shows by TLS, such as dns:vpn.example.org; "": none
 	Mode                 string        // RadiusCode or another of them
 	Separator            string        // between password and code; "": the code is as long as the person's tokens show
 	MessageAuthenticator string        // AuthenticatorYes or another of them
@@ -71,12 +72,12 @@ func (c RadiusClient) DemandsAuthenticator() bool {
 // RadiusClients is the table of RADIUS clients.
 type RadiusClients struct{ db *db }
 
-const radiusColumns = `id, name, networks, nas_identifier, certificate, mode, separator, message_authenticator, authenticated, sends_authenticator,
+const radiusColumns = `id, name, networks, nas_identifier, certificate, certificate_name, mode, separator, message_authenticator, authenticated, sends_authenticator,
 	asserts_source, source_attribute, remember, chap, legacy_mschapv2, note, enabled, created`
 
 func radiusFields(c *RadiusClient) []any {
 	return []any{
-		&c.ID, &c.Name, jsonColumn{&c.Networks}, &c.NASIdentifier, &c.Certificate, &c.Mode, &c.Separator, &c.MessageAuthenticator, timeColumn{&c.Authenticated},
+		&c.ID, &c.Name, jsonColumn{&c.Networks}, &c.NASIdentifier, &c.Certificate, &c.CertificateName, &c.Mode, &c.Separator, &c.MessageAuthenticator, timeColumn{&c.Authenticated},
 		&c.SendsAuthenticator, &c.AssertsSource, &c.SourceAttribute, millisColumn{&c.Remember}, &c.CHAP, &c.LegacyMSCHAPv2, &c.Note, &c.Enabled, timeColumn{&c.Created},
 	}
 }
@@ -100,7 +101,7 @@ func radiusValues(c RadiusClient) ([]any, error) {
 	}
 	networks, err := toJSON(c.Networks)
 	return []any{
-		networks, c.NASIdentifier, c.Certificate, c.Mode, c.Separator, c.MessageAuthenticator, ms(c.Authenticated), c.SendsAuthenticator,
+		networks, c.NASIdentifier, c.Certificate, c.CertificateName, c.Mode, c.Separator, c.MessageAuthenticator, ms(c.Authenticated), c.SendsAuthenticator,
 		c.AssertsSource, c.SourceAttribute, c.Remember.Milliseconds(), c.CHAP, c.LegacyMSCHAPv2, c.Note, c.Enabled,
 	}, err
 }
@@ -121,9 +122,9 @@ func (s RadiusClients) Add(ctx context.Context, c RadiusClient, secret SharedSec
 		return RadiusClient{}, fmt.Errorf("%s: %w", what, err)
 	}
 	err = s.db.writing(ctx, what, func(ctx context.Context, q querier) (err error) {
-		c, err = one(ctx, q, radiusFields, `INSERT INTO radius_clients (networks, nas_identifier, certificate, mode, separator, message_authenticator,
+		c, err = one(ctx, q, radiusFields, `INSERT INTO radius_clients (networks, nas_identifier, certificate, certificate_name, mode, separator, message_authenticator,
 				authenticated, sends_authenticator, asserts_source, source_attribute, remember, chap, legacy_mschapv2, note, enabled, id, name, created, secret)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING `+radiusColumns, append(values, id, c.Name, ms(s.db.now()), sealed)...)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING `+radiusColumns, append(values, id, c.Name, ms(s.db.now()), sealed)...)
 		return err
 	})
 	if err != nil {
@@ -208,7 +209,7 @@ func (s RadiusClients) Change(ctx context.Context, name string, change func(*Rad
 				return err
 			}
 		}
-		c, err = one(ctx, tx, radiusFields, `UPDATE radius_clients SET networks = ?, nas_identifier = ?, certificate = ?, mode = ?, separator = ?,
+		c, err = one(ctx, tx, radiusFields, `UPDATE radius_clients SET networks = ?, nas_identifier = ?, certificate = ?, certificate_name = ?, mode = ?, separator = ?,
 				message_authenticator = ?, authenticated = ?, sends_authenticator = ?, asserts_source = ?, source_attribute = ?, remember = ?, chap = ?, legacy_mschapv2 = ?, note = ?, enabled = ?
 			WHERE id = ? RETURNING `+radiusColumns, append(values, id)...)
 		return err

@@ -30,11 +30,11 @@ func hashState(state []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Issue keeps a challenge, with the password sealed, and returns its State: 32 random octets.
+// Issue keeps a challenge, with the password sealed, and returns its State: 160 random bits in 32 characters. Any octets
+// would do (RFC 2865, section 5.24), but clients that keep it as a string of C, such as ocserv, lose what follows a zero.
 func (s RadiusStates) Issue(ctx context.Context, r RadiusState) ([]byte, error) {
 	what := "keeping a challenge of RADIUS client " + r.ClientID
-	state := make([]byte, 32)
-	rand.Read(state) // never fails
+	state := []byte(rand.Text() + rand.Text()[:6])
 	id := hashState(state)
 	sealed, err := s.db.ring.Seal("radius_states", "password", id, r.Password)
 	if err != nil {

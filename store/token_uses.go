@@ -38,11 +38,11 @@ const maxUses = 2000
 // from u.Ahead: two uses in a row on the same side of it move it by one step.
 func (s Tokens) ConsumeStep(ctx context.Context, u TokenUse) (bool, error) {
 	consumed := false
-	err := s.db.writing(ctx, "consuming a step of token "+u.TokenID, func(ctx context.Context, q querier) (err error) {
+	err := s.db.changingTogether(ctx, "consuming a step of token "+u.TokenID, func(ctx context.Context, q querier) (err error) {
 		consumed, err = consumeStep(ctx, q, u, ms(s.db.now()))
 		return err
 	})
-	return consumed && err == nil, err
+	return err == nil && consumed, err
 }
 
 // Parts of consumeStep: the side of its drift on which a token is seen (parameter: TokenUse.Ahead, twice),

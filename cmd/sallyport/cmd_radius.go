@@ -26,6 +26,7 @@ type radiusFlags struct {
 	networks                                 []string
 	secretFile, nas, mode, separator, signed string
 	attribute, remember, note, certificate   string
+	certificateName                          string
 	generate, sends, asserts, chap, mschap   bool
 }
 
@@ -35,6 +36,7 @@ func (r *radiusFlags) register(c *cobra.Command) {
 	f.StringVar(&r.secretFile, "secret-file", "", "file with the shared secret, at least 16 characters (- for standard input)")
 	f.StringVar(&r.nas, "nas-identifier", "", "NAS-Identifier that tells it from others at the same addresses")
 	f.StringVar(&r.certificate, "certificate", "", "SHA-256 fingerprint of the certificate by which it comes by TLS (RadSec); then it is not answered by UDP")
+	f.StringVar(&r.certificateName, "certificate-name", "", "in the place of it: name in its certificate, which an authority of radius.radsec.client-ca-file has signed, such as dns:vpn.example.org")
 	f.StringVar(&r.mode, "mode", "", "what it sends as the password: code, password+code or challenge (the default of a new one)")
 	f.StringVar(&r.separator, "separator", "", "sign between password and code, such as a comma; without one the code is as long as those of the person's tokens")
 	f.StringVar(&r.signed, "message-authenticator", "", "whether it must send Message-Authenticator: yes (the default of a new one), no, or auto: from the first one on")
@@ -51,9 +53,9 @@ func (r *radiusFlags) register(c *cobra.Command) {
 func (r *radiusFlags) change(g *globals, c *cobra.Command) (admin.RadiusClientChange, error) {
 	in := admin.RadiusClientChange{Networks: r.networks, Mode: r.mode, MessageAuthenticator: r.signed, SourceAttribute: r.attribute, GenerateSecret: r.generate}
 	named := func(name string) bool { return c.Flags().Changed(name) }
-	for name, to := range map[string]**string{"nas-identifier": &in.NASIdentifier, "certificate": &in.Certificate, "separator": &in.Separator, "note": &in.Note} {
+	for name, to := range map[string]**string{"nas-identifier": &in.NASIdentifier, "certificate": &in.Certificate, "certificate-name": &in.CertificateName, "separator": &in.Separator, "note": &in.Note} {
 		if named(name) {
-			*to = map[string]*string{"nas-identifier": &r.nas, "certificate": &r.certificate, "separator": &r.separator, "note": &r.note}[name]
+			*to = map[string]*string{"nas-identifier": &r.nas, "certificate": &r.certificate, "certificate-name": &r.certificateName, "separator": &r.separator, "note": &r.note}[name]
 		}
 	}
 	if named("send-message-authenticator") {
@@ -148,6 +150,7 @@ func radiusShowCommand(g *globals) *cobra.Command {
 			return err
 		}
 		return g.printFields(r, "id", r.ID, "name", r.Name, "state", r.State, "networks", joined(r.Networks), "nas-identifier", r.NASIdentifier, "certificate", r.Certificate,
+			"certificate name", r.CertificateName,
 			"mode", r.Mode, "separator", r.Separator, "message-authenticator", r.MessageAuthenticator, "demanded since", clock(r.MessageAuthenticatorSince),
 			"sends message-authenticator", yesNo(r.SendsMessageAuthenticator), "asserts source", yesNo(r.AssertsSource), "source attribute", r.SourceAttribute,
 			"remember", (time.Duration(r.Remember) * time.Second).String(), "chap", yesNo(r.CHAP), "legacy mschapv2", yesNo(r.LegacyMSCHAPv2), "note", r.Note, "created", clock(r.Created))

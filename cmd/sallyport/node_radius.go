@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"syscall"
 
 	"sallyport/internal/config"
@@ -27,12 +29,32 @@ func newRadiusDoor(n *node, suffixes []string) (*radiusDoor, error) {
 	if n.cfg.RADIUS.Listen == "" && n.cfg.RADIUS.RadSec.Listen == "" {
 		return nil, nil
 	}
-	s, err := radius.New(radius.Config{Engine: n.Engine, Store: n.Store, Audit: n.Audit, Suffixes: suffixes, Log: n.log})
+	cfg := radius.Config{Engine: n.Engine, Store: n.Store, Audit: n.Audit, Suffixes: suffixes, Log: n.log}
+	if file := string(n.cfg.RADIUS.RadSec.ClientCAFile); file != "" {
+		cfg.ClientCAs = func() (*x509.CertPool, error) { return readAuthorities(file) }
+		if _, err := cfg.ClientCAs(); err != nil {
+			return nil, fmt.Errorf("radius.radsec.client-ca-file: %w", err)
+		}
+	}
+	s, err := radius.New(cfg)
 	if err != nil {
 		return nil, err
 	}
 	in := n.opts.Sockets
 	return &radiusDoor{server: s, auth: in.radius, acct: in.accounting, tls: in.radsec}, nil
+}
+
+// readAuthorities reads a file of certificates.
+func readAuthorities(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("there is no certificate (PEM) in %s", file)
+	}
+	return pool, nil
 }
 
 // Listen opens the sockets that nobody has handed over.

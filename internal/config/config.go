@@ -112,6 +112,10 @@ type RadSec struct {
 	Certificate Path `yaml:"certificate"`
 	// File with the private key of the certificate (PEM).
 	Key Path `yaml:"key"`
+	// File with the authorities (PEM) whose certificates make a client of who has a name that is listed: sallyport
+	// radius client add --certificate-name. Take one of your own: it can name anybody. Read for each
+	// connection. Empty: clients are known by the fingerprints of their certificates alone.
+	ClientCAFile Path `yaml:"client-ca-file"`
 }
 
 // Directory is the LDAP directory.

@@ -187,7 +187,7 @@ func (c *Config) complete(dir string) error {
 			absolute(own.path, dir)
 		}
 	}
-	for _, p := range []*Path{&c.DatabasePasswordFile, &c.Web.Certificate, &c.Web.Key, &c.RADIUS.RadSec.Certificate, &c.RADIUS.RadSec.Key} {
+	for _, p := range []*Path{&c.DatabasePasswordFile, &c.Web.Certificate, &c.Web.Key, &c.RADIUS.RadSec.Certificate, &c.RADIUS.RadSec.Key, &c.RADIUS.RadSec.ClientCAFile} {
 		absolute(p, dir)
 	}
 	if c.Directory != nil {
