@@ -9,6 +9,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/expirable"
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/audit"
 	"sallyport/auth"
 	"sallyport/internal/auditlog"
 	"sallyport/internal/notify"
@@ -38,22 +40,23 @@ type Config struct {
 	Recorder *recorder.Recorder
 	Audit    *auditlog.Log
 
-	Replays      *replay.Library   // of Recorder; nil: the Server makes one
-	HostCA       ssh.PublicKey     // signs host keys in the place of targets (ssh -J); nil: there are none
-	Chain        *auditlog.Chainer // chains audit events on this node; nil: nobody does
-	Addresses    []string          // the bastion's addresses as targets see them, for from="…" when onboarding
-	SSHAddress   string            // host:port of the SSH door as people reach it
-	Secure       bool              // the web is served by TLS, here or by a proxy in front
-	Proxies      []netip.Prefix    // peers whose X-Forwarded-For is believed
-	Numbers      notify.Numbers    // how telephone numbers are read
-	Messages     bool              // this node sends mail or SMS
-	Mail         bool              // mail is sent
-	Name         string            // of the installation, in mail
-	URL          string            // of the web as browsers know it, without a slash at its end, for links; "": there is none
-	WithoutToken int               // logins without a code for people who never had a token
-	Compat       Compat            // calls of other products that are answered
-	Search       bool              // what was on the screens can be searched
-	Demo         bool              // pages say that this is a demo
+	Replays      *replay.Library                                   // of Recorder; nil: the Server makes one
+	HostCA       ssh.PublicKey                                     // signs host keys in the place of targets (ssh -J); nil: there are none
+	Heads        func(context.Context) ([]audit.Checkpoint, error) // of the audit chain, kept outside of the database; nil: there are none
+	Chain        *auditlog.Chainer                                 // chains audit events on this node; nil: nobody does
+	Addresses    []string                                          // the bastion's addresses as targets see them, for from="…" when onboarding
+	SSHAddress   string                                            // host:port of the SSH door as people reach it
+	Secure       bool                                              // the web is served by TLS, here or by a proxy in front
+	Proxies      []netip.Prefix                                    // peers whose X-Forwarded-For is believed
+	Numbers      notify.Numbers                                    // how telephone numbers are read
+	Messages     bool                                              // this node sends mail or SMS
+	Mail         bool                                              // mail is sent
+	Name         string                                            // of the installation, in mail
+	URL          string                                            // of the web as browsers know it, without a slash at its end, for links; "": there is none
+	WithoutToken int                                               // logins without a code for people who never had a token
+	Compat       Compat                                            // calls of other products that are answered
+	Search       bool                                              // what was on the screens can be searched
+	Demo         bool                                              // pages say that this is a demo
 	Version      string
 	Node         string
 	Log          *slog.Logger     // nil: slog.Default()

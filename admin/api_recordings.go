@@ -37,6 +37,7 @@ type Recording struct {
 	Root        string     `json:"root" doc:"signed head of the chain"`
 	DeleteAfter *time.Time `json:"delete_after" doc:"null: it is kept for ever, or still open"`
 	Removed     *time.Time `json:"removed"`
+	GivenUp     *time.Time `json:"given_up" doc:"when an operator said that its node never comes back; null: nobody did"`
 }
 
 // NewHold says why a session is held.
@@ -65,8 +66,24 @@ type RecordingStatus struct {
 func wireRecording(r store.Recording) Recording {
 	return Recording{
 		Channel: r.Channel, Node: r.Node, Path: r.Path, State: r.State, OnNode: r.AtNode, Bytes: r.Bytes, PackedBytes: r.Packed, Parts: r.Parts,
-		Root: r.Root, DeleteAfter: timeOf(r.DeleteAfter), Removed: timeOf(r.Removed),
+		Root: r.Root, DeleteAfter: timeOf(r.DeleteAfter), Removed: timeOf(r.Removed), GivenUp: timeOf(r.GivenUp),
 	}
+}
+
+// GiveUp says why what is missing of the recordings of a session is not waited for any more.
+type GiveUp struct {
+	Reason string `json:"reason" maxLength:"500"`
+}
+
+// GivenUp is what was given up.
+type GivenUp struct {
+	ID         string `json:"id" doc:"of the session"`
+	Recordings int    `json:"recordings" doc:"whose tail is not waited for any more"`
+}
+
+type giveUpInput struct {
+	ID   string `path:"id" maxLength:"100"`
+	Body GiveUp
 }
 
 type holdInput struct {
@@ -91,6 +108,14 @@ func (s *Server) recordingRoutes(api huma.API) {
 	register(s, api, route(needAdmin, http.MethodDelete, "/sessions/{id}/hold", "session-release", "End the hold of a session"),
 		func(ctx context.Context, by Caller, in *byID) (*nothing, error) {
 			return &nothing{}, s.release(ctx, by, in.ID)
+		})
+	register(s, api, route(needAdmin, http.MethodPost, "/sessions/{id}/give-up", "session-give-up", "Wait no longer for what a lost node has of the recordings of a session"),
+		func(ctx context.Context, by Caller, in *giveUpInput) (*body[GivenUp], error) {
+			found, err := s.giveUp(ctx, by, in.ID, in.Body.Reason)
+			if err != nil {
+				return nil, err
+			}
+			return answer(found), nil
 		})
 	register(s, api, route(needAuditor, http.MethodGet, "/recordings", "recording-status", "Tell how it stands with recordings"),
 		func(ctx context.Context, _ Caller, _ *nothing) (*body[RecordingStatus], error) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/audit"
 	"sallyport/store"
 )
 
@@ -113,5 +114,40 @@ func TestHoldPage(t *testing.T) {
 	b.does(path + "/release")
 	if status, _, _ := b.get(path + "/release"); status != http.StatusConflict {
 		t.Errorf("releasing what is not held: status %d", status)
+	}
+}
+
+// What a node that never comes back has is given up with a reason, by administrators, and the audit log says so.
+func TestGiveUp(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := context.Background()
+	noError(t, f.st.Sessions.Alive(ctx, "n9"))
+	y, err := f.st.Sessions.Open(ctx, store.Session{User: "erin", Target: "web1", Node: "n9", State: store.Live})
+	noError(t, err)
+	noError(t, f.st.Sessions.OpenChannel(ctx, y.ID, store.Channel{ID: 1, Kind: "shell", Recording: "2026/11/25/" + y.ID + "/1.cast"}))
+	path := "/sessions/" + y.ID + "/give-up"
+	if p := f.refused(409, "POST", path, GiveUp{Reason: "burnt"}); !strings.Contains(p.Detail, "waits for a lost node") {
+		t.Errorf("while its node is there: %+v", p)
+	}
+	_, err = f.st.Sessions.MarkLostNodes(ctx, "n1", -time.Hour, func(store.Session) (audit.Event, error) {
+		return audit.Event{ID: "lost", Time: time.Now(), Type: audit.SessionEnded}, nil
+	})
+	noError(t, err)
+	f.refused(404, "POST", "/sessions/nothing/give-up", GiveUp{Reason: "x"})
+	f.refused(422, "POST", path, GiveUp{})
+	f.refused(422, "POST", path, GiveUp{Reason: "a\x1b[2J"})
+	if got := do[GivenUp](f, 200, "POST", path, GiveUp{Reason: "the disk is burnt"}); got.Recordings != 1 {
+		t.Errorf("%+v", got)
+	}
+	got := do[SessionRecordings](f, 200, "GET", "/sessions/"+y.ID+"/recordings", nil)
+	if r := got.Recordings[0]; r.State != "removed" || r.GivenUp == nil || !strings.Contains(RecordingInWords(r, false), "given up on") {
+		t.Errorf("%+v", r)
+	}
+	if p := f.refused(404, "GET", "/sessions/"+y.ID+"/recording", nil); !strings.Contains(p.Detail, "never came back") {
+		t.Errorf("replay: %+v", p)
+	}
+	if !slices.ContainsFunc(f.changes(), func(c string) bool { return strings.Contains(c, "session.give-up") }) {
+		t.Errorf("no event among %v", f.changes())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +29,9 @@ type AuditVerification struct {
 	Unchained int        `json:"unchained" doc:"events so new that they have no place yet"`
 	Position  int64      `json:"position" doc:"where the first wrong thing is; 0 if nothing is wrong, or it is in no place"`
 	Problem   string     `json:"problem" doc:"what is wrong first; empty when proved"`
+
+	Heads        int    `json:"heads" doc:"signed heads kept outside of the database that the log was held against"`
+	HeadsProblem string `json:"heads_problem" doc:"why there may be more of them; empty: they could be read"`
 }
 
 // AuditVerificationOf puts a proof into the words of the API. err is what the proof ended with.
@@ -47,9 +51,9 @@ func AuditVerificationOf(id string, p audit.Proof, err error) AuditVerification 
 }
 
 // AuditCheck is how an [audit.Chain] has signatures checked.
-func AuditCheck(check func(id string, at time.Time, text, sig []byte) error) func(string, time.Time, []byte, []byte) error {
-	return func(id string, at time.Time, text, sig []byte) error {
-		err := check(id, at, text, sig)
+func AuditCheck(check func(node, id string, at time.Time, text, sig []byte) error) func(string, string, time.Time, []byte, []byte) error {
+	return func(node, id string, at time.Time, text, sig []byte) error {
+		err := check(node, id, at, text, sig)
 		if errors.Is(err, recorder.ErrCompromised) {
 			return fmt.Errorf("%w: %w", audit.ErrDoubtful, err)
 		}
@@ -61,7 +65,17 @@ func AuditCheck(check func(id string, at time.Time, text, sig []byte) error) fun
 func (s *Server) proveAudit(ctx context.Context, since time.Time) (AuditVerification, error) {
 	chain := audit.Chain{Check: AuditCheck(s.cfg.Recorder.Check)}
 	var broken error
+	// First: what is kept elsewhere was in the database before.
+	heads, problem := s.keptHeads(ctx)
+	if chain.Heads, broken = audit.HeadsOf(heads, chain.Check); broken != nil {
+		return AuditVerificationOf("audit", audit.Proof{}, broken), nil
+	}
+	begun := false
 	err := s.cfg.Store.Audit.Lines(ctx, since, func(l audit.Line) error {
+		if !begun && l.Checkpoint != nil { // it begins here, and the heads of before are not looked at
+			maps.DeleteFunc(chain.Heads, func(at int64, _ audit.Hash) bool { return at < l.Checkpoint.Position })
+		}
+		begun = true
 		if broken = chain.Add(l); broken != nil {
 			return errProved
 		}
@@ -79,7 +93,23 @@ func (s *Server) proveAudit(ctx context.Context, since time.Time) (AuditVerifica
 			broken = errors.New(text)
 		}
 	}
-	return AuditVerificationOf("audit", proof, broken), nil
+	v := AuditVerificationOf("audit", proof, broken)
+	v.Heads, v.HeadsProblem = len(chain.Heads), problem
+	return v, nil
+}
+
+// keptHeads are heads of the chain that are kept outside of the database, and why there may be more.
+func (s *Server) keptHeads(ctx context.Context) ([]audit.Checkpoint, string) {
+	if s.cfg.Heads == nil {
+		return nil, ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	heads, err := s.cfg.Heads(ctx)
+	if err != nil {
+		return heads, audit.Escape(err.Error())
+	}
+	return heads, ""
 }
 
 // errProved stops the reading of a log of which enough is known.

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"sallyport/audit"
+	"sallyport/auth"
 	"sallyport/session"
 	"sallyport/store"
 )
@@ -20,12 +22,19 @@ func (s *Server) watch(ctx context.Context, by Caller, id string, channel int) (
 		return nil, x, err
 	}
 	who := session.Watcher{Name: by.Actor, Began: s.watched(by, x, "began"), Ended: s.watched(by, x, "ended")}
-	if by.UserID != "" {
-		u, err := s.cfg.Store.Users.ByID(ctx, by.UserID)
-		if err != nil {
+	if by.UserID != "" { // their groups decide whether they moderate: those of now
+		u, err := s.cfg.Engine.Present(ctx, by.UserID)
+		var refused *auth.Refused
+		switch {
+		case err == nil:
+			who.UserID, who.Login, who.Groups = u.ID, u.Login, u.Groups
+		case errors.Is(err, auth.ErrUnavailable):
+			who.Note = "whether you may moderate cannot be told just now: the directory does not answer. You only watch"
+		case errors.As(err, &refused):
+			return nil, x, conflict("sign in anew", "%s", refused.Public)
+		default:
 			return nil, x, err
 		}
-		who.Login, who.Groups = u.Login, u.Groups
 	}
 	v, err := s.cfg.Sessions.Watch(ctx, x.ID, channel, who)
 	switch {
@@ -53,6 +62,8 @@ func (s *Server) watched(by Caller, x store.Session, what string) audit.Event {
 const (
 	watchLook  = 5 * time.Second  // how often the right to watch is looked at again
 	watchDoubt = 15 * time.Second // for how long it may not be known
+	entryLook  = 10 * time.Second // how often the directory is asked whether a moderator still is one
+	entryDoubt = 15 * time.Minute // for how long it may not answer
 	watchWrite = 10 * time.Second // for a watcher to take one event
 	watchPulse = 15 * time.Second // between two signs of life
 )
@@ -61,7 +72,8 @@ const (
 func (s *Server) guardView(ctx context.Context, v *session.View, by Caller, callerOf func() (Caller, error)) {
 	tick := time.NewTicker(watchLook)
 	defer tick.Stop()
-	last := time.Now()
+	last, asked, answered := time.Now(), time.Now(), time.Now()
+	moderates := v.Watcher().UserID != ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -71,11 +83,26 @@ func (s *Server) guardView(ctx context.Context, v *session.View, by Caller, call
 		now, err := callerOf()
 		var refused *Problem
 		var person store.User
-		if err == nil && by.UserID != "" {
+		if err == nil && moderates {
 			person, err = s.cfg.Store.Users.ByID(ctx, by.UserID)
 		}
+		if err == nil && moderates && time.Since(asked) >= entryLook {
+			asked = time.Now()
+			entry, problem := s.cfg.Engine.Present(ctx, by.UserID)
+			var out *auth.Refused
+			switch {
+			case problem == nil:
+				person, answered = entry, asked
+			case !errors.Is(problem, auth.ErrUnavailable) && errors.As(problem, &out):
+				v.End(strings.TrimSuffix(out.Public, "."))
+				return
+			case asked.Sub(answered) > entryDoubt:
+				v.End("the directory does not answer, so that nobody can tell whether you may still moderate")
+				return
+			}
+		}
 		switch {
-		case err == nil && !slices.Equal(person.Groups, v.Watcher().Groups): // by which they may moderate, or do not any more
+		case err == nil && moderates && !slices.Equal(person.Groups, v.Watcher().Groups): // by which they may moderate, or do not any more
 			v.End("your groups have changed; watch again")
 			return
 		case err == nil && now.Actor == by.Actor && now.UserID == by.UserID && needAuditor.allows(now.Role):

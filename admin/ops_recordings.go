@@ -67,6 +67,39 @@ func (s *Server) release(ctx context.Context, by Caller, id string) error {
 	return nil
 }
 
+// giveUp waits no longer for what a node that never comes back has of the recordings of a session.
+func (s *Server) giveUp(ctx context.Context, by Caller, id, reason string) (GivenUp, error) {
+	x, err := s.session(ctx, id)
+	if err != nil {
+		return GivenUp{}, err
+	}
+	if reason == "" {
+		return GivenUp{}, invalid("say why: sallyport session give-up "+x.ID+" --reason 'the disk is destroyed'", "giving up needs a reason")
+	}
+	if err := checkText("reason", reason, 500); err != nil {
+		return GivenUp{}, err
+	}
+	e, err := s.cfg.Audit.Complete(audit.Event{
+		Type: audit.OperatorChange, Result: audit.OK, Door: by.Door, Actor: by.Actor, Source: by.source(),
+		User: x.User, Target: x.Target, Account: x.Account, Session: x.ID, Reason: reason, Detail: map[string]string{"change": "session.give-up", "lost-node": x.Node},
+	})
+	if err != nil {
+		return GivenUp{}, err
+	}
+	_, hasStore := s.cfg.Recorder.Shipping()
+	n, err := s.cfg.Store.Recordings.GiveUp(ctx, x.ID, hasStore, e)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return GivenUp{}, conflict("see: sallyport session show "+x.ID, "no recording of session %s waits for a lost node", x.ID)
+	case errors.Is(err, store.ErrConflict):
+		return GivenUp{}, conflict("try again in a minute", "what has reached the bucket of session %s is being sealed", x.ID)
+	case err != nil:
+		return GivenUp{}, err
+	}
+	s.cfg.Audit.Print(ctx, e)
+	return GivenUp{ID: x.ID, Recordings: n}, nil
+}
+
 // readable refuses to read a recording that is not to be had here, and says where it is.
 func (s *Server) readable(ctx context.Context, x store.Session, c store.Channel) error {
 	if s.cfg.Recorder.Here(c.Recording) {
@@ -78,6 +111,9 @@ func (s *Server) readable(ctx context.Context, x store.Session, c store.Channel)
 	}
 	for _, r := range rows {
 		if r.Channel == c.ID && (r.State == store.RecordingRemoved || r.State == store.RecordingRemoving) {
+			if !r.GivenUp.IsZero() && r.Root == "" {
+				return notFound("see who gave it up: sallyport audit list --session "+x.ID, "all of the recording was on node %s, which never came back", audit.Escape(r.Node))
+			}
 			return notFound("its signed root is in the audit log: sallyport audit list --type recording.deleted", "the recording was deleted when its time was over")
 		}
 	}

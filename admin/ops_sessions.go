@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"sallyport/audit"
 	"sallyport/recorder"
@@ -177,7 +178,7 @@ func (s *Server) keys() ([]RecordingKey, error) {
 		if err != nil {
 			return nil, fmt.Errorf("writing a public key as PEM: %w", err)
 		}
-		list = append(list, RecordingKey{ID: k.ID(), PEM: string(text), Node: k.Node, CompromisedFrom: timeOf(k.CompromisedFrom)})
+		list = append(list, RecordingKey{ID: k.ID(), PEM: string(text), Node: strings.Join(k.Nodes, ", "), CompromisedFrom: timeOf(k.CompromisedFrom)})
 	}
 	return list, nil
 }

@@ -44,6 +44,9 @@ func recordingInWords(r Recording, held bool) string {
 	if r.OnNode {
 		where = "on node " + audit.Escape(r.Node)
 	}
+	if r.GivenUp != nil {
+		where += ", its tail given up on " + r.GivenUp.UTC().Format(time.DateOnly)
+	}
 	switch {
 	case r.State == store.RecordingOpen:
 		return "being written " + where
@@ -53,6 +56,8 @@ func recordingInWords(r Recording, held bool) string {
 		return "tail pending: all of it is on node " + audit.Escape(r.Node)
 	case r.State == store.RecordingRemoving:
 		return "being deleted"
+	case r.Removed != nil && r.GivenUp != nil && r.Root == "":
+		return "given up on " + r.GivenUp.UTC().Format(time.DateOnly) + ": all of it was on node " + audit.Escape(r.Node)
 	case r.Removed != nil:
 		return "deleted on " + r.Removed.UTC().Format(time.DateOnly) + "; its root stays: " + r.Root
 	case held:

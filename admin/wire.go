@@ -437,7 +437,7 @@ func VerificationOf(id string, r recorder.Report, err error) Verification {
 type RecordingKey struct {
 	ID              string     `json:"id" doc:"short name of the key, as recordings and reports give it"`
 	PEM             string     `json:"pem" doc:"the key as session verify --keys reads it"`
-	Node            string     `json:"node" doc:"whose key it is"`
+	Node            string     `json:"node" doc:"whose key it is; with commas between them, all names that the node has had"`
 	CompromisedFrom *time.Time `json:"compromised_from" doc:"what it signed from this time on proves nothing; null: never"`
 }
 

@@ -119,9 +119,9 @@ func (b *Broken) Error() string {
 
 // Chain proves a log line by line, in the order of an export. The zero value refuses every signature.
 type Chain struct {
-	// Check tells whether sig is the signature over text by the key of that id, which was made at the given time.
-	// Its error wraps ErrDoubtful if it is, and somebody else had the key by then.
-	Check func(key string, at time.Time, text, sig []byte) error
+	// Check tells whether sig is the signature over text by the key of that id, which is the node's, made at the
+	// given time. Its error wraps ErrDoubtful if it is, and somebody else had the key by then.
+	Check func(node, key string, at time.Time, text, sig []byte) error
 
 	// Heads are values that the chain must have had at some position, as an earlier proof told them.
 	Heads map[int64]Hash
@@ -203,7 +203,7 @@ func (c *Chain) checkpoint(p Checkpoint) error {
 	}
 	doubtful := false
 	if err == nil {
-		err = c.Check(p.Key, p.Time, text, p.Sig)
+		err = c.Check(p.Node, p.Key, p.Time, text, p.Sig)
 		doubtful = errors.Is(err, ErrDoubtful)
 	}
 	if err != nil && !(doubtful && c.begun) {
@@ -262,4 +262,21 @@ func (c *Chain) End() (Proof, error) {
 		return p, &Broken{Position: c.position, What: "the log ends here, or begins later, and had more before: it does not reach a position that was proved earlier"}
 	}
 	return p, nil
+}
+
+// HeadsOf makes of checkpoints that were kept elsewhere what [Chain.Heads] wants. Those that the key does not prove are
+// left out: anybody can have put them there. The error is a [*Broken] if two of them, both proved, contradict each other.
+func HeadsOf(kept []Checkpoint, check func(node, key string, at time.Time, text, sig []byte) error) (map[int64]Hash, error) {
+	heads := map[int64]Hash{}
+	for _, c := range kept {
+		text, err := c.SignedText()
+		if err != nil || check == nil || check(c.Node, c.Key, c.Time, text, c.Sig) != nil || c.Position < 1 {
+			continue
+		}
+		if other, known := heads[c.Position]; known && other != c.Head {
+			return nil, &Broken{Position: c.Position, What: "two values of the chain were signed for this position: the log was cut off or changed, and went on otherwise"}
+		}
+		heads[c.Position] = c.Head
+	}
+	return heads, nil
 }

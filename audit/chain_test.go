@@ -56,7 +56,7 @@ func exported(t testing.TB, n, every, waiting int, user string) []byte {
 	return file
 }
 
-func checkOne(id string, _ time.Time, text, sig []byte) error {
+func checkOne(_, id string, _ time.Time, text, sig []byte) error {
 	if id != "one" || !ed25519.Verify(testKey(1).Public().(ed25519.PublicKey), text, sig) {
 		return errors.New("a false signature")
 	}
@@ -183,8 +183,8 @@ func TestChainDoubtful(t *testing.T) {
 	from := time.Date(2026, 11, 23, 10, 0, 8, 0, time.UTC) // the second checkpoint is of 10:00:10
 	until := from.Add(5 * time.Second)
 	prove := func(lines [][]byte) error {
-		c := Chain{Check: func(id string, at time.Time, text, sig []byte) error {
-			if err := checkOne(id, at, text, sig); err != nil || at.Before(from) || !at.Before(until) {
+		c := Chain{Check: func(node, id string, at time.Time, text, sig []byte) error {
+			if err := checkOne(node, id, at, text, sig); err != nil || at.Before(from) || !at.Before(until) {
 				return err
 			}
 			return fmt.Errorf("%w: key one", ErrDoubtful)
@@ -256,5 +256,31 @@ func TestChainMutations(t *testing.T) {
 		if p, err := prove(bad, heads); err == nil {
 			t.Errorf("not found: %s: %+v", what, p)
 		}
+	}
+}
+
+// TestHeadsOf: only heads that a key proves count, and two that contradict each other are told.
+func TestHeadsOf(t *testing.T) {
+	t.Parallel()
+	head := func(position int64, word string, key byte) Checkpoint {
+		c := Checkpoint{Position: position, Head: ChainStart(), Node: "n1", Key: "one"}
+		copy(c.Head[:], word)
+		text, err := c.SignedText()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Sig = ed25519.Sign(testKey(key), text)
+		return c
+	}
+	got, err := HeadsOf([]Checkpoint{head(5, "a", 1), head(5, "a", 1), head(7, "b", 1), head(7, "forged", 2), head(9, "forged", 2), head(0, "c", 1)}, checkOne)
+	if err != nil || len(got) != 2 || got[5] != head(5, "a", 1).Head || got[7] != head(7, "b", 1).Head {
+		t.Errorf("%v, %v", got, err)
+	}
+	var broken *Broken
+	if _, err := HeadsOf([]Checkpoint{head(5, "a", 1), head(5, "b", 1)}, checkOne); !errors.As(err, &broken) || broken.Position != 5 {
+		t.Errorf("two histories: %v", err)
+	}
+	if got, err := HeadsOf([]Checkpoint{head(5, "a", 1)}, nil); err != nil || len(got) != 0 {
+		t.Errorf("without keys: %v, %v", got, err)
 	}
 }

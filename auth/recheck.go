@@ -107,6 +107,31 @@ func (e *Engine) withdrawn(ctx context.Context, id Identity, now time.Time, entr
 	return "", nil
 }
 
+// Present reads afresh who somebody is who is signed in at a page: their row, with the groups that the directory has of
+// them now. A *[Refused] says in words why they do not count any more; it wraps [ErrUnavailable] if that cannot be told.
+func (e *Engine) Present(ctx context.Context, userID string) (store.User, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Budget)
+	defer cancel()
+	u, err := e.cfg.Store.Users.ByID(ctx, userID)
+	if errors.Is(err, store.ErrNotFound) {
+		return u, &Refused{Public: endedGone + ".", Err: ErrDenied}
+	}
+	if err != nil {
+		return u, refused(fmt.Errorf("%w: %w", ErrUnavailable, err))
+	}
+	ended, err := e.withdrawn(ctx, Identity{UserID: u.ID, Login: u.Login}, e.cfg.Now(), true)
+	if err != nil {
+		return u, refused(err)
+	}
+	if ended != "" {
+		return u, &Refused{Public: ended + ".", Err: ErrDenied}
+	}
+	if u, err = e.cfg.Store.Users.ByID(ctx, userID); err != nil {
+		return u, refused(fmt.Errorf("%w: %w", ErrUnavailable, err))
+	}
+	return u, nil
+}
+
 // proofWithdrawn says why the key or certificate that was proved counts no more, as far as that is known here. A
 // certificate that has expired since then opened what it opened; one whose authority is gone or that was revoked
 // should not have.

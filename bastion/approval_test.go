@@ -360,6 +360,37 @@ func TestApprovalEverywhere(t *testing.T) {
 	}
 }
 
+// A client that had the target listen (ssh -R) and asked now and then whether anybody was there heard nothing at all while
+// an approval was waited for, and took the connection for dead. Its requests have to be answered in their order, so that
+// there is another sign of life; they are answered in the end, and what else the connection asks for goes its way.
+func TestApprovalAndKeepalive(t *testing.T) {
+	t.Parallel()
+	s := eyes(t, options{rules: strings.Replace(approvalRules, "targets: [web1],", "targets: [web1], channels: [shell, exec, remote-forward],", 1)})
+	cmd := s.ssh().SSH(t)
+	cmd.Args = slices.Insert(cmd.Args, len(cmd.Args)-1, "-v", "-N", "-o", "ServerAliveInterval=3", "-o", "ServerAliveCountMax=1", "-o", "ExitOnForwardFailure=yes",
+		"-R", "127.0.0.1:0:127.0.0.1:1", "-R", "127.0.0.1:0:127.0.0.1:2")
+	var errs said
+	cmd.Stderr = &errs
+	check(t, cmd.Start())
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	t.Cleanup(func() { cmd.Process.Kill() })
+	a := s.pending()
+	begun := time.Now()
+	testenv.WaitFor(t, "the client to have asked whether anybody is there, for longer than it waits", func() bool {
+		select {
+		case err := <-done:
+			t.Fatalf("the client has gone: %v %s", err, errs.String())
+		default:
+		}
+		return time.Since(begun) > 7500*time.Millisecond
+	})
+	if _, errs, status := s.as("carol").Output(t, "approve", a.Code); status != 0 {
+		t.Errorf("approve: %q %d", errs, status)
+	}
+	testenv.WaitFor(t, "both forwards", func() bool { return strings.Count(errs.String(), "Allocated port") == 2 })
+}
+
 // Ensure the menu waits, that the approval is not for the next choice, and that Ctrl-C there leads back to it.
 func TestApprovalInMenu(t *testing.T) {
 	t.Parallel()
@@ -648,6 +679,20 @@ func TestApprovalAndDirectory(t *testing.T) {
 	}
 	if status := w.ends(); status != 255 || w.out.String() != "" || !strings.Contains(w.errs.String(), "your account is disabled or has expired in the directory.") {
 		t.Errorf("who is disabled: %d %q", status, w.errs.String())
+	}
+
+	// Under another name in the directory the person who asked is still the one who asked.
+	d.Enable("waits")
+	testenv.WaitFor(t, "the directory to have her again", func() bool { p, err := directory.Lookup(ctx, "waits"); return err == nil && !p.Disabled })
+	w = wait()
+	code := s.code("waits")
+	d.Rename("waits", "weds")
+	testenv.WaitFor(t, "the directory to have the other name", func() bool { _, err := directory.Lookup(ctx, "weds"); return err == nil })
+	own, err := s.dial("weds", answers("secret of waits", code, nil))
+	check(t, err)
+	defer own.Close()
+	if got := commanding(t, own, "approve "+w.code); !strings.Contains(got, "is your own request") {
+		t.Errorf("her own, by another name: %q", got)
 	}
 }
 

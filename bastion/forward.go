@@ -168,22 +168,122 @@ func isForward(kind string) bool {
 // requests that came before it are done.
 func (c *connection) globalRequests(reqs <-chan *ssh.Request) {
 	defer close(c.requestsOver)
+	q := requests{c: c}
 	for {
 		select {
 		case r, ok := <-reqs:
 			if !ok {
+				if q.busy != nil {
+					<-q.busy // it ends with the connection
+				}
 				return
 			}
-			c.globalRequest(r)
+			q.take(r)
+		case <-q.busy: // nil while nothing is under way
+			q.busy = nil
+			q.goOn()
 		case passed := <-c.barrier:
 			for n := len(reqs); n > 0; n-- {
 				if r, ok := <-reqs; ok {
-					c.globalRequest(r)
+					q.take(r)
 				}
 			}
-			close(passed)
+			if q.busy == nil {
+				close(passed)
+			} else {
+				q.passed = append(q.passed, passed)
+			}
 		}
 	}
+}
+
+// requests is the global requests of a connection that are not answered yet. To have the target listen can take as long
+// as an approval does. Answers have no number, and go out in the order of their requests, so that what comes meanwhile
+// has to wait for its own; but a client that asks whether anybody is there gets a sign of life at once.
+type requests struct {
+	c      *connection
+	busy   chan struct{} // closed when the request that is under way is done; nil: there is none
+	queue  []request
+	passed []chan struct{} // closed when the queue is empty
+}
+
+// request is one that waits for its turn, or so many in a row that are refused, whatever they are.
+type request struct {
+	*ssh.Request
+	refused int
+}
+
+// signOfLife is a request that wants no answer, and that every client ignores.
+const signOfLife = "keepalive@openssh.com"
+
+func (q *requests) take(r *ssh.Request) {
+	if q.busy == nil {
+		q.begin(r)
+		return
+	}
+	n := len(q.queue)
+	switch {
+	case isListen(r.Type):
+		q.queue = append(q.queue, request{Request: r})
+	case !r.WantReply:
+		return
+	case n > 0 && q.queue[n-1].refused > 0: // a client may ask for as long as an approval is waited for
+		q.queue[n-1].refused++
+	default:
+		q.queue = append(q.queue, request{r, 1})
+	}
+	if r.WantReply {
+		_, _, _ = q.c.conn.SendRequest(signOfLife, false, nil)
+	}
+	if n >= maxQueuedRequests {
+		q.c.conn.Close() // no client has the target listen so often
+	}
+}
+
+// maxQueuedRequests bounds what waits for its turn.
+const maxQueuedRequests = 1000
+
+// begin answers a request, or has it under way.
+func (q *requests) begin(r *ssh.Request) {
+	if !isListen(r.Type) {
+		q.c.globalRequest(r)
+		return
+	}
+	done := make(chan struct{})
+	q.busy = done
+	go func() {
+		defer close(done)
+		q.c.globalRequest(r)
+	}()
+}
+
+// goOn answers what has waited, up to the next request that takes long.
+func (q *requests) goOn() {
+	for q.busy == nil && len(q.queue) > 0 {
+		r := q.queue[0]
+		q.queue = q.queue[1:]
+		if r.refused == 0 {
+			q.begin(r.Request)
+		}
+		for range r.refused {
+			_ = r.Reply(false, nil)
+		}
+	}
+	if q.busy == nil {
+		for _, passed := range q.passed {
+			close(passed)
+		}
+		q.passed = nil
+	}
+}
+
+// isListen tells the requests by which a client has the target listen, or stop that.
+func isListen(kind string) bool {
+	switch kind {
+	case "tcpip-forward", "streamlocal-forward@openssh.com", "cancel-tcpip-forward", "cancel-streamlocal-forward@openssh.com":
+		return true
+	}
+	return false
 }
 
 // inOrder returns when the global requests that came before are done.
@@ -195,19 +295,22 @@ func (c *connection) afterRequests(unless <-chan struct{}) {
 	passed := make(chan struct{})
 	select {
 	case c.barrier <- passed:
-		<-passed
+		select {
+		case <-passed:
+		case <-c.requestsOver:
+		case <-unless:
+		}
 	case <-c.requestsOver:
 	case <-unless:
 	}
 }
 
 func (c *connection) globalRequest(r *ssh.Request) {
-	switch r.Type {
-	case "tcpip-forward", "streamlocal-forward@openssh.com", "cancel-tcpip-forward", "cancel-streamlocal-forward@openssh.com":
-		if c.robot() {
-			c.reportRefused("a robot runs commands and nothing else", "request", r.Type)
-			break
-		}
+	switch {
+	case !isListen(r.Type):
+	case c.robot():
+		c.reportRefused("a robot runs commands and nothing else", "request", r.Type)
+	default:
 		if s, _ := c.open("remote forward"); s != nil {
 			s.ListenRequest(r)
 			return

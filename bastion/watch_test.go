@@ -39,7 +39,11 @@ func (s *system) watch(t *testing.T, id, name string, groups ...string) *lookout
 	event := func(what string) audit.Event {
 		return audit.Event{Type: audit.SessionWatched, Result: audit.OK, Door: audit.DoorWeb, Actor: name, Session: id, Reason: what}
 	}
-	v, err := s.Sessions.Watch(t.Context(), id, 0, session.Watcher{Name: name, Login: name, Groups: groups, Began: event("began"), Ended: event("ended")})
+	userID := "somebody called " + name
+	if u, err := s.Store.Users.ByLogin(t.Context(), name); err == nil {
+		userID = u.ID
+	}
+	v, err := s.Sessions.Watch(t.Context(), id, 0, session.Watcher{Name: name, UserID: userID, Login: name, Groups: groups, Began: event("began"), Ended: event("ended")})
 	check(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	e := &lookout{t: t, view: v, stop: stop, screen: screen.New(80, 24)}
@@ -472,7 +476,7 @@ func TestModeratedOneAtATime(t *testing.T) {
 	id := s.liveID()
 	watch := func() *session.View { // somebody who does not leave when it is over
 		event := audit.Event{Type: audit.SessionWatched, Result: audit.OK, Door: audit.DoorWeb, Actor: "carol", Session: id}
-		v, err := s.Sessions.Watch(t.Context(), id, 0, session.Watcher{Name: "carol", Login: "carol", Began: event, Ended: event})
+		v, err := s.Sessions.Watch(t.Context(), id, 0, session.Watcher{Name: "carol", UserID: "somebody called carol", Login: "carol", Began: event, Ended: event})
 		check(t, err)
 		t.Cleanup(v.Close)
 		return v

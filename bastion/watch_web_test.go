@@ -49,14 +49,19 @@ func (s *system) operators() *httptest.Server {
 // signedIn is a client that holds the cookie of a web session.
 func (s *system) signedIn(web *httptest.Server, login string) *http.Client {
 	s.t.Helper()
+	return s.signedInWith(web, url.Values{"login": {login}, "password": {alicePassword}, "code": {s.code(login)}})
+}
+
+func (s *system) signedInWith(web *httptest.Server, form url.Values) *http.Client {
+	s.t.Helper()
 	jar, err := cookiejar.New(nil)
 	check(s.t, err)
 	c := &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	resp, err := c.PostForm(web.URL+"/signin", url.Values{"login": {login}, "password": {alicePassword}, "code": {s.code(login)}})
+	resp, err := c.PostForm(web.URL+"/signin", form)
 	check(s.t, err)
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusSeeOther {
-		s.t.Fatalf("signing in as %s: status %d", login, resp.StatusCode)
+		s.t.Fatalf("signing in as %s: status %d", form.Get("login"), resp.StatusCode)
 	}
 	return c
 }
@@ -288,6 +293,100 @@ func TestModeratorLosesGroup(t *testing.T) {
 	}
 	if !strings.Contains(text.String(), "your groups have changed; watch again") {
 		t.Errorf("the view ended by %v: %s", err, text.String())
+	}
+	term.Expect("the moderator has left")
+}
+
+// The person was kept from moderating themselves by their login alone: with another one in the directory (a marriage)
+// they were somebody else. And the groups of a moderator were those of their last sign-in: who had left the group in
+// the directory since then could still begin to moderate, and went on for as long as they watched.
+func TestModeratorInDirectory(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	d := testenv.Slapd(t)
+	directory := ldapOf(t, d)
+	s := newSystem(t, options{directory: directory, rules: "version: 1\nrules:\n  - {name: seen, users: [\"*\"], targets: [web1], moderator: {by: [group:eyes], leaving: pause}}\n"})
+	web := s.operators()
+	for _, login := range []string{"maiden", "dora"} {
+		d.AddUser(login, alicePassword, "ssh-users")
+		_, err := s.Store.Users.SeenInDirectory(ctx, entryUUID(t, directory, login), login, "", "", nil)
+		check(t, err)
+		check(t, s.Store.Admins.Set(ctx, mustUser(s, login).ID, store.RoleAuditor))
+	}
+	d.AddGroup("eyes", d.UserDN("maiden"), d.UserDN("dora"))
+	term := testenv.StartTerminal(t, (&testenv.OpenSSH{Addr: s.Addr, Login: "maiden@web1"}).Interactive(), 80, 24)
+	term.Expect("Password: ")
+	term.Type(alicePassword + "\n")
+	term.Expect("Code: ")
+	term.Type(s.code("maiden") + "\n")
+	term.Expect("waiting for a moderator")
+	id := s.liveID()
+	row := mustUser(s, "maiden")
+
+	d.Rename("maiden", "married")
+	testenv.WaitFor(t, "the directory to have another name", func() bool { _, err := directory.Lookup(ctx, "married"); return err == nil })
+	form := url.Values{"login": {"married"}, "password": {alicePassword}, "code": {s.code("maiden")}}
+	client := s.signedInWith(web, form)
+	if now := mustUser(s, "married"); now.ID != row.ID {
+		t.Fatalf("another row: %+v", now)
+	}
+	open := func(client *http.Client) (*websocket.Conn, *strings.Builder) {
+		t.Helper()
+		conn, _, err := websocket.Dial(ctx, web.URL+"/api/v1/sessions/"+id+"/live/socket", &websocket.DialOptions{HTTPClient: client,
+			Subprotocols: []string{"v3.asciicast"}, HTTPHeader: http.Header{"Origin": {web.URL}}})
+		check(t, err)
+		t.Cleanup(func() { conn.CloseNow() })
+		conn.SetReadLimit(1 << 20)
+		return conn, &strings.Builder{}
+	}
+	watching := func(n int) {
+		t.Helper()
+		testenv.WaitFor(t, "somebody to watch", func() bool {
+			list, err := s.Store.Watching.Watches(ctx, id)
+			return err == nil && len(list) == n
+		})
+		if got := s.events(audit.Moderation); len(got) != 0 {
+			t.Fatalf("the session goes on: %q", got)
+		}
+	}
+	own, _ := open(client)
+	watching(1)
+	own.CloseNow()
+	watching(0)
+
+	// What the directory said when they signed in does not count.
+	client = s.signedIn(web, "dora")
+	d.Leave("eyes", d.UserDN("dora"))
+	left, _ := open(client)
+	watching(1)
+	left.CloseNow()
+	watching(0)
+	d.Stop()
+	doubtful, text := open(client)
+	for !strings.Contains(text.String(), "whether you may moderate cannot be told just now") {
+		_, line, err := doubtful.Read(ctx)
+		check(t, err)
+		text.Write(line)
+	}
+	watching(1)
+	doubtful.CloseNow()
+	d.Start()
+	testenv.WaitFor(t, "the directory to be back", func() bool { _, err := directory.Lookup(ctx, "dora"); return err == nil })
+
+	d.Join("eyes", d.UserDN("dora"))
+	conn, text := open(client)
+	term.Expect("a moderator watches; the session begins.")
+	d.Leave("eyes", d.UserDN("dora"))
+	for {
+		_, line, err := conn.Read(ctx)
+		if err != nil {
+			break
+		}
+		text.Write(line)
+	}
+	if !strings.Contains(text.String(), "your groups have changed; watch again") {
+		t.Errorf("the view ended by %s", text.String())
 	}
 	term.Expect("the moderator has left")
 }

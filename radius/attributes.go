@@ -57,7 +57,9 @@ func attributeName(t codec.Type) string {
 	return "Attr-" + strconv.Itoa(int(t))
 }
 
-// describe lists the attributes of a request for the log, without secrets and escaped.
+// describe lists the attributes of a request for the log, escaped. The values are shown of those that are known to be
+// harmless, and of all others how long they are: secrets have many numbers, such as 84 (ARAP-Challenge-Response), 103
+// and those that follow it (digests, RFC 5090), and vendors have their own.
 func (r *request) describe() string {
 	var out []string
 	for _, a := range r.Attributes {
@@ -70,7 +72,7 @@ func (r *request) describe() string {
 		case named:
 			out = append(out, known.name+"="+describeValue(known.form, a.Attribute))
 		default:
-			out = append(out, attributeName(a.Type)+"="+describeValue(octets, a.Attribute))
+			out = append(out, fmt.Sprintf("%s (%d octets)", attributeName(a.Type), len(a.Attribute)))
 		}
 	}
 	return audit.Escape(strings.Join(out, ", "))
@@ -80,11 +82,7 @@ func describeVendor(v codec.Attribute) string {
 	if len(v) < 4 {
 		return "Vendor-Specific"
 	}
-	vendor := binary.BigEndian.Uint32(v)
-	if vendor == microsoft {
-		return "Vendor-311"
-	}
-	return fmt.Sprintf("Vendor-%d=%s", vendor, describeValue(octets, v[4:]))
+	return fmt.Sprintf("Vendor-%d (%d octets)", binary.BigEndian.Uint32(v), len(v)-4)
 }
 
 func describeValue(f form, v codec.Attribute) string {

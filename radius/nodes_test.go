@@ -2,6 +2,7 @@ package radius_test
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -278,16 +279,17 @@ func TestLogOfAttempts(t *testing.T) {
 	vendor := append([]byte{0, 0, 1, 55, 12, 6}, "KEYS"...) // MS-CHAP-MPPE-Keys of Microsoft
 	got := p.ask(signed(access("ali\x1b[2Jce", "pw", attribute(26, string(vendor)), attribute(4, "\xc0\x00\x02\x01"), attribute(61, "\x00\x00\x00\x05"), attribute(30, "gw\r\nx"))))
 	p.ask(signed(access("ali\x1b[2Jce", "hunter2-code", &codec.AVP{Type: 24, Attribute: rfc2865.State_Get(got)},
-		attribute(26, string(vendor)), attribute(4, "\xc0\x00\x02\x01"), attribute(61, "\x00\x00\x00\x05"), attribute(30, "gw\r\nx"), attribute(249, "\x00odd"))))
+		attribute(26, string(vendor)), attribute(4, "\xc0\x00\x02\x01"), attribute(61, "\x00\x00\x00\x05"), attribute(30, "gw\r\nx"), attribute(249, "\x00odd"),
+		attribute(84, "\x00arap-secret"), attribute(103, "digest-secret"), attribute(26, "\x00\x00\x02\x11\xd6\x10ascend-secret"))))
 	events, err := w.Store.Audit.List(context.Background(), store.AuditFilter{Type: audit.LoginRefused})
 	check(t, err)
 	text := fmt.Sprintf("%+v", events)
-	for _, want := range []string{"NAS-IP-Address=192.0.2.1", "NAS-Port-Type=5", "Called-Station-Id=0x67770d0a78", "Attr-249=0x006f6464", "Vendor-311", "State,", `\u{1b}[2J`} {
+	for _, want := range []string{"NAS-IP-Address=192.0.2.1", "NAS-Port-Type=5", "Called-Station-Id=0x67770d0a78", "Attr-249 (4 octets)", "Attr-84 (12 octets)", "Attr-103 (13 octets)", "Vendor-529 (15 octets)", "Vendor-311", "State,", `\u{1b}[2J`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the log does not have %q: %s", want, text)
 		}
 	}
-	for _, not := range []string{"\x1b", "\r", "KEYS", "4b455953", "hunter2"} {
+	for _, not := range []string{"\x1b", "\r", "arap-secret", "digest-secret", "ascend-secret", hex.EncodeToString([]byte("secret")), "KEYS", "4b455953", "hunter2"} {
 		if strings.Contains(text, not) {
 			t.Errorf("the log has %q: %s", not, text)
 		}

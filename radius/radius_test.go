@@ -613,6 +613,36 @@ rules:
 	}
 }
 
+// A request with CHAP or MS-CHAP says nothing of the shared secret: to a client of which no Message-Authenticator was
+// demanded anybody could put codes to the test who sends from its address, which UDP lets anybody write. What carries no
+// User-Password is signed, or gets no answer.
+func TestCHAPNeedsAuthenticator(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "", func(c *store.RadiusClient) {
+		c.CHAP, c.LegacyMSCHAPv2, c.MessageAuthenticator = true, true, store.AuthenticatorNo
+	})
+	alice := w.person("alice")
+	n := w.nodes[0]
+	p := n.peer(t)
+	for name, sent := range map[string]*codec.AVP{
+		"CHAP": attribute(3, strings.Repeat("x", 17)), "EAP": attribute(79, "\x02\x01\x00\x0a\x01alice"),
+		"MS-CHAPv2": attribute(26, "\x00\x00\x01\x37\x19\x34"+strings.Repeat("x", 50)), "nothing": attribute(4, "\xc0\x00\x02\x01"),
+	} {
+		r := codec.New(codec.CodeAccessRequest, []byte(secret))
+		r.Add(rfc2865.UserName_Type, codec.Attribute("alice"))
+		r.Attributes = append(r.Attributes, sent)
+		b, err := r.MarshalBinary()
+		check(t, err)
+		p.silence(name+" without a signature", b)
+	}
+	if out := n.radclient(t, "auth", "User-Name=alice,CHAP-Password="+alice.code()+",Message-Authenticator=0x00"); !strings.Contains(out, "Received Access-Accept") {
+		t.Errorf("signed: %s", out)
+	}
+	if out := n.radclient(t, "auth", "User-Name=alice,User-Password="+alice.code()); !strings.Contains(out, "Received Access-Accept") {
+		t.Errorf("a password without a signature, which no is for: %s", out)
+	}
+}
+
 // CHAP is answered where the clear text can be computed, and where an operator has switched it on.
 func TestCHAP(t *testing.T) {
 	t.Parallel()

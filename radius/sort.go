@@ -118,7 +118,8 @@ func (s *Server) authentic(c *client, r *request, d datagram) bool {
 	case proxied: // CVE-2024-3596: what an attacker could alter on the way
 		s.counts.add(c.ID, countProxyState, from, now)
 		return false
-	case r.Code == codec.CodeStatusServer, c.DemandsAuthenticator(): // RFC 5997, section 3
+	case r.Code == codec.CodeStatusServer, c.DemandsAuthenticator(), // RFC 5997, section 3
+		!r.has(rfc2865.UserPassword_Type): // CHAP and the like need no secret: whoever sends from the address could ask
 		s.counts.add(c.ID, countDemanded, from, now)
 		return false
 	}

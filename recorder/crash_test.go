@@ -127,7 +127,7 @@ func TestKilled(t *testing.T) {
 	torn := 0
 	for round := range rounds {
 		taken := killOne(t, dir, fmt.Sprint(round))
-		r, err := New(Config{Dir: dir, SigningKey: testKey(1), Node: "after"})
+		r, err := New(Config{Dir: dir, SigningKey: testKey(1), Node: "killed"})
 		must(t, err)
 		recovered, err := r.Recover(t.Context(), nil)
 		must(t, err)

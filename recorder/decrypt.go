@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -43,8 +44,8 @@ func (r *Recorder) exportArchive(out io.Writer, where place) error {
 		if src == nil {
 			continue
 		}
-		h := tar.Header{Name: fmt.Sprintf("%s-%d%s", where.session, where.channel, suffix), Mode: 0o600, Size: src.Size(), Format: tar.FormatUSTAR}
-		if err := archive.WriteHeader(&h); err != nil {
+		h := archiveHeader(archiveName(where.session, where.channel)+suffix, src.Size())
+		if err := archive.WriteHeader(h); err != nil {
 			return err
 		}
 		if _, err := io.Copy(archive, src); err != nil {
@@ -54,71 +55,77 @@ func (r *Recorder) exportArchive(out io.Writer, where place) error {
 	return archive.Close()
 }
 
-// unarchive finds the files in a tar archive that exportArchive wrote. It is false if e.plain is none.
+// archiveName is the name of the files in an archive, without their suffixes.
+func archiveName(session string, channel int) string { return fmt.Sprintf("%s-%d", session, channel) }
+
+// archiveBlock is the size in which a tar archive counts.
+const archiveBlock = 512
+
+// archiveHeader is the header of one file of an archive, as exportArchive writes it.
+func archiveHeader(name string, size int64) *tar.Header {
+	return &tar.Header{Name: name, Mode: 0o600, Size: size, Format: tar.FormatUSTAR}
+}
+
+// unarchive finds the files in a tar archive that exportArchive wrote. It is false if e.plain is none. Every byte of
+// the archive is either of a file, which is proved, or must be what exportArchive writes there.
 func (e *evidence) unarchive() (bool, error) {
 	src := e.plain
-	begin := make([]byte, 512)
-	if _, err := src.ReadAt(begin, 0); err != nil || string(begin[257:262]) != "ustar" {
+	block := make([]byte, archiveBlock)
+	if _, err := src.ReadAt(block, 0); err != nil || string(block[257:262]) != "ustar" {
 		return false, nil
 	}
 	e.plain = nil
-	counter := &position{src: io.NewSectionReader(src, 0, src.Size())}
-	for archive := tar.NewReader(counter); ; {
-		h, err := archive.Next()
-		if errors.Is(err, io.EOF) {
-			return true, e.archiveEnd(src, counter.at)
+	damaged := func(format string, args ...any) (bool, error) {
+		return true, fmt.Errorf("%w: the archive "+format, append([]any{ErrDamaged}, args...)...)
+	}
+	suffixes := []string{castSuffix, packedSuffix, indexSuffix} // in this order
+	to := []**io.SectionReader{&e.plain, &e.packed, &e.index}
+	for at, next := int64(0), 0; ; {
+		if _, err := src.ReadAt(block, at); err != nil {
+			return damaged("is cut: %w", err)
 		}
+		if next > 0 && len(bytes.Trim(block, "\x00")) == 0 {
+			return true, archiveEnd(src, at)
+		}
+		h, err := tar.NewReader(bytes.NewReader(block)).Next()
 		if err != nil {
-			return true, fmt.Errorf("%w: it is no archive of a recording: %w", ErrDamaged, err)
+			return damaged("has a broken header: %w", err)
 		}
-		// The same header again: nothing in the archive may be outside of what is proved.
-		file := io.NewSectionReader(src, counter.at, h.Size)
-		if counter.at+h.Size > src.Size() {
-			return true, fmt.Errorf("%w: the archive is cut", ErrDamaged)
+		i := slices.IndexFunc(suffixes, func(s string) bool { return strings.HasSuffix(h.Name, s) })
+		if i < next {
+			return damaged("has a file %q, which is none of its own, or not in its place", h.Name)
 		}
-		to := &e.index
-		switch {
-		case strings.HasSuffix(h.Name, indexSuffix):
-		case strings.HasSuffix(h.Name, packedSuffix):
-			to = &e.packed
-		case strings.HasSuffix(h.Name, castSuffix):
-			to = &e.plain
-		default:
-			return true, fmt.Errorf("%w: the archive has a file %q", ErrDamaged, h.Name)
+		name := strings.TrimSuffix(h.Name, suffixes[i])
+		if next > 0 && name != e.archived {
+			return damaged("has files of two recordings, %q and %q", e.archived, name)
 		}
-		if *to != nil || h.Typeflag != tar.TypeReg {
-			return true, fmt.Errorf("%w: the archive has a file %q twice, or as something else", ErrDamaged, h.Name)
+		var want bytes.Buffer
+		if err := tar.NewWriter(&want).WriteHeader(archiveHeader(h.Name, h.Size)); err != nil || !bytes.Equal(want.Bytes(), block) {
+			return damaged("has an altered header of %q", h.Name)
 		}
-		*to = file
+		at += archiveBlock
+		if h.Size > src.Size()-at {
+			return damaged("is cut")
+		}
+		*to[i], e.archived, next = io.NewSectionReader(src, at, h.Size), name, i+1
+		at += h.Size
+		if rest := at % archiveBlock; rest > 0 {
+			padding := block[:archiveBlock-rest]
+			if _, err := src.ReadAt(padding, at); err != nil || len(bytes.Trim(padding, "\x00")) > 0 {
+				return damaged("has something between its files")
+			}
+			at += int64(len(padding))
+		}
 	}
 }
 
-// archiveEnd sees to it that nothing but zeros follows.
-func (e *evidence) archiveEnd(src *io.SectionReader, at int64) error {
-	rest, err := io.ReadAll(io.LimitReader(io.NewSectionReader(src, at, src.Size()), 1<<20))
-	if err == nil && len(bytes.Trim(rest, "\x00")) > 0 {
-		err = fmt.Errorf("%w: something stands behind the archive", ErrDamaged)
+// archiveEnd sees to it that two empty blocks end the archive.
+func archiveEnd(src *io.SectionReader, at int64) error {
+	end := make([]byte, 2*archiveBlock)
+	if _, err := src.ReadAt(end, at); err != nil || len(bytes.Trim(end, "\x00")) > 0 || src.Size() != at+int64(len(end)) {
+		return fmt.Errorf("%w: the archive does not end as it should", ErrDamaged)
 	}
-	return err
-}
-
-// position counts what was read.
-type position struct {
-	src io.ReadSeeker
-	at  int64
-}
-
-func (p *position) Read(b []byte) (int, error) {
-	n, err := p.src.Read(b)
-	p.at += int64(n)
-	return n, err
-}
-
-// Seek lets the archive be read without the content of its files.
-func (p *position) Seek(offset int64, whence int) (int64, error) {
-	at, err := p.src.Seek(offset, whence)
-	p.at = at
-	return at, err
+	return nil
 }
 
 // ParseIdentities reads the secret keys of a file that age-keygen made.

@@ -164,8 +164,9 @@ func parseHead(line []byte) (indexHead, digest, error) {
 	return h, chain, nil
 }
 
-// parseEntry reads a line after the head and checks its place in the chain and its signature.
-func parseEntry(line []byte, chain digest, keys Keyring) (indexEntry, error) {
+// parseEntry reads a line after the head and checks its place in the chain and its signature, which must be that
+// of the node that recorded. Only an end that says that the tail is missing may be another node's.
+func parseEntry(line []byte, node string, chain digest, keys Keyring) (indexEntry, error) {
 	var e indexEntry
 	if err := json.Unmarshal(line, &e); err != nil {
 		return e, fmt.Errorf("%w: a line of its index is not JSON", ErrDamaged)
@@ -184,7 +185,10 @@ func parseEntry(line []byte, chain digest, keys Keyring) (indexEntry, error) {
 	if next != *e.Chain {
 		return e, fmt.Errorf("%w: the chain of its index is broken", ErrDamaged)
 	}
-	return e, keys.Check(e.Key, e.time(), signedText(next), e.Sig)
+	if e.End != nil && e.End.Pending {
+		return e, keys.checkAny(e.Key, e.time(), signedText(next), e.Sig)
+	}
+	return e, keys.Check(node, e.Key, e.time(), signedText(next), e.Sig)
 }
 
 // time is when the entry was signed, as it says; of a pending record not before that.

@@ -19,7 +19,7 @@ var ErrCompromised = errors.New("signed with a key after it was compromised")
 // what it signed is as true as before.
 type Key struct {
 	Public          ed25519.PublicKey
-	Node            string    // whose key it is, as far as known
+	Nodes           []string  // names of the node whose key it is; none: nobody knows, and it is taken for any node's
 	CompromisedFrom time.Time // what it signed from this time on proves nothing; zero: never
 }
 
@@ -40,9 +40,18 @@ func NewKeyring(keys ...Key) Keyring {
 	return ring
 }
 
-// Check tells whether sig is the signature of the key of that id over text, made at the given time as the
-// signed text itself says. The errors are ErrUnknownKey, ErrCompromised and ErrDamaged.
-func (r Keyring) Check(id string, at time.Time, text, sig []byte) error {
+// Check tells whether sig is the signature of the key of that id over text, which speaks for the node, made at
+// the given time as the signed text itself says. The errors are ErrUnknownKey, also for the key of another node,
+// ErrCompromised and ErrDamaged.
+func (r Keyring) Check(node, id string, at time.Time, text, sig []byte) error {
+	if key := r[id]; len(key.Nodes) > 0 && !slices.Contains(key.Nodes, node) {
+		return fmt.Errorf("%w: key %s is that of node %s, and this is of node %q", ErrUnknownKey, id, strings.Join(key.Nodes, ", "), node)
+	}
+	return r.checkAny(id, at, text, sig)
+}
+
+// checkAny is Check for what any node may sign.
+func (r Keyring) checkAny(id string, at time.Time, text, sig []byte) error {
 	key, ok := r[id]
 	switch {
 	case !ok:
@@ -66,11 +75,19 @@ func newSigner(private ed25519.PrivateKey, node string, trusted []Key) (*signer,
 	if len(private) != ed25519.PrivateKeySize {
 		return nil, fmt.Errorf("the signing key has %d bytes, not %d", len(private), ed25519.PrivateKeySize)
 	}
-	own := Key{Public: private.Public().(ed25519.PublicKey), Node: node}
+	own := Key{Public: private.Public().(ed25519.PublicKey)}
+	if node != "" {
+		own.Nodes = []string{node}
+	}
 	list := []Key{own}
 	for _, k := range trusted {
 		if k.Public.Equal(own.Public) {
 			list[0].CompromisedFrom = k.CompromisedFrom
+			for _, name := range k.Nodes { // it was called otherwise before
+				if !slices.Contains(list[0].Nodes, name) {
+					list[0].Nodes = append(list[0].Nodes, name)
+				}
+			}
 		} else if !slices.ContainsFunc(list, func(o Key) bool { return o.Public.Equal(k.Public) }) {
 			list = append(list, k)
 		}
@@ -100,8 +117,8 @@ func (r *Recorder) Trust(keys []Key) {
 func (r *Recorder) Keys() []Key { return slices.Clone(r.signer.Load().list) }
 
 // Check is [Keyring.Check] with the keys of now.
-func (r *Recorder) Check(id string, at time.Time, text, sig []byte) error {
-	return r.signer.Load().ring.Check(id, at, text, sig)
+func (r *Recorder) Check(node, id string, at time.Time, text, sig []byte) error {
+	return r.signer.Load().ring.Check(node, id, at, text, sig)
 }
 
 // Sign signs a text that begins with a label of its own kind, and returns the id of the key.
@@ -116,7 +133,7 @@ const (
 	compromisedWord = "Compromised-From: "
 )
 
-// MarshalPEM writes the key as PEM (RFC 8410) for a file that ParseKeyFile reads. Node and compromise stand
+// MarshalPEM writes the key as PEM (RFC 8410) for a file that ParseKeyFile reads. Nodes and compromise stand
 // in lines before the block, where other programs look for nothing.
 func (k Key) MarshalPEM() ([]byte, error) {
 	block, err := MarshalKey(k.Public)
@@ -124,8 +141,11 @@ func (k Key) MarshalPEM() ([]byte, error) {
 		return nil, err
 	}
 	var text bytes.Buffer
-	if k.Node != "" && !strings.ContainsAny(k.Node, "\r\n") {
-		text.WriteString(nodeWord + k.Node + "\n")
+	for _, name := range k.Nodes {
+		if name == "" || name != strings.TrimSpace(name) || strings.ContainsAny(name, "\r\n") || strings.Contains(name, "-----BEGIN") {
+			return nil, fmt.Errorf("encoding public key %s: %q is no name of a node", k.ID(), name) // left out, the key would be any node's
+		}
+		text.WriteString(nodeWord + name + "\n")
 	}
 	if !k.CompromisedFrom.IsZero() {
 		text.WriteString(compromisedWord + k.CompromisedFrom.UTC().Format(time.RFC3339Nano) + "\n")
@@ -156,7 +176,7 @@ func ParseKeyFile(file []byte) ([]Key, error) {
 		for line := range strings.Lines(string(before)) {
 			line = strings.TrimSpace(line)
 			if name, ok := strings.CutPrefix(line, nodeWord); ok {
-				k.Node = name
+				k.Nodes = append(k.Nodes, name)
 			}
 			if text, ok := strings.CutPrefix(line, compromisedWord); ok {
 				if k.CompromisedFrom, err = time.Parse(time.RFC3339, text); err != nil {

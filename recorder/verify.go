@@ -141,6 +141,7 @@ func verifyFile(file string, keys Keyring) (Report, error) {
 type evidence struct {
 	plain, packed, index *io.SectionReader
 	opened               []*os.File
+	archived             string // name of the files in an archive; "": there is none
 }
 
 // open opens a file of the folder, if it is there.
@@ -219,6 +220,9 @@ func (e *evidence) verify(keys Keyring) (Report, error) {
 	}
 	w, err := walkIndex(e.index, keys, check.part)
 	report := w.report
+	if err == nil && e.archived != "" && e.archived != archiveName(report.Session, report.Channel) {
+		err = fmt.Errorf("%w: the archive says %q, and it is channel %d of session %q", ErrDamaged, e.archived, report.Channel, report.Session)
+	}
 	if err != nil {
 		return report, err
 	}
@@ -370,7 +374,7 @@ func (w *walked) line(line []byte, keys Keyring, part func(partRecord) error) er
 		w.chain = chain
 		return nil
 	}
-	e, err := parseEntry(line, w.chain, keys)
+	e, err := parseEntry(line, w.report.Node, w.chain, keys)
 	if err != nil {
 		return err
 	}
@@ -435,7 +439,7 @@ func (w *walked) witness(p pendingRecord, keys Keyring) error {
 	if chain != p.Chain {
 		return fmt.Errorf("%w: the earlier seal in its index is that of another recording", ErrDamaged)
 	}
-	if err := keys.Check(p.Key, time.UnixMilli(p.End.Time), signedText(chain), p.Sig); err != nil {
+	if err := keys.checkAny(p.Key, time.UnixMilli(p.End.Time), signedText(chain), p.Sig); err != nil {
 		return fmt.Errorf("the earlier seal in its index: %w", err)
 	}
 	w.report.Witnessed = max(w.report.Witnessed, n)

@@ -8,8 +8,8 @@ import (
 
 // echoes finds out which of the typed lines a terminal has shown. The bastion cannot see whether echo is on:
 // that is the target's terminal's own matter. So a line counts as shown only if every printable character of it
-// came back as output, in order, soon, before the line break that follows Enter, and with nothing between them
-// that somebody else may have printed. Whatever is typed where nothing comes back (a password), or where
+// came back as output, in order, soon, before the line break that follows Enter, with nothing between them
+// that somebody else may have printed, and stood there until that line break. Whatever is typed where nothing comes back (a password), or where
 // something else does (asterisks, a menu, most of a full-screen editor), is forgotten, the whole line. In
 // doubt a line was not shown. It serves several goroutines.
 type echoes struct {
@@ -24,6 +24,8 @@ type echoes struct {
 	match  *typed     // of which a character was shown on this line of the screen and in this write
 	excess bool       // after it something else was
 	back   bool       // … and the cursor went back: a line is drawn anew, around what was typed in its middle
+	column int        // characters since the last line break or return
+	spaces int        // … of them, spaces at the end that nobody typed
 }
 
 // typed is a line as somebody types it.
@@ -32,8 +34,11 @@ type typed struct {
 	hidden []byte    // printable characters that were not shown yet
 	last   time.Time // when the last of these was typed
 	ended  bool      // with Enter, or by a key that ends a line
-	early  bool      // when it ended all of it had been shown
+	text   []byte    // its printable characters
+	early  bool      // there are none: nothing of it has to be shown
 	bad    bool      // something else was shown
+	caret  []byte    // what is left of the ^C that a key shows by which it ended
+	trace  trace
 }
 
 const (
@@ -58,6 +63,9 @@ func (e *echoes) typed(p []byte) {
 	now := e.now()
 	for _, b := range p {
 		l := e.open()
+		if l == e.lines[0] && !l.trace.intact() {
+			l.fail()
+		}
 		within := e.in.state
 		kind := e.in.next(b)
 		l.raw = append(l.raw, b)
@@ -71,14 +79,19 @@ func (e *echoes) typed(p []byte) {
 			e.in.state = 0
 		}
 		if kind == printable {
-			l.hidden = append(l.hidden, b)
+			l.hidden, l.text = append(l.hidden, b), append(l.text, b)
 			l.last = now
+		} else if !endsLine(b) || kind != control {
+			l.trace.forget()
 		}
 		if len(l.raw) > maxTyped {
 			l.fail()
 		}
 		if kind == control && endsLine(b) {
-			l.ended, l.early = true, len(l.hidden) == 0
+			l.ended, l.early = true, len(l.text) == 0
+			if b != '\r' && b != '\n' {
+				l.caret = []byte{'^', b ^ 0x40}
+			}
 			e.settle(false)
 		}
 	}
@@ -117,7 +130,9 @@ func (e *echoes) open() *typed {
 func (l *typed) fail() {
 	clear(l.raw)
 	clear(l.hidden)
-	l.raw, l.hidden, l.bad = l.raw[:0], l.hidden[:0], true
+	clear(l.text)
+	l.trace.forget()
+	l.raw, l.hidden, l.text, l.bad = l.raw[:0], l.hidden[:0], l.text[:0], true
 }
 
 // settle decides on the lines at the front that can be decided on; line says that a line break was shown.
@@ -127,7 +142,7 @@ func (e *echoes) settle(line bool) {
 		if !l.bad && len(l.hidden) > 0 || !l.bad && !l.early && !line {
 			return
 		}
-		if !l.bad {
+		if !l.bad && l.trace.intact() && !masked(l.text) {
 			e.record(l.raw)
 		}
 		l.fail()
@@ -152,20 +167,50 @@ func (e *echoes) shown(p []byte) {
 	for _, b := range p {
 		kind := e.out.next(b)
 		if e.cr && b != '\n' {
-			e.back = true // back to the beginning of the line, and it goes on there
+			e.back = true                              // back to the beginning of the line, and it goes on there
+			if e.spaces != 1 || e.column < narrowest { // else it goes on in the next row (readline)
+				e.moved(func(t *trace) { t.away() })
+			}
+			e.column, e.spaces = 0, 0
 		}
 		e.cr = kind == control && b == '\r'
 		switch {
 		case kind == printable:
+			if b < 0x80 || b >= 0xc0 {
+				e.column++
+			}
+			e.spaces++
+			if b != ' ' {
+				e.spaces = 0
+			}
 			e.character(b)
 		case kind == control && b == '\n':
+			e.column, e.spaces = 0, 0
 			e.lineBreak()
-		case kind == control && b == '\b', kind == goesBack:
+		case kind == control && b == '\b':
 			e.back = true
+			e.moved(func(t *trace) { t.move(-1) })
+		case kind == control && (b == '\t' || b == '\v' || b == '\f'):
+			e.moved(func(t *trace) { t.away() })
+		case kind == goesBack:
+			e.back = true
+		}
+		if final, args := e.out.end(); final != 0 {
+			e.moved(func(t *trace) { t.sequence(final, args) })
 		}
 	}
 	if !e.cr { // else what follows tells whether the line goes on or breaks
 		e.endOfWrite()
+	}
+}
+
+// narrowest is the narrowest terminal at which a line goes on in the next row.
+const narrowest = 20
+
+// moved is for what is not printed, and changes where the line stands that is shown.
+func (e *echoes) moved(f func(*trace)) {
+	if len(e.lines) > 0 && !e.lines[0].bad {
+		f(&e.lines[0].trace)
 	}
 }
 
@@ -180,6 +225,11 @@ func (e *echoes) character(b byte) {
 			if e.match != nil {
 				e.excess = true
 			}
+			if l.ended && len(l.caret) > 0 && l.caret[0] == b {
+				l.caret = l.caret[1:]
+				return
+			}
+			l.trace.put(b, false)
 			if l.ended && !l.bad && !l.early {
 				l.fail() // something else follows what was to be the end of an echo
 				e.settle(false)
@@ -188,6 +238,7 @@ func (e *echoes) character(b byte) {
 		}
 		if l.hidden[0] == b && !(e.match == l && e.excess && !e.back) {
 			l.hidden = l.hidden[1:]
+			l.trace.put(b, true)
 			e.match, e.excess, e.back = l, false, false
 			return
 		}
@@ -203,10 +254,11 @@ func (e *echoes) character(b byte) {
 // or is not shown at all.
 func (e *echoes) lineBreak() {
 	e.endOfWrite()
-	if len(e.lines) > 0 && len(e.lines[0].hidden) > 0 {
+	if len(e.lines) > 0 && (len(e.lines[0].hidden) > 0 || !e.lines[0].trace.intact()) {
 		e.lines[0].fail()
 	}
 	e.settle(true)
+	e.moved(func(t *trace) { t.away() }) // for a line that is still being typed
 }
 
 // endOfWrite judges what stood beside the characters that were found.
@@ -231,6 +283,18 @@ const (
 // escapes follows escape sequences (ECMA-48) through a stream.
 type escapes struct {
 	state byte // 0, or the character that the sequence began with
+	args  []byte
+	final byte // of the sequence that has just ended
+}
+
+// end is the last character of the sequence that ended with the last byte, and what stood before it; 0 if none did.
+// Sequences without arguments that move the cursor (ESC 8 and the like) count as one that goes elsewhere.
+func (s *escapes) end() (final byte, args string) {
+	final, args = s.final, string(s.args)
+	if final != 0 {
+		s.final, s.args = 0, s.args[:0]
+	}
+	return final, args
 }
 
 func (s *escapes) next(b byte) byteKind {
@@ -257,13 +321,19 @@ func (s *escapes) next(b byte) byteKind {
 		if b == '\r' || b == '\n' || b == 3 || b == 4 {
 			return control // Escape, and then that key
 		}
+		if bytes.IndexByte([]byte("78MDEc"), b) >= 0 {
+			s.final, s.args = 'H', s.args[:0]
+		}
 		return sequence
 	case 'O':
 		s.state = 0
 		return sequence
 	case '[':
+		if b < 0x40 && len(s.args) < 16 {
+			s.args = append(s.args, b)
+		}
 		if b >= 0x40 && b <= 0x7e {
-			s.state = 0
+			s.state, s.final = 0, b
 			switch b {
 			case 'D', 'G', 'H', 'f', 'd', 'A', 'u', '`':
 				return goesBack

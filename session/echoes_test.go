@@ -41,11 +41,14 @@ func TestEchoes(t *testing.T) {
 		"corrected":                  {[]string{"> lx", "< lx", "> \x7f", "< \b \b", "> s", "< s", "> \r", "< \r\n"}, "lx\x7fs\r"},
 		"in the middle":              {[]string{"> ac", "< ac", "> \x1b[D", "< \b", "> b", "< bc\b", "> \r", "< \r\n"}, "ac\x1b[Db\r"},
 		"completed":                  {[]string{"> cd /va", "< cd /va", "> \t", "< r/", "> x", "< x", "> \r", "< \r\n"}, "cd /va\tx\r"},
-		"a suggestion is drawn":      {[]string{"> l", "< l\x1b[90ms -la\x1b[39m\x1b[6D", "> s", "< s", "> \r", "< \r\n"}, "ls\r"},
+		"a suggestion is drawn":      {[]string{"> l", "< l\x1b[90ms -la\x1b[39m\x1b[5D", "> s", "< s", "> \r", "< \r\n"}, "ls\r"},
 		"pasted in brackets":         {[]string{"> \x1b[200~ls\x1b[201~", "< \x1b[7mls\x1b[27m", "> \r", "< \r\x1b[C\r\n"}, "\x1b[200~ls\x1b[201~\r"},
 		"history":                    {[]string{"> \x1b[A", "< make test", "> \r", "< \r\n"}, "\x1b[A\r"},
 		"interrupted":                {[]string{"> sleep 9\r", "< sleep 9\r\n", "> \x03", "< ^C\r\n"}, "sleep 9\r|\x03"},
-		"a wide line":                {[]string{"> ab", "< ab", "> c", "< c \r", "> d", "< d", "> \r", "< \r\n"}, "abcd\r"},
+		"a wide line":                {[]string{"< user@host:/var/lib$ ", "> ab", "< ab", "> c", "< c \r", "> d", "< d", "> \r", "< \r\n"}, "abcd\r"},
+		"drawn anew":                 {[]string{"> ls", "< ls", "< \r\x1b[K$ ls", "> x", "< x", "> \r", "< \r\r\n"}, "lsx\r"},
+		"interrupted with words":     {[]string{"> sleep", "< sleep", "> \x03", "< ^C\r\n"}, "sleep\x03"},
+		"after a key it is redrawn":  {[]string{"> ab", "< ab", "> \x0c", "< \x1b[H\x1b[2J$ ab", "> c", "< c", "> \r", "< \r\n"}, "ab\x0cc\r"},
 		"a password":                 {[]string{"< Password: ", "> secret\r", "< \r\n$ "}, ""},
 		"a password slowly":          {[]string{"< Password: ", "> s", "> e", "> c", "> \r", "< \r\n$ "}, ""},
 		"a password, then a command": {[]string{"> secret\r", "< \r\n$ ", "> ls\r", "< ls\r\n"}, "ls\r"},
@@ -140,5 +143,36 @@ func TestEchoesOfKeysThatBeginSequences(t *testing.T) {
 	// What terminals and keys of old send is no reason to forget a line.
 	if got := strings.Join(talk("> ab\x1b[1;5D\x1bOC\x1b[3~", "< ab", "> \r", "< \r\n"), "|"); got != "ab\x1b[1;5D\x1bOC\x1b[3~\r" {
 		t.Errorf("recorded %q of a line with arrow keys", got)
+	}
+}
+
+// Fields that show each character for a moment before it becomes a star, that show one at a time, or whose stars are what
+// is typed, passed for ones that show what is typed: it had been on the screen. Passwords must never be kept as input, so
+// that what was shown has to stay where it is until the line is over.
+func TestEchoesForAMoment(t *testing.T) {
+	t.Parallel()
+	for name, steps := range map[string][]string{
+		"a star after a while":           {"> s", "< s", "w 1s", "< \b*", "> e", "< e", "w 1s", "< \b*", "> \r", "< \r\n"},
+		"a star, only at the end":        {"> s", "< s", "> e", "< e", "> \r", "< \b\b**\r\n"},
+		"a star with the next":           {"> s", "< s", "> e", "< \b*e", "> \r", "< \b*\r\n"},
+		"a star for the last":            {"> s", "< s", "> \r", "< \b*\r\n"},
+		"erased after a while":           {"> s", "< s", "< \b \b", "> e", "< e", "< \b \b", "> \r", "< \r\n"},
+		"erased by a sequence":           {"> s", "< s", "> e", "< \b\x1b[Ke", "> \r", "< \b\x1b[K\r\n"},
+		"one place for all":              {"> s", "< s", "> e", "< \be", "> c", "< \bc", "> \r", "< \r\n"},
+		"one place, by number":           {"> s", "< \x1b[5Gs", "> e", "< \x1b[5Ge", "> \r", "< \r\n"},
+		"one place, from the beginning":  {"> s", "< \rs", "> e", "< \re", "> \r", "< \r\n"},
+		"one row, drawn anew with stars": {"> s", "< PIN: s", "> e", "< \rPIN: *e", "> \r", "< \rPIN: **\r\n"},
+		"the row is erased":              {"> s", "< s", "> e", "< e", "> \r", "< \r\x1b[2K\r\n"},
+		"the row above":                  {"> s", "< s", "> e", "< e", "> \r", "< \x1b[A\x1b[2K\r\n"},
+		"characters taken out":           {"> s", "< s", "> e", "< e", "> \r", "< \b\b\x1b[2P\r\n"},
+		"another screen":                 {"> s", "< s", "> e", "< e", "> \r", "< \x1b[?1049l\r\n"},
+		"saved and restored":             {"< \x1b7", "> s", "< s", "> e", "< \x1b8e", "> \r", "< \x1b8*\r\n"},
+		"many bytes":                     {"> é", "< é", "< \b*", "> e", "< e", "> \r", "< \b*\r\n"},
+		"stars that are stars":           {"> *", "< *", "> *", "< *", "> \r", "< \r\n"},
+		"dots that are dots":             {"> ••", "< ••", "> \r", "< \r\n"},
+	} {
+		if got := talk(append(steps, "> ls\r", "< ls\r\n")...); len(got) != 1 || got[0] != "ls\r" {
+			t.Errorf("%s: recorded %q", name, got)
+		}
 	}
 }

@@ -121,6 +121,9 @@ func (c *channel) beginFiles(kind, command string) (refusal string) {
 	}
 	f.room = sync.NewCond(&f.mu)
 	c.files = f
+	c.mu.Lock()
+	c.row.Retention = c.grant.Retention // of the ledger, if there is no recording
+	c.mu.Unlock()
 	return ""
 }
 

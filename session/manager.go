@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sallyport/audit"
@@ -41,8 +42,9 @@ type Manager struct {
 	cfg    Config
 	doubts doubts
 
-	watching sync.Mutex // held while the database is asked who watches
-	flushing sync.Mutex // held while what is pending is written
+	watching chan struct{} // holds one while the database is asked who watches
+	looks    atomic.Int64  // how often that was begun
+	flushing sync.Mutex    // held while what is pending is written
 
 	mu       sync.Mutex // guards the fields below
 	live     map[string]*Session
@@ -62,7 +64,7 @@ func NewManager(cfg Config) *Manager {
 	if cfg.AliveEvery <= 0 {
 		cfg.AliveEvery = aliveEvery
 	}
-	return &Manager{cfg: cfg, live: map[string]*Session{}, idle: make(chan struct{})}
+	return &Manager{cfg: cfg, live: map[string]*Session{}, idle: make(chan struct{}), watching: make(chan struct{}, 1)}
 }
 
 func (m *Manager) add(s *Session) bool {
@@ -190,16 +192,15 @@ func (m *Manager) Run(ctx context.Context) error {
 	if err := m.sealLeft(ctx); err != nil {
 		m.cfg.Log.Error("sealing recordings that a dead process left", "error", err)
 	}
-	messages, cancel := m.cfg.Store.Bus.Subscribe(topicEnd, store.TopicLive)
+	messages, cancel := m.cfg.Store.Bus.Subscribe(topicEnd)
 	defer cancel()
+	go m.keepWatches(ctx)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	seal := time.NewTicker(10 * time.Minute)
 	defer seal.Stop()
 	alive := time.NewTicker(m.cfg.AliveEvery)
 	defer alive.Stop()
-	watched := time.NewTicker(store.LiveRenew)
-	defer watched.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -207,9 +208,6 @@ func (m *Manager) Run(ctx context.Context) error {
 		case msg, ok := <-messages:
 			if !ok {
 				return errors.New("the bus has closed")
-			}
-			if msg.Topic == store.TopicLive || msg.Missed {
-				m.lookAtWatches(ctx)
 			}
 			var o endOrder
 			if msg.Topic == topicEnd && json.Unmarshal([]byte(msg.Payload), &o) == nil {
@@ -219,8 +217,6 @@ func (m *Manager) Run(ctx context.Context) error {
 			if err := m.sealLeft(ctx); err != nil {
 				m.cfg.Log.Warn("sealing recordings that were left", "error", err)
 			}
-		case <-watched.C:
-			m.lookAtWatches(ctx)
 		case <-alive.C:
 			if err := m.alive(ctx); err != nil {
 				m.cfg.Log.Warn("telling other nodes that this one lives", "error", err)

@@ -18,7 +18,7 @@ import (
 
 // Moderation is the demand that somebody else watches a session all the time.
 type Moderation struct {
-	May    func(login string, groups []string) bool // tells who may moderate; never asked for the person themselves
+	May    func(login string, groups []string) bool // tells who may moderate; never asked for the person themselves, by no login
 	By     string                                   // who may, in words for the person
 	Pause  bool                                     // without a moderator the session stands still; false: it ends
 	Within time.Duration                            // how long it waits for one at the beginning, and while it stands still
@@ -26,11 +26,13 @@ type Moderation struct {
 
 // moderation is where the demand of a session stands. It is guarded by Session.mu but for paused.
 type moderation struct {
-	resumed chan struct{} // closed when the session goes on; only moderate, which is not called twice at once, does it
+	resumed chan struct{} // closed when the session goes on; only moderate does it
 	begun   bool          // a moderator has been there
 	note    string        // what the person is told while the session stands still; "": nothing runs yet
 	timer   *time.Timer   // ends a session that waits for too long
 	runs    *channel      // the one that a moderator can watch; nil: none
+
+	deciding sync.Mutex // held while it is decided whether the session goes on; taken before Session.mu
 }
 
 // alone makes c the one channel of a moderated session on which something runs. A moderator sees one at a time, and
@@ -79,8 +81,11 @@ func (p *Params) moderated() {
 	}
 }
 
-// observed takes note of who watches now. It is called with each change, and every few seconds.
-func (s *Session) observed(watches []store.Watch) {
+// observed takes note of who watches, as the database said when it was asked at a time. It is called with each
+// change, and every few seconds.
+func (s *Session) observed(watches []store.Watch, asked time.Time) {
+	s.mod.deciding.Lock()
+	defer s.mod.deciding.Unlock()
 	names := []string{}
 	moderator := ""
 	s.mu.Lock()
@@ -93,14 +98,14 @@ func (s *Session) observed(watches []store.Watch) {
 		if runs != nil && w.Channel != 0 && w.Channel != runs.row.ID {
 			continue // they look at what has ended
 		}
-		if m := s.p.Moderation; m != nil && moderator == "" && w.Login != "" && w.Login != s.row.User && m.May(w.Login, w.Groups) {
+		if m := s.p.Moderation; m != nil && moderator == "" && s.another(w) && m.May(w.Login, w.Groups) {
 			moderator = w.Login
 		}
 	}
 	s.mu.Lock()
 	changed := !slices.Equal(names, s.observers)
 	s.observers = names
-	s.lastObserved = time.Now()
+	s.lastObserved = asked
 	channels := make([]*channel, 0, len(s.channels))
 	for _, c := range s.channels {
 		channels = append(channels, c)
@@ -116,10 +121,20 @@ func (s *Session) observed(watches []store.Watch) {
 	}
 }
 
-// unobserved tells that nobody could say for long who watches: a moderated session must not rely on what was.
+// another tells whether somebody who watches is a person, and not the one whose session it is. Logins change: one
+// whose name is another in the directory by now is still the same.
+func (s *Session) another(w store.Watch) bool {
+	return w.UserID != "" && w.UserID != s.row.UserID && w.Login != s.row.User
+}
+
+// unobserved has a moderated session not rely on who watched, if nobody could say for longer than limit who does.
 func (s *Session) unobserved(limit time.Duration) {
+	if s.p.Moderation == nil || !s.mod.deciding.TryLock() {
+		return // it is being decided, with what is known now; this is called again
+	}
+	defer s.mod.deciding.Unlock()
 	s.mu.Lock()
-	late := s.p.Moderation != nil && time.Since(s.lastObserved) > limit
+	late := time.Since(s.lastObserved) > limit
 	s.mu.Unlock()
 	if late {
 		s.moderate("")
@@ -194,7 +209,7 @@ func (s *Session) pause(within time.Duration, reason string) {
 	s.timers = append(s.timers, s.mod.timer)
 }
 
-// moderate lets the session go on, stand still or end; moderator is "" if none watches.
+// moderate lets the session go on, stand still or end; moderator is "" if none watches. s.mod.deciding is held.
 func (s *Session) moderate(moderator string) {
 	s.mu.Lock()
 	paused := s.paused.Load()

@@ -24,8 +24,10 @@ var ErrNotWatchable = errors.New("it cannot be watched")
 // Watcher is who wants to watch. They only look: nothing that they do reaches the session.
 type Watcher struct {
 	Name   string // as the audit log names them; the person may read it
-	Login  string // of a person, who may moderate; "" for programs
+	UserID string // of a person, who may moderate; "" for programs, and for people of whom nobody can tell just now
+	Login  string // … and their login and groups
 	Groups []string
+	Note   string      // what they read before anything else; "": nothing
 	Began  audit.Event // written before anything is shown
 	Ended  audit.Event // written when they leave
 }
@@ -37,10 +39,11 @@ type View struct {
 	id      string // of the watch
 	session string
 	who     Watcher
-	hub     *hub // nil until there is something to see
-	joined  *hub // that has to be left
-	waits   bool // nothing runs yet, and that was told
-	channel int  // guarded by mu
+	hub     *hub   // nil until there is something to see
+	joined  *hub   // that has to be left
+	waits   bool   // nothing runs yet, and that was told
+	note    string // what whoever watches reads first
+	channel int    // guarded by mu
 	begun   time.Time
 	ctx     context.Context // ends with Close, and with the right to watch
 	stop    context.CancelFunc
@@ -96,12 +99,13 @@ func (m *Manager) Watch(ctx context.Context, id string, channel int, who Watcher
 		return nil, fmt.Errorf("watching session %s: %w", row.ID, err)
 	}
 	v.id, err = m.cfg.Store.Watching.Begin(ctx, store.Watch{
-		SessionID: row.ID, Channel: channel, Node: m.cfg.Node, Watcher: who.Name, Login: who.Login, Groups: who.Groups}, began)
+		SessionID: row.ID, Channel: channel, Node: m.cfg.Node, Watcher: who.Name, UserID: who.UserID, Login: who.Login, Groups: who.Groups}, began)
 	if err != nil {
 		m.removeView(v)
 		return nil, err
 	}
 	m.cfg.Audit.Print(ctx, began)
+	v.note = who.Note
 	m.lookAtWatches(ctx) // where the session is here, its person is told before anything is shown
 	go v.renew()
 	return v, nil
@@ -249,9 +253,14 @@ func (v *View) Close() {
 	})
 }
 
-// Next returns what happens next. The first event is the size, the second the present screen; while nothing runs yet,
+// Next returns what happens next. But for a marker with the note of the watcher, the first event is the size, the second the present screen; while nothing runs yet,
 // these say so. At the end there is a marker that says why, and then io.EOF; ctx may end it too, with its error.
 func (v *View) Next(ctx context.Context) (LiveEvent, error) {
+	if v.note != "" {
+		e := LiveEvent{Code: "m", Text: audit.Escape(v.note)}
+		v.note = ""
+		return e, nil
+	}
 	for v.hub == nil {
 		if len(v.paint) > 0 {
 			e := v.paint[0]

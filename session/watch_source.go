@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -396,10 +398,76 @@ func (v *View) collect(ctx context.Context) (events []LiveEvent, over bool) {
 // believed is for how long a moderated session goes on while nobody can tell who watches it.
 const believed = 20 * time.Second
 
-// lookAtWatches asks the database who watches the sessions of this node, and to which nodes they are to be sent.
+// lookLimit is for how long the database is asked who watches, the time before its turn included.
+const lookLimit = 3 * time.Second
+
+// keepWatches looks at who watches with each change, and every few seconds, until ctx ends. It does so beside all
+// else that this node does, and what was known holds for a while only, whatever the database does.
+func (m *Manager) keepWatches(ctx context.Context) {
+	messages, cancel := m.cfg.Store.Bus.Subscribe(store.TopicLive)
+	defer cancel()
+	go m.doubtWatches(ctx)
+	tick := time.NewTicker(store.LiveRenew)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case _, ok := <-messages:
+			if !ok {
+				messages = nil // the bus has closed, of which Run tells
+				continue
+			}
+		case <-tick.C:
+		}
+		m.lookAtWatches(ctx)
+	}
+}
+
+// doubtWatches has moderated sessions stand still when nobody could say for too long who watches them. It waits for
+// nobody, and for no database.
+func (m *Manager) doubtWatches(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, s := range m.sessions() {
+			if s.p.Moderation != nil {
+				go s.unobserved(believed)
+			}
+		}
+	}
+}
+
+func (m *Manager) sessions() []*Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.live))
+}
+
+// lookAtWatches asks the database who watches the sessions of this node, and to which nodes they are to be sent. It
+// returns after a look that began no earlier than this call, or after a few seconds.
 func (m *Manager) lookAtWatches(ctx context.Context) {
-	m.watching.Lock() // one after the other: what is told is never older than what was told before
-	defer m.watching.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	enough := m.looks.Load() + 1
+	select {
+	case m.watching <- struct{}{}: // one after the other: what is told is never older than what was told before
+		defer func() { <-m.watching }()
+	case <-ctx.Done():
+		for _, s := range m.sessions() {
+			s.unobserved(believed)
+		}
+		return
+	}
+	if m.looks.Load() >= enough {
+		return // somebody else has looked meanwhile
+	}
+	m.looks.Add(1)
 	m.mu.Lock()
 	sessions := make([]*Session, 0, len(m.live))
 	for _, s := range m.live {
@@ -409,6 +477,7 @@ func (m *Manager) lookAtWatches(ctx context.Context) {
 	if len(sessions) == 0 {
 		return
 	}
+	asked := time.Now()
 	watches, err := m.cfg.Store.Watching.WatchesAt(ctx, m.cfg.Node)
 	if err != nil {
 		for _, s := range sessions {
@@ -420,9 +489,15 @@ func (m *Manager) lookAtWatches(ctx context.Context) {
 	for _, w := range watches {
 		of[w.SessionID] = append(of[w.SessionID], w)
 	}
+	var told sync.WaitGroup // one that waits for its event in the audit log, or for its client, holds up no other
 	for _, s := range sessions {
-		s.observed(of[s.row.ID])
+		if s.p.Moderation == nil {
+			s.observed(of[s.row.ID], asked)
+			continue
+		}
+		told.Go(func() { s.observed(of[s.row.ID], asked) })
 	}
+	told.Wait()
 	streams, err := m.cfg.Store.Watching.Streams(ctx, m.cfg.Node)
 	if err != nil {
 		return

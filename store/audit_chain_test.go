@@ -21,7 +21,7 @@ func signed(c *audit.Checkpoint) error {
 	return err
 }
 
-func checkSigned(_ string, _ time.Time, text, sig []byte) error {
+func checkSigned(_, _ string, _ time.Time, text, sig []byte) error {
 	if sum := sha256.Sum256(text); string(sum[:]) != string(sig) {
 		return errors.New("false")
 	}

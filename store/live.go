@@ -16,6 +16,7 @@ type Watch struct {
 	Channel   int    // 0: not known yet
 	Node      string // at which they watch
 	Watcher   string // as the audit log names them
+	UserID    string // of a person who may moderate; "" for all others
 	Login     string // of a person; "" for programs
 	Groups    []string
 	Started   time.Time
@@ -58,10 +59,10 @@ const maxUnread = 40
 // ErrUnread is why [Watching.Put] did not keep a chunk: its reader is too slow.
 var ErrUnread = errors.New("the reader has not read what was sent before")
 
-const watchColumns = "w.id, w.session_id, w.channel, w.node, w.watcher, w.login, w.groups, w.started"
+const watchColumns = "w.id, w.session_id, w.channel, w.node, w.watcher, w.user_id, w.login, w.groups, w.started"
 
 func watchFields(w *Watch) []any {
-	return []any{&w.ID, &w.SessionID, &w.Channel, &w.Node, &w.Watcher, &w.Login, jsonColumn{&w.Groups}, timeColumn{&w.Started}}
+	return []any{&w.ID, &w.SessionID, &w.Channel, &w.Node, &w.Watcher, &w.UserID, &w.Login, jsonColumn{&w.Groups}, timeColumn{&w.Started}}
 }
 
 // tell runs f in one transaction and has every node hear of it.
@@ -96,10 +97,10 @@ func (s Watching) Begin(ctx context.Context, w Watch, e audit.Event) (string, er
 	}
 	now := s.db.now()
 	return id, s.tell(ctx, what, TopicLive, w.SessionID, func(ctx context.Context, tx querier) error {
-		err := execOne(ctx, tx, `INSERT INTO live_watches (id, session_id, channel, node, watcher, login, groups, started, expires)
-			SELECT CAST(? AS TEXT), id, CAST(? AS INTEGER), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT)
+		err := execOne(ctx, tx, `INSERT INTO live_watches (id, session_id, channel, node, watcher, user_id, login, groups, started, expires)
+			SELECT CAST(? AS TEXT), id, CAST(? AS INTEGER), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT)
 			FROM sessions WHERE id = ? AND state = ?`,
-			id, w.Channel, w.Node, w.Watcher, w.Login, groups, ms(now), ms(now.Add(liveKept)), w.SessionID, Live)
+			id, w.Channel, w.Node, w.Watcher, w.UserID, w.Login, groups, ms(now), ms(now.Add(liveKept)), w.SessionID, Live)
 		if err != nil {
 			return err
 		}

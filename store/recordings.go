@@ -38,6 +38,7 @@ type Recording struct {
 	DeleteAfter time.Time // zero: never
 	Held        bool      // not deleted whatever its age
 	Removed     time.Time
+	GivenUp     time.Time // an operator has said that its node never comes back; zero: nobody did
 }
 
 // Hold keeps the recordings of a session from being deleted.
@@ -70,7 +71,7 @@ var ErrBeingRemoved = errors.New("a recording of the session is being deleted")
 // Recordings is the table of recordings.
 type Recordings struct{ db *db }
 
-const recordingColumns = `session_id, channel, node, path, state, at_node, bytes, packed, parts, root, retention, delete_after, held, removed`
+const recordingColumns = `session_id, channel, node, path, state, at_node, bytes, packed, parts, root, retention, delete_after, held, removed, given_up`
 
 // msColumn scans a column of milliseconds into a duration.
 type msColumn struct{ to *time.Duration }
@@ -86,7 +87,7 @@ func (c msColumn) Scan(v any) error {
 
 func recordingFields(r *Recording) []any {
 	return []any{&r.SessionID, &r.Channel, &r.Node, &r.Path, &r.State, &r.AtNode, &r.Bytes, &r.Packed, &r.Parts, &r.Root,
-		msColumn{&r.Retention}, timeColumn{&r.DeleteAfter}, &r.Held, timeColumn{&r.Removed}}
+		msColumn{&r.Retention}, timeColumn{&r.DeleteAfter}, &r.Held, timeColumn{&r.Removed}, timeColumn{&r.GivenUp}}
 }
 
 // deletedAt is when something that ended at the given time may go; 0 is never.
@@ -110,7 +111,7 @@ func (r Recordings) put(ctx context.Context, q querier, sessionID string, c Chan
 	}
 	// A row of a channel that ends without being sealed stays open: Recover seals it, and says so here.
 	_, err := exec(ctx, q, `INSERT INTO recordings (`+recordingColumns+`, pending, claimed)
-		VALUES (?, ?, (SELECT node FROM sessions WHERE id = ?), ?, ?, TRUE, ?, ?, ?, ?, ?, ?, EXISTS (SELECT 1 FROM session_holds WHERE session_id = ?), 0, '', 0)
+		VALUES (?, ?, (SELECT node FROM sessions WHERE id = ?), ?, ?, TRUE, ?, ?, ?, ?, ?, ?, EXISTS (SELECT 1 FROM session_holds WHERE session_id = ?), 0, 0, '', 0)
 		ON CONFLICT (session_id, channel) DO UPDATE SET path = excluded.path, state = excluded.state, bytes = excluded.bytes,
 			packed = excluded.packed, parts = excluded.parts, root = excluded.root, retention = excluded.retention, delete_after = excluded.delete_after
 		WHERE recordings.state IN ('open', 'tail-pending')`,
@@ -128,18 +129,63 @@ func (r Recordings) Of(ctx context.Context, sessionID string) (list []Recording,
 	return list, err
 }
 
-// Seal notes that a recording which a dead process had left was sealed, on the disk of its node.
+// Seal notes that a recording which a dead process had left was sealed, on the disk of its node, whatever was known of
+// it before. The error is ErrNotFound, and nothing is noted, if nothing is known of it here.
 func (r Recordings) Seal(ctx context.Context, sessionID string, channel int, s SealedRecording, events ...audit.Event) error {
+	return r.seal(ctx, "", sessionID, channel, s, events)
+}
+
+// SealLost is Seal by another node, which has found in the store that the recording was sealed before its node was lost.
+// The error is ErrConflict, and nothing is noted, if somebody was faster: what is deleted by now must not be there again.
+func (r Recordings) SealLost(ctx context.Context, sessionID string, channel int, s SealedRecording, events ...audit.Event) error {
+	err := r.seal(ctx, " AND state = 'tail-pending'", sessionID, channel, s, events)
+	if errors.Is(err, ErrNotFound) {
+		err = fmt.Errorf("sealing a recording of session %s: %w", sessionID, ErrConflict)
+	}
+	return err
+}
+
+func (r Recordings) seal(ctx context.Context, where, sessionID string, channel int, s SealedRecording, events []audit.Event) error {
 	now := ms(r.db.now())
-	return Sessions{r.db}.together(ctx, "noting that a recording of session "+sessionID+" was sealed", false, events, func(ctx context.Context, q querier) error {
-		_, err := exec(ctx, q, `UPDATE recordings SET path = ?, state = ?, at_node = TRUE, root = ?, bytes = ?, packed = ?, parts = ?,
-			delete_after = CASE WHEN retention > 0 THEN ? + retention ELSE 0 END, removed = 0 WHERE session_id = ? AND channel = ?`,
+	return Sessions{r.db}.together(ctx, "noting that a recording of session "+sessionID+" was sealed", true, events, func(ctx context.Context, q querier) error {
+		err := execOne(ctx, q, `UPDATE recordings SET path = ?, state = ?, at_node = TRUE, root = ?, bytes = ?, packed = ?, parts = ?,
+			delete_after = CASE WHEN retention > 0 THEN ? + retention ELSE 0 END, removed = 0, given_up = 0 WHERE session_id = ? AND channel = ?`+where,
 			s.Path, RecordingSealed, s.Root, s.Bytes, s.Packed, s.Parts, now, sessionID, channel)
 		if err != nil {
 			return err
 		}
 		return renamed(ctx, q, sessionID, channel, s.Path)
 	})
+}
+
+// GiveUp notes that the node which has the tails of recordings of a session never comes back. What other nodes have
+// sealed counts as sealed from now on, so that retention deletes it in its time; where nothing of a recording is left
+// but on that node it counts as removed. If the node comes back after all, [Recordings.Seal] notes what it has. It
+// returns how many those are. The error is ErrNotFound if no tail is missing, and ErrConflict if sealing is set and a
+// node has yet to look what has reached the store.
+func (r Recordings) GiveUp(ctx context.Context, sessionID string, sealing bool, events ...audit.Event) (n int, err error) {
+	err = Sessions{r.db}.together(ctx, "giving up what is missing of session "+sessionID, true, events, func(ctx context.Context, q querier) error {
+		const nothing = "pending IN ('', '" + nothingPending + "')"
+		now := ms(r.db.now())
+		type row struct{ pending string }
+		rows, err := all(ctx, q, func(r *row) []any { return []any{&r.pending} }, `UPDATE recordings SET at_node = FALSE, claimed = 0, given_up = ?,
+			state = CASE WHEN `+nothing+` THEN 'removed' ELSE 'sealed' END, removed = CASE WHEN `+nothing+` THEN CAST(? AS BIGINT) ELSE 0 END,
+			delete_after = CASE WHEN `+nothing+` OR retention = 0 THEN 0 ELSE CAST(? AS BIGINT) + retention END
+			WHERE session_id = ? AND state = 'tail-pending' RETURNING pending`, now, now, now, sessionID)
+		if err != nil {
+			return err
+		}
+		for _, x := range rows {
+			if sealing && x.pending == "" {
+				return ErrConflict
+			}
+		}
+		if n = len(rows); n == 0 {
+			return ErrNotFound
+		}
+		return nil
+	})
+	return n, err
 }
 
 // renamed gives the channel of a recording its path: that of a sealed one is another. There may be more in it now.
@@ -242,11 +288,15 @@ func (r Recordings) ClaimExpired(ctx context.Context, node string) (list []Recor
 	return list, err
 }
 
-// Removed notes that a recording is deleted. Its root stays. With the last one of a session its ledger goes.
+// Removed notes that a recording is deleted. Its root stays. With the last one of a session its ledger goes. The error is
+// ErrConflict, and nothing is noted, if somebody else has noted it, or it is not being deleted any more.
 func (r Recordings) Removed(ctx context.Context, x Recording, events ...audit.Event) error {
-	return Sessions{r.db}.together(ctx, "noting that a recording of session "+x.SessionID+" was deleted", false, events, func(ctx context.Context, q querier) error {
-		_, err := exec(ctx, q, "UPDATE recordings SET state = 'removed', at_node = FALSE, removed = ?, claimed = 0 WHERE session_id = ? AND channel = ? AND state = 'removing'",
+	return Sessions{r.db}.together(ctx, "noting that a recording of session "+x.SessionID+" was deleted", true, events, func(ctx context.Context, q querier) error {
+		n, err := exec(ctx, q, "UPDATE recordings SET state = 'removed', at_node = FALSE, removed = ?, claimed = 0 WHERE session_id = ? AND channel = ? AND state = 'removing'",
 			ms(r.db.now()), x.SessionID, x.Channel)
+		if err == nil && n == 0 {
+			err = ErrConflict
+		}
 		if err != nil {
 			return err
 		}
@@ -294,7 +344,7 @@ func (r Recordings) Usage(ctx context.Context) (u RecordingUsage, err error) {
 // ErrBeingRemoved if it is too late for one of them.
 func (r Recordings) Hold(ctx context.Context, h Hold, events ...audit.Event) error {
 	return Sessions{r.db}.together(ctx, "holding session "+h.SessionID, true, events, func(ctx context.Context, q querier) error {
-		if _, err := scalar[string](ctx, q, "SELECT id FROM sessions WHERE id = ?", h.SessionID); err != nil {
+		if err := lockSession(ctx, q, h.SessionID); err != nil {
 			return err
 		}
 		_, err := exec(ctx, q, `INSERT INTO session_holds (session_id, reason, actor, created) VALUES (?, ?, ?, ?)

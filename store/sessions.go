@@ -208,7 +208,7 @@ func (s Sessions) putChannel(ctx context.Context, what, sessionID string, c Chan
 	if c.ExitStatus != nil {
 		status = sql.NullInt64{Int64: int64(*c.ExitStatus), Valid: true}
 	}
-	return s.together(ctx, what, c.Recording != "", events, func(ctx context.Context, q querier) error {
+	return s.together(ctx, what, c.Recording != "" || c.Retention > 0, events, func(ctx context.Context, q querier) error {
 		_, err := exec(ctx, q, "INSERT INTO session_channels ("+channelColumns+`)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (session_id, id) DO UPDATE SET kind = excluded.kind, command = excluded.command,
@@ -219,6 +219,10 @@ func (s Sessions) putChannel(ctx context.Context, what, sessionID string, c Chan
 			sessionID, c.ID, c.Kind, c.Command, c.Term, status, c.ExitSignal, c.BytesIn, c.BytesOut, c.Recording,
 			c.SHA256, c.Truncated, ms(c.Started), ms(c.Ended), c.FilesRead, c.FilesWritten)
 		if err != nil {
+			return err
+		}
+		if c.Recording == "" && c.Retention > 0 {
+			_, err := exec(ctx, q, "UPDATE session_channels SET retention = ? WHERE session_id = ? AND id = ?", c.Retention.Milliseconds(), sessionID, c.ID)
 			return err
 		}
 		return Recordings{s.db}.put(ctx, q, sessionID, c)

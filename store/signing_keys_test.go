@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -43,7 +44,7 @@ func TestChainOfAnOlderDatabase(t *testing.T) {
 		}
 		s := e.open()
 		keys := must[[]store.SigningKey](t)(s.SigningKeys.List(ctx))
-		if len(keys) != 1 || keys[0].Public != "b2xk" || keys[0].Node != "n0" || !keys[0].Added.Equal(time.UnixMilli(1795424400000)) || !keys[0].CompromisedFrom.IsZero() {
+		if len(keys) != 1 || keys[0].Public != "b2xk" || !slices.Equal(keys[0].Nodes, []string{"n0"}) || !keys[0].Added.Equal(time.UnixMilli(1795424400000)) || !keys[0].CompromisedFrom.IsZero() {
 			t.Errorf("keys %+v", keys)
 		}
 		if left := must[map[string]string](t)(s.Settings.WithPrefix(ctx, "signing")); len(left) != 1 {
@@ -65,16 +66,25 @@ func TestSigningKeys(t *testing.T) {
 		check(t, s.SigningKeys.Publish(ctx, "old", "n1"))
 		e.clock.move(time.Minute)
 		check(t, s.SigningKeys.Publish(ctx, "new", "n1"))
-		check(t, s.SigningKeys.Publish(ctx, "old", "n2")) // it is n1's
+		check(t, s.SigningKeys.Publish(ctx, "old", "n2")) // the node was given another name
 		check(t, s.SigningKeys.Compromise(ctx, "old", start.Add(time.Hour)))
 		check(t, s.SigningKeys.Compromise(ctx, "old", start.Add(2*time.Hour))) // never forwards
 		keys := must[[]store.SigningKey](t)(s.SigningKeys.List(ctx))
-		if len(keys) != 2 || keys[0].Public != "new" || keys[1].Node != "n1" || !keys[1].CompromisedFrom.Equal(start.Add(time.Hour)) || !keys[1].Added.Equal(start) {
+		if len(keys) != 2 || keys[0].Public != "new" || !slices.Equal(keys[1].Nodes, []string{"n1", "n2"}) || !slices.Equal(keys[0].Nodes, []string{"n1"}) || !keys[1].CompromisedFrom.Equal(start.Add(time.Hour)) || !keys[1].Added.Equal(start) {
 			t.Errorf("keys %+v", keys)
 		}
 		check(t, s.SigningKeys.Compromise(ctx, "old", start))
 		if keys = must[[]store.SigningKey](t)(s.SigningKeys.List(ctx)); !keys[1].CompromisedFrom.Equal(start) {
 			t.Errorf("keys %+v", keys)
+		}
+		// The key that takes another's place is good for all names of the node.
+		e.clock.move(time.Minute)
+		check(t, s.SigningKeys.Succeed(ctx, "newest", "old"))
+		if keys = must[[]store.SigningKey](t)(s.SigningKeys.List(ctx)); len(keys) != 3 || keys[0].Public != "newest" || !slices.Equal(keys[0].Nodes, []string{"n1", "n2"}) || !keys[0].CompromisedFrom.IsZero() {
+			t.Errorf("keys %+v", keys)
+		}
+		if err := s.SigningKeys.Succeed(ctx, "x", "nobody's"); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("got %v", err)
 		}
 		if err := s.SigningKeys.Compromise(ctx, "nobody's", start); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("got %v", err)

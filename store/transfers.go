@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sallyport/audit"
 )
 
 // Transfer is one line of the ledger of files: a file from open to close, or what else was done to one. The
@@ -128,4 +130,70 @@ func (s Transfers) List(ctx context.Context, f TransferFilter) ([]Transfer, erro
 		return err
 	})
 	return list, err
+}
+
+// ExpiredLedger is the lines of a channel that was not recorded, and whose time is over.
+type ExpiredLedger struct {
+	SessionID string
+	Channel   int
+	Lines     int
+	Retention time.Duration
+}
+
+// Expired lists lines to delete, of a few channels at once: those whose session has been over for longer than the
+// retention of the channel, has no recording any more and is not held.
+func (s Transfers) Expired(ctx context.Context) (list []ExpiredLedger, err error) {
+	now := ms(s.db.now())
+	err = s.db.writing(ctx, "looking for lists of files to delete", func(ctx context.Context, q querier) error {
+		rows, err := all(ctx, q, func(x *ExpiredLedger) []any {
+			return []any{&x.SessionID, &x.Channel, msColumn{&x.Retention}, &x.Lines}
+		}, `SELECT c.session_id, c.id, c.retention, (SELECT COUNT(*) FROM transfers t WHERE t.session_id = c.session_id AND t.channel = c.id)
+			FROM session_channels c JOIN sessions s ON s.id = c.session_id
+			WHERE c.retention > 0 AND s.state <> ? AND s.ended > 0 AND s.ended + c.retention <= ?
+				AND NOT EXISTS (SELECT 1 FROM recordings r WHERE r.session_id = c.session_id AND r.state <> 'removed')
+				AND NOT EXISTS (SELECT 1 FROM session_holds h WHERE h.session_id = c.session_id)
+			ORDER BY c.session_id, c.id LIMIT 100`, Live, now)
+		if err != nil {
+			return err
+		}
+		list = nil
+		for _, x := range rows {
+			if x.Lines > 0 {
+				list = append(list, x)
+				continue
+			}
+			// There never was one, or it has gone with the recordings.
+			if _, err := exec(ctx, q, "UPDATE session_channels SET retention = 0 WHERE session_id = ? AND id = ?", x.SessionID, x.Channel); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return list, err
+}
+
+// Remove deletes the lines of x, with the event of it. The error is ErrConflict, and nothing is deleted, if somebody
+// was faster, or holds the session by now.
+func (s Transfers) Remove(ctx context.Context, x ExpiredLedger, events ...audit.Event) error {
+	return Sessions{s.db}.together(ctx, "deleting the list of files of session "+x.SessionID, true, events, func(ctx context.Context, tx querier) error {
+		if err := lockSession(ctx, tx, x.SessionID); err != nil {
+			return err
+		}
+		// A statement of its own: it has to see who held the session while this one waited.
+		n, err := exec(ctx, tx, `UPDATE session_channels SET retention = 0 WHERE session_id = ? AND id = ? AND retention > 0
+			AND NOT EXISTS (SELECT 1 FROM session_holds WHERE session_id = ?)`, x.SessionID, x.Channel, x.SessionID)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return ErrConflict
+		}
+		_, err = exec(ctx, tx, "DELETE FROM transfers WHERE session_id = ? AND channel = ?", x.SessionID, x.Channel)
+		return err
+	})
+}
+
+// lockSession has other transactions that do the same wait. The error is ErrNotFound if there is no such session.
+func lockSession(ctx context.Context, tx querier, id string) error {
+	return execOne(ctx, tx, "UPDATE sessions SET state = state WHERE id = ?", id)
 }

@@ -16,6 +16,7 @@ import (
 
 	"sallyport/admin"
 	"sallyport/audit"
+	"sallyport/internal/auditlog"
 	"sallyport/recorder"
 )
 
@@ -33,7 +34,7 @@ func auditExportCommand(g *globals) *cobra.Command {
 }
 
 func auditVerifyCommand(g *globals) *cobra.Command {
-	var keyFile, since string
+	var keyFile, since, headFile string
 	var heads []string
 	c := &cobra.Command{
 		Use: "verify [FILE…]", Short: "Prove that no event was altered, removed, inserted or moved", Args: usageArgs(cobra.ArbitraryArgs),
@@ -45,7 +46,7 @@ func auditVerifyCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p := auditProver{verifier: verifier{g: g, c: c, keyFile: keyFile}, heads: known}
+			p := auditProver{verifier: verifier{g: g, c: c, keyFile: keyFile}, heads: known, headFile: headFile}
 			found, err := p.all(args, since)
 			if err != nil {
 				return err
@@ -56,6 +57,7 @@ func auditVerifyCommand(g *globals) *cobra.Command {
 	c.Flags().StringVar(&keyFile, "keys", "", "file with the public keys (default: those that the server tells; see: session keys)")
 	c.Flags().StringVar(&since, "since", "", "prove the server's log from this time on only: a time, or a time ago such as 2h")
 	c.Flags().StringArrayVar(&heads, "head", nil, "POSITION:HEAD as an earlier proof told it: the log must still have it")
+	c.Flags().StringVar(&headFile, "heads", "", "file of heads that a node kept ("+headsFile+" in its data folder, or of the bucket): the log must still have them")
 	return c
 }
 
@@ -77,7 +79,38 @@ func parseHeads(texts []string) (map[int64]audit.Hash, error) {
 // auditProver proves logs; what it needs for it is fetched once.
 type auditProver struct {
 	verifier
-	heads map[int64]audit.Hash
+	heads    map[int64]audit.Hash
+	headFile string // "": none
+}
+
+// keptHeads adds the heads of a file that a node kept.
+func (p *auditProver) keptHeads() error {
+	if p.headFile == "" {
+		return nil
+	}
+	f, err := os.Open(p.headFile)
+	if err != nil {
+		return usage("Give a file that can be read.", "%s", audit.Escape(err.Error()))
+	}
+	defer f.Close()
+	list, err := auditlog.ReadHeads(f)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", audit.Escape(p.headFile), err)
+	}
+	kept, err := audit.HeadsOf(list, admin.AuditCheck(p.keys.Check))
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", audit.Escape(p.headFile), err)
+	}
+	if len(kept) == 0 {
+		return failed("Give the keys of the nodes that signed them: --keys", "no head in %s is proved", audit.Escape(p.headFile))
+	}
+	for at, head := range kept {
+		if other, known := p.heads[at]; known && other != head {
+			return failed("", "the head at position %d in %s is another one than --head says", at, audit.Escape(p.headFile))
+		}
+		p.heads[at] = head
+	}
+	return nil
 }
 
 func (p *auditProver) all(files []string, since string) ([]admin.AuditVerification, error) {
@@ -89,6 +122,9 @@ func (p *auditProver) all(files []string, since string) ([]admin.AuditVerificati
 		return nil, usage("Leave --since away, or export the file anew with it.", "--since is for the server's log")
 	}
 	if err := p.loadKeys(); err != nil {
+		return nil, err
+	}
+	if err := p.keptHeads(); err != nil {
 		return nil, err
 	}
 	var found []admin.AuditVerification
@@ -120,10 +156,13 @@ func (p *auditProver) server(since string) (admin.AuditVerification, error) {
 	if err := p.connect(); err != nil {
 		return found, err
 	}
-	if p.keyFile == "" && len(p.heads) == 0 {
+	if p.keyFile == "" && len(p.heads) == 0 && p.headFile == "" {
 		return found, p.api.get(p.c.Context(), "/audit/verification", q, &found)
 	}
 	if err := p.loadKeys(); err != nil {
+		return found, err
+	}
+	if err := p.keptHeads(); err != nil {
 		return found, err
 	}
 	out, in := io.Pipe()
@@ -191,6 +230,12 @@ func (g *globals) showAuditProofs(found []admin.AuditVerification) error {
 			return err
 		}
 		for _, v := range found {
+			if v.HeadsProblem != "" {
+				g.say("heads that are kept elsewhere could not all be read: %s", v.HeadsProblem)
+			}
+			if v.Heads > 0 {
+				g.say("held against %d heads that are kept outside of the database", v.Heads)
+			}
 			if v.Proved && v.Last > 0 {
 				g.say("keep this elsewhere, to find later that nothing was cut off: --head %d:%s", v.Last, v.Head)
 			}

@@ -39,6 +39,20 @@ func sessionReleaseCommand(g *globals) *cobra.Command {
 	})
 }
 
+func sessionGiveUpCommand(g *globals) *cobra.Command {
+	var in admin.GiveUp
+	c := action(g, "give-up ID", "Wait no longer for what a lost node has of the recordings of a session", cobra.ExactArgs(1), func(c *cobra.Command, api *client, args []string) error {
+		var found admin.GivenUp
+		if err := api.call(c.Context(), http.MethodPost, route("sessions", args[0], "give-up"), in, &found); err != nil {
+			return err
+		}
+		return g.done(found, "the tail of %d recordings of session %s is not waited for any more", found.Recordings, audit.Escape(args[0]))
+	})
+	c.Flags().StringVar(&in.Reason, "reason", "", "why, such as that the disk is destroyed")
+	c.Long = c.Short + ".\nWhat other nodes have sealed counts as sealed, and is deleted when its time is over; what was on the disk of the node\nalone counts as deleted. If the node comes back after all, its recordings are there again."
+	return c
+}
+
 func sessionStorageCommand(g *globals) *cobra.Command {
 	return action(g, "storage", "Tell how it stands with recordings: kept, waiting for the bucket, space", cobra.NoArgs, func(c *cobra.Command, api *client, _ []string) error {
 		var s admin.RecordingStatus

@@ -20,7 +20,7 @@ import (
 
 func sessionCommand(g *globals) *cobra.Command {
 	return group("session", "Connections through the bastion, and their recordings",
-		sessionListCommand(g), sessionShowCommand(g), sessionEndCommand(g), sessionHoldCommand(g), sessionReleaseCommand(g), sessionStorageCommand(g),
+		sessionListCommand(g), sessionShowCommand(g), sessionEndCommand(g), sessionHoldCommand(g), sessionReleaseCommand(g), sessionGiveUpCommand(g), sessionStorageCommand(g),
 		sessionCommandsCommand(g),
 		sessionFilesCommand(g), sessionPlayCommand(g), sessionWatchCommand(g), sessionExportCommand(g), sessionVerifyCommand(g), sessionKeysCommand(g))
 }

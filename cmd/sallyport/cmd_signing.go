@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -55,9 +56,9 @@ func signingKeyOf(k store.SigningKey) (signingKey, error) {
 	if err != nil || len(public) != ed25519.PublicKeySize {
 		return signingKey{}, errors.New("not a public key")
 	}
-	key := recorder.Key{Public: public, Node: k.Node, CompromisedFrom: k.CompromisedFrom}
+	key := recorder.Key{Public: public, Nodes: k.Nodes, CompromisedFrom: k.CompromisedFrom}
 	text, err := key.MarshalPEM()
-	one := signingKey{ID: key.ID(), Node: k.Node, Added: timeOrNil(k.Added), CompromisedFrom: timeOrNil(k.CompromisedFrom), PEM: string(text)}
+	one := signingKey{ID: key.ID(), Node: strings.Join(k.Nodes, ", "), Added: timeOrNil(k.Added), CompromisedFrom: timeOrNil(k.CompromisedFrom), PEM: string(text)}
 	return one, err
 }
 
@@ -85,11 +86,14 @@ func (w keyWork) rotateSigning(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("making signing key: %w", err)
 	}
-	// The public halves first: nothing must ever be signed with a key that nobody knows.
-	for _, key := range []ed25519.PublicKey{publicKey(before), public} {
-		if err := w.store.SigningKeys.Publish(ctx, base64.StdEncoding.EncodeToString(key), string(w.cfg.Node)); err != nil {
-			return err
-		}
+	// The public halves first: nothing must ever be signed with a key that nobody knows. The new one is good for all
+	// that the one before is good for: what was begun under an earlier name of the node is completed with it.
+	was := base64.StdEncoding.EncodeToString(publicKey(before))
+	if err := w.store.SigningKeys.Publish(ctx, was, string(w.cfg.Node)); err != nil {
+		return err
+	}
+	if err := w.store.SigningKeys.Succeed(ctx, base64.StdEncoding.EncodeToString(public), was); err != nil {
+		return err
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {

@@ -189,7 +189,7 @@ func signingKeys(ctx context.Context, st *store.Store) ([]recorder.Key, error) {
 	var keys []recorder.Key
 	for _, k := range list {
 		if public, err := base64.StdEncoding.DecodeString(k.Public); err == nil && len(public) == ed25519.PublicKeySize {
-			keys = append(keys, recorder.Key{Public: public, Node: k.Node, CompromisedFrom: k.CompromisedFrom})
+			keys = append(keys, recorder.Key{Public: public, Nodes: k.Nodes, CompromisedFrom: k.CompromisedFrom})
 		}
 	}
 	return keys, nil

@@ -66,6 +66,7 @@ type node struct {
 
 	messages messages
 	chain    *auditlog.Chainer
+	heads    *headKeeper
 	bastion  *bastion.Server
 	admin    *admin.Server
 	portal   *portal.Server
@@ -109,7 +110,11 @@ func newNode(ctx context.Context, cfg *config.Config, opts nodeOptions) (n *node
 		return n, err
 	}
 	n.Audit = auditlog.New(auditlog.Config{Sink: sink, Logger: opts.AuditLog, Node: string(cfg.Node)})
-	n.chain = auditlog.NewChainer(auditlog.ChainConfig{Keeper: n.Store.Audit, Sign: n.Recorder.Sign, Node: string(cfg.Node), Logger: n.log})
+	if err := n.openHeads(); err != nil {
+		return n, err
+	}
+	n.chain = auditlog.NewChainer(auditlog.ChainConfig{Keeper: n.Store.Audit, Sign: n.Recorder.Sign, Node: string(cfg.Node), Logger: n.log,
+		Heads: n.heads.file, Last: n.heads.last, Away: n.heads.away})
 	if n.Directory, err = newDirectory(cfg.Directory); err != nil {
 		return n, err
 	}
@@ -340,7 +345,7 @@ func (n *node) openDoors() (err error) {
 			TOTPRadius: n.cfg.Compat.TOTPRadius, PrivacyIDEA: n.cfg.Compat.PrivacyIDEA, WithPassword: n.cfg.Compat.WithPassword, Suffixes: suffixes,
 		},
 		Store: n.Store, Engine: n.Engine, Sessions: n.Sessions, Dialer: n.Dialer, Recorder: n.Recorder, Replays: n.replays, Audit: n.Audit, Search: bool(n.cfg.Recordings.Search),
-		HostCA: n.HostCA.PublicKey(), Chain: n.chain, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
+		HostCA: n.HostCA.PublicKey(), Chain: n.chain, Heads: n.heads.all, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
 		Proxies: config.Prefixes(n.cfg.Web.Proxies), Demo: n.opts.Demo, Numbers: n.messages.sent.Numbers,
 		Messages: n.messages.mail != nil || n.messages.sms != nil, Version: version, Node: string(n.cfg.Node), Log: n.log,
 		Mail: n.messages.mail != nil, Name: n.cfg.OTP.Issuer, URL: linkURL(n.cfg), WithoutToken: n.cfg.OTP.WithoutToken.Logins,

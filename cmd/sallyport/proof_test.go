@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sallyport/admin"
+	"sallyport/audit"
 	"sallyport/internal/testenv"
 	"sallyport/recorder"
 	"sallyport/store"
@@ -242,6 +243,107 @@ func TestSigningKeysRotate(t *testing.T) {
 		t.Errorf("%v became %v", all, again)
 	}
 	wantErr(t, o.node.Store.SigningKeys.Compromise(t.Context(), "nobody's", at), store.ErrNotFound)
+}
+
+// Every key of every node used to prove every recording and every checkpoint: whoever had got hold of one node's key
+// could write the past of all the others, and the list of keys that auditors keep did not help. Here the key is n2's.
+func TestKeyOfAnotherNode(t *testing.T) {
+	t.Parallel()
+	o := startOperated(t)
+	public, private, err := ed25519.GenerateKey(nil)
+	noError(t, err)
+	noError(t, o.node.Store.SigningKeys.Publish(t.Context(), base64.StdEncoding.EncodeToString(public), "n2"))
+	testenv.WaitFor(t, "the server to know the key", func() bool { return len(o.node.Recorder.Keys()) == 2 })
+	keys := o.file("keys.pem", o.ok("session", "keys"))
+	forge := func(node string) string {
+		other, err := recorder.New(recorder.Config{Dir: t.TempDir(), SigningKey: private, Node: node})
+		noError(t, err)
+		defer other.Close()
+		w, err := other.Create(recorder.Header{Session: "forged", Channel: 1})
+		noError(t, err)
+		noError(t, w.Output([]byte("x")))
+		sum, err := w.Close()
+		noError(t, err)
+		var text bytes.Buffer
+		noError(t, other.Export(&text, sum.Path, recorder.Asciicast3))
+		return o.file(node+".cast", text.String())
+	}
+	own, lie := forge("n2"), forge("n1")
+	for _, args := range [][]string{{}, {"--keys", keys}} {
+		if r := o.run(append([]string{"session", "verify", own}, args...)...); r.code != 0 {
+			t.Errorf("its own, %v: %+v", args, r)
+		}
+		if r := o.run(append([]string{"session", "verify", lie}, args...)...); r.code != exitFailed || !strings.Contains(r.out, "is that of node n2") {
+			t.Errorf("another's, %v: %+v", args, r)
+		}
+	}
+
+	// A checkpoint in n1's name.
+	o.chained()
+	noError(t, o.node.Audit.Emit(t.Context(), audit.Event{Type: audit.NodeStopped, Result: audit.OK, Door: audit.DoorNode}))
+	for n := 0; n == 0; { // whoever chains first
+		n, _, err = o.node.Store.Audit.Chain(t.Context(), "n1", func(c *audit.Checkpoint) error {
+			c.Key = recorder.KeyID(public)
+			text, err := c.SignedText()
+			c.Sig = ed25519.Sign(private, text)
+			return err
+		})
+		noError(t, err)
+		if n == 0 {
+			noError(t, o.node.Audit.Emit(t.Context(), audit.Event{Type: audit.NodeStopped, Result: audit.OK, Door: audit.DoorNode}))
+		}
+	}
+	for _, args := range [][]string{{}, {"--keys", keys}} {
+		if r := o.run(append([]string{"audit", "verify"}, args...)...); r.code != exitFailed || !strings.Contains(r.out, "is that of node n2") {
+			t.Errorf("checkpoint, %v: %+v", args, r)
+		}
+	}
+}
+
+// Whoever could write to the database could cut off the end of the log, checkpoints and all, and nothing in it told of that,
+// unless somebody had noted a head by hand. Nodes keep heads in their data folder by themselves, and a proof asks for them.
+func TestAuditLogIsCutOff(t *testing.T) {
+	onBoth(t, func(t *testing.T, o *operated) {
+		o.ok("user", "add", "erin", "--generate")
+		o.chained()
+		state, err := o.node.Store.Audit.ChainState(t.Context())
+		noError(t, err)
+		file := filepath.Join(string(o.cfg.Data), headsFile)
+		testenv.WaitFor(t, "the head to be kept", func() bool {
+			list, err := o.node.heads.all(t.Context())
+			return err == nil && len(list) > 0 && list[len(list)-1].Position >= state.Last.Position
+		})
+		if v := object[[]admin.AuditVerification](o, "audit", "verify"); !v[0].Proved || v[0].Heads == 0 || v[0].HeadsProblem != "" {
+			t.Errorf("as it is: %+v", v)
+		}
+		keys := o.file("keys.pem", o.ok("session", "keys"))
+		whole := o.file("whole.jsonl", o.ok("audit", "export"))
+		if r := command("", "audit", "verify", whole, "--keys", keys, "--heads", file); r.code != 0 {
+			t.Errorf("offline: %+v", r)
+		}
+		late := object[[]admin.AuditVerification](o, "audit", "verify", "--since", "1ms")
+		if !late[0].Proved {
+			t.Errorf("since a moment ago: %+v", late)
+		}
+
+		db := o.database()
+		var before int64
+		noError(t, db.QueryRowContext(t.Context(), "SELECT MAX(after) FROM audit_checkpoints").Scan(&before))
+		for _, query := range []string{"DELETE FROM audit_events WHERE position > %d OR position = 0", "DELETE FROM audit_checkpoints WHERE position > %d"} {
+			_, err := db.ExecContext(t.Context(), fmt.Sprintf(query, before))
+			noError(t, err)
+		}
+		if text := o.fails(exitFailed, "audit", "verify"); !strings.Contains(text, "not proved") {
+			t.Errorf("cut off: %q", text)
+		}
+		cut := o.file("cut.jsonl", o.ok("audit", "export"))
+		if r := command("", "audit", "verify", cut, "--keys", keys, "--heads", file); r.code != exitFailed {
+			t.Errorf("offline, cut off: %+v", r)
+		}
+		if r := command("", "audit", "verify", cut, "--keys", keys, "--heads", keys); r.code == 0 {
+			t.Errorf("heads that are none: %+v", r)
+		}
+	})
 }
 
 func mustKey(t *testing.T, text []byte) ed25519.PrivateKey {

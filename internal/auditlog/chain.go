@@ -22,10 +22,20 @@ type ChainConfig struct {
 	Node   string
 	Logger *slog.Logger  // receives a checkpoint now and then, as witnesses outside the database; nil: slog.Default()
 	Every  time.Duration // 0: half a second
+
+	// Heads keeps heads outside of the database; nil: nothing does. Last is the last one that it had at the start. Away
+	// takes one now and then, to keep it farther away; nil: nobody does.
+	Heads *Heads
+	Last  audit.Checkpoint
+	Away  func(context.Context, audit.Checkpoint) error
 }
 
-// witnessEvery is how often a checkpoint goes into the log.
-const witnessEvery = time.Minute
+// How often a checkpoint goes into the log, the file of heads, and away.
+const (
+	witnessEvery = time.Minute
+	headEvery    = time.Second
+	awayEvery    = 5 * time.Minute
+)
 
 // Chainer chains the events that nobody has chained yet. Every node runs one; it never delays who writes an event.
 type Chainer struct {
@@ -45,7 +55,7 @@ func NewChainer(cfg ChainConfig) *Chainer {
 	if cfg.Every == 0 {
 		cfg.Every = 500 * time.Millisecond
 	}
-	return &Chainer{cfg: cfg}
+	return &Chainer{cfg: cfg, last: cfg.Last}
 }
 
 // Run chains until ctx ends.
@@ -53,9 +63,13 @@ func (c *Chainer) Run(ctx context.Context) {
 	tick := time.NewTicker(c.cfg.Every)
 	defer tick.Stop()
 	var witness time.Time
+	kept := keptHeads{c: c, file: c.cfg.Last.Position, away: c.cfg.Last.Position}
 	for {
 		select {
 		case <-ctx.Done():
+			ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+			kept.keep(ending, true)
+			cancel()
 			return
 		case <-tick.C:
 		}
@@ -67,10 +81,46 @@ func (c *Chainer) Run(ctx context.Context) {
 		if err != nil && before == nil && ctx.Err() == nil {
 			c.cfg.Logger.Error("chaining audit events; they are kept and will be chained later", "error", err)
 		}
+		kept.keep(ctx, false)
 		if last.Position > 0 && time.Since(witness) >= witnessEvery && last.Time.After(witness) {
 			witness = time.Now()
 			c.cfg.Logger.Info("audit chain", "position", last.Position, "head", last.Head, "key", last.Key)
 		}
+	}
+}
+
+// keptHeads is which heads are kept outside of the database.
+type keptHeads struct {
+	c                    *Chainer
+	file, away           int64 // position
+	fileAt, awayAt       time.Time
+	fileFails, awayFails bool // and that was logged
+}
+
+// keep keeps the last head, if its time has come, or at once.
+func (k *keptHeads) keep(ctx context.Context, now bool) {
+	k.c.mu.Lock()
+	last := k.c.last
+	k.c.mu.Unlock()
+	if k.c.cfg.Heads != nil && last.Position > k.file && (now || time.Since(k.fileAt) >= headEvery) {
+		k.fileAt = time.Now()
+		err := k.c.cfg.Heads.Add(last)
+		if err == nil {
+			k.file = last.Position
+		} else if !k.fileFails {
+			k.c.cfg.Logger.Error("heads of the audit chain cannot be kept in the data folder", "error", err)
+		}
+		k.fileFails = err != nil
+	}
+	if k.c.cfg.Away != nil && last.Position > k.away && (now || time.Since(k.awayAt) >= awayEvery) {
+		k.awayAt = time.Now()
+		err := k.c.cfg.Away(ctx, last)
+		if err == nil {
+			k.away = last.Position
+		} else if !k.awayFails {
+			k.c.cfg.Logger.Error("heads of the audit chain cannot be kept in the bucket", "error", err)
+		}
+		k.awayFails = err != nil
 	}
 }
 

@@ -175,7 +175,7 @@ func (k *Keeper) sealPending(ctx context.Context, r store.Recording) error {
 	switch {
 	case errors.Is(err, recorder.ErrNothingStored):
 		return k.cfg.Store.Recordings.SetPending(ctx, r, nil, store.SealedRecording{})
-	case errors.Is(err, recorder.ErrDamaged) || errors.Is(err, recorder.ErrUnknownKey):
+	case errors.Is(err, recorder.ErrDamaged) || errors.Is(err, recorder.ErrUnknownKey) || errors.Is(err, recorder.ErrCompromised):
 		k.emit(ctx, r, audit.RecordSealed, audit.Error, err.Error(), nil)
 		return k.cfg.Store.Recordings.SetPending(ctx, r, nil, store.SealedRecording{})
 	case err != nil:
@@ -186,7 +186,7 @@ func (k *Keeper) sealPending(ctx context.Context, r store.Recording) error {
 	detail := map[string]string{"recording": sum.Path, "root": sum.Root}
 	if p.Sealed { // its node had only not come to say so
 		return k.note(ctx, r, audit.RecordSealed, "", detail, func(e audit.Event) error {
-			return k.cfg.Store.Recordings.Seal(ctx, r.SessionID, r.Channel, sealed, e)
+			return k.cfg.Store.Recordings.SealLost(ctx, r.SessionID, r.Channel, sealed, e)
 		})
 	}
 	detail["tail"] = "pending"
@@ -229,8 +229,11 @@ func (k *Keeper) noteStored(ctx context.Context) error {
 func (k *Keeper) deleteOld(ctx context.Context) error {
 	for {
 		old, err := k.cfg.Store.Recordings.ClaimExpired(ctx, k.cfg.Node)
-		if err != nil || len(old) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(old) == 0 {
+			return k.deleteLedgers(ctx)
 		}
 		var errs []error
 		for _, r := range old {
@@ -240,6 +243,22 @@ func (k *Keeper) deleteOld(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// deleteLedgers deletes the lists of files whose time is over, of channels that were not recorded.
+func (k *Keeper) deleteLedgers(ctx context.Context) error {
+	old, err := k.cfg.Store.Transfers.Expired(ctx)
+	for _, x := range old {
+		r := store.Recording{SessionID: x.SessionID, Channel: x.Channel}
+		detail := map[string]string{"ledger": fmt.Sprint(x.Lines)}
+		failed := k.note(ctx, r, audit.RecordDeleted, "kept for "+x.Retention.String(), detail, func(e audit.Event) error {
+			return k.cfg.Store.Transfers.Remove(ctx, x, e)
+		})
+		if failed != nil && !errors.Is(failed, store.ErrConflict) { // held, or deleted by another node
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
 }
 
 func (k *Keeper) delete(ctx context.Context, r store.Recording) error {
@@ -271,9 +290,13 @@ func (k *Keeper) delete(ctx context.Context, r store.Recording) error {
 		return err // it is given out again
 	}
 	detail := map[string]string{"recording": r.Path, "root": r.Root, "bytes": fmt.Sprint(r.Bytes)}
-	return k.note(ctx, r, audit.RecordDeleted, "kept for "+r.Retention.String(), detail, func(e audit.Event) error {
+	err = k.note(ctx, r, audit.RecordDeleted, "kept for "+r.Retention.String(), detail, func(e audit.Event) error {
 		return k.cfg.Store.Recordings.Removed(ctx, r, e)
 	})
+	if errors.Is(err, store.ErrConflict) {
+		return nil // this took so long that another node was given it too, and has noted it
+	}
+	return err
 }
 
 // lookAtQuota has no recording begun while there are too many.

@@ -355,3 +355,77 @@ func TestWithinAMinute(t *testing.T) {
 		t.Errorf("a node is seen to be lost after up to %v", worst)
 	}
 }
+
+// A recording of a lost node that was signed with a compromised key was tried again every ten minutes for ever, and nobody
+// heard of it. It is told, once, and left as it is.
+func TestSealPendingCompromised(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	server := testenv.S3Server(t)
+	n := newNode(t, newBucket(t, server, server.Bucket, ""))
+	must(t, n.cfg.Store.Sessions.Alive(ctx, "n1"))
+	x, err := n.cfg.Store.Sessions.Open(ctx, store.Session{User: "alice", Target: "web1", Node: "n1"})
+	must(t, err)
+	w, err := n.cfg.Recorder.Create(recorder.Header{Session: x.ID, Channel: 1})
+	must(t, err)
+	must(t, n.cfg.Store.Sessions.OpenChannel(ctx, x.ID, store.Channel{ID: 1, Kind: "shell", Recording: w.Path()}))
+	must(t, w.Output(bytes.Repeat([]byte("what was shown\r\n"), 40_000)))
+	testenv.WaitFor(t, "a part in the bucket", func() bool {
+		parts, err := n.cfg.Recorder.Parts(ctx, w.Path())
+		return err == nil && len(parts) > 0
+	})
+	own := n.cfg.Recorder.Keys()[0]
+	own.CompromisedFrom = time.Now().Add(-time.Hour)
+	rec, err := recorder.New(recorder.Config{Dir: t.TempDir(), SigningKey: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{2}, 32)), Node: "n2",
+		Keys: []recorder.Key{own}, Store: newBucket(t, server, server.Bucket, "")})
+	must(t, err)
+	t.Cleanup(func() { rec.Close() })
+	other := New(Config{Store: n.cfg.Store, Recorder: rec, Audit: n.cfg.Audit, Node: "n2", Log: slog.New(slog.DiscardHandler),
+		Keys: func(context.Context) ([]recorder.Key, error) { return []recorder.Key{own}, nil }})
+	testenv.WaitFor(t, "the index in the bucket", func() bool {
+		_, err := rec.SealPending(ctx, w.Path())
+		return errors.Is(err, recorder.ErrCompromised)
+	})
+	_, err = n.cfg.Store.Sessions.MarkLostNodes(ctx, "n2", -time.Hour, other.lostEvent)
+	must(t, err)
+	pending, err := n.cfg.Store.Recordings.ClaimPending(ctx, "n2")
+	if err != nil || len(pending) != 1 {
+		t.Fatalf("%+v, %v", pending, err)
+	}
+	must(t, other.sealPending(ctx, pending[0]))
+	events, err := n.cfg.Store.Audit.List(ctx, store.AuditFilter{Type: audit.RecordSealed})
+	if err != nil || len(events) != 1 || events[0].Result != audit.Error || !strings.Contains(events[0].Reason, "compromised") {
+		t.Errorf("events %+v, %v", events, err)
+	}
+	n.clock.move(time.Hour)
+	if pending, err := n.cfg.Store.Recordings.ClaimPending(ctx, "n2"); err != nil || len(pending) != 0 || n.row(x.ID).State != store.RecordingPending {
+		t.Errorf("tried again: %+v, %v", pending, err)
+	}
+	_, err = w.Close()
+	must(t, err)
+}
+
+// TestDeleteLedgers: the lists of files of sessions without recordings go in their time, and leave an event.
+func TestDeleteLedgers(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	n := newNode(t, nil)
+	x, err := n.cfg.Store.Sessions.Open(ctx, store.Session{User: "alice", Target: "web1", Node: "n1"})
+	must(t, err)
+	must(t, n.cfg.Store.Sessions.OpenChannel(ctx, x.ID, store.Channel{ID: 1, Kind: "sftp", Retention: time.Hour}))
+	must(t, n.cfg.Store.Transfers.Put(ctx, x.ID, 1, []store.Transfer{{SessionID: x.ID, Channel: 1, Seq: 1, Op: "read", Path: "/x", Result: "ok", Started: time.Now()}}))
+	must(t, n.cfg.Store.Sessions.End(ctx, x.ID, "done"))
+	must(t, n.deleteOld(ctx))
+	if len(n.deletions()) != 0 {
+		t.Error("too early")
+	}
+	n.clock.move(2 * time.Hour)
+	must(t, n.deleteOld(ctx))
+	must(t, n.deleteOld(ctx))
+	if e := n.deletions()[x.ID]; e.Detail["ledger"] != "1" || e.Detail["channel"] != "1" || e.User != "alice" || e.Reason != "kept for 1h0m0s" {
+		t.Errorf("event %+v", e)
+	}
+	if list, err := n.cfg.Store.Transfers.List(ctx, store.TransferFilter{SessionID: x.ID}); err != nil || len(list) != 0 {
+		t.Errorf("left: %+v, %v", list, err)
+	}
+}

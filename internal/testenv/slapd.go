@@ -353,6 +353,13 @@ func (d *Directory) Leave(name, dn string) {
 	d.asAdmin("taking "+dn+" out of "+name, func(c *ldap.Conn) error { return c.Modify(r) })
 }
 
+// Rename gives a person another uid; the entry stays the same.
+func (d *Directory) Rename(uid, to string) {
+	d.t.Helper()
+	r := ldap.NewModifyDNRequest(d.UserDN(uid), "uid="+ldap.EscapeDN(to), true, "")
+	d.asAdmin("renaming "+uid, func(c *ldap.Conn) error { return c.ModifyDN(r) })
+}
+
 // Add adds an entry of any kind.
 func (d *Directory) Add(dn string, attributes map[string][]string) {
 	d.t.Helper()
