@@ -7,6 +7,8 @@ PATCHED   := -modfile=build/go.mod
 # One of the library's tests writes from a slice that claims to be 4 GiB long. Once the window is used up, the slice begins
 # behind its memory, and a collection at that moment ends the program, with the library as it is published too.
 SSHTESTS  := GODEBUG=invalidptr=0
+# Most tests wait for other programs most of the time, so that more of them at once than there are cores end sooner.
+PARALLEL  ?= 5
 export CGO_ENABLED ?= 0
 
 .PHONY: demo build patched assets test test-long check bench deps deb clean
@@ -29,9 +31,9 @@ deps: ## what the tests need of Debian
 test: deps assets patched ## all tests; those that the edited library concerns without it and with it
 	$(GO) vet ./...
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt'ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
-	$(GO) test -shuffle=on -timeout 20m ./...
+	$(GO) test -shuffle=on -parallel $(PARALLEL) -timeout 20m ./...
 	$(SSHTESTS) $(GO) test $(PATCHED) -shuffle=on -timeout 20m golang.org/x/crypto/ssh
-	$(GO) test $(PATCHED) -shuffle=on -timeout 20m ./session ./bastion ./cmd/sallyport
+	$(GO) test $(PATCHED) -shuffle=on -parallel $(PARALLEL) -timeout 20m ./session ./bastion ./cmd/sallyport
 
 test-long: deps assets patched ## the same with the long forms of what is sampled above, and the race detector
 	SALLYPORT_LONG=1 CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 120m ./...

@@ -84,7 +84,7 @@ func TestAcceptanceNotWritten(t *testing.T) {
 	secret := w.token(u.ID)
 	_, err := w.Store.UserKeys.Add(ctx, store.UserKey{UserID: u.ID, PublicKey: "k", Fingerprint: "SHA256:k"})
 	check(t, err)
-	db, err := sql.Open("sqlite", "file:"+path)
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(60000)")
 	check(t, err)
 	defer db.Close()
 	enter := func() (*auth.Identity, error) {

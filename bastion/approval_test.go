@@ -546,7 +546,7 @@ func TestApprovalWithoutMessages(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sallyport.db")
 	s := eyes(t, options{dsn: "sqlite:" + file})
 	w := s.waits(t, s.ssh().SSH(t, "echo in"))
-	db, err := sql.Open("sqlite", file)
+	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(60000)")
 	check(t, err)
 	defer db.Close()
 	_, err = db.ExecContext(context.Background(), "UPDATE approvals SET state = 'approved', given = 1")

@@ -366,7 +366,7 @@ func TestFilesUnwritten(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			s := newSystem(t, options{rules: "version: 1\nrules:\n  - {name: files, users: ['*'], targets: ['*'], recording: " + mode + "}\n"})
-			db, err := sql.Open("sqlite", strings.TrimPrefix(s.dsn, "sqlite:"))
+			db, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(s.dsn, "sqlite:")+"?_pragma=busy_timeout(60000)")
 			check(t, err)
 			defer db.Close()
 			_, err = db.ExecContext(t.Context(), "ALTER TABLE transfers RENAME TO away")

@@ -254,20 +254,20 @@ func TestJumpNoneIsRefused(t *testing.T) {
 // A rule that wants a newer code than the outer connection's has it asked for inside, and takes it.
 func TestJumpYoungerThan(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, options{rules: "version: 1\nrules:\n  - {name: fresh, users: ['*'], targets: [web1], code: {younger-than: 4s}}\n"})
+	ahead := new(atomic.Int64)
+	s := newSystem(t, options{ahead: ahead, rules: "version: 1\nrules:\n  - {name: fresh, users: ['*'], targets: [web1], code: {younger-than: 1h}}\n"})
 	key := newSigner(t)
 	s.addKey("alice", key.PublicKey())
-	// The connection that is waited for is the younger one: else the other's code could be young enough at its
-	// log-in and too old at its session.
 	p := s.outer("alice")
 	c := s.outer("alice", ssh.PublicKeys(key), answers("", s.code("alice"), nil))
-	testenv.WaitFor(t, "the younger code to be too old", func() bool {
-		inner, err := s.inside(c, ssh.PublicKeys(key))
-		if err == nil {
-			inner.Close()
-		}
-		return err != nil
-	})
+	inner, err := s.inside(c, ssh.PublicKeys(key))
+	check(t, err)
+	inner.Close()
+	ahead.Store(int64(time.Hour + time.Second))
+	if inner, err := s.inside(c, ssh.PublicKeys(key)); err == nil {
+		inner.Close()
+		t.Error("the code of before the hour was young enough")
+	}
 	for name, c := range map[string]*ssh.Client{"key": c, "password": p} {
 		var asked []string
 		inner, err := s.inside(c, ssh.PublicKeys(key), answers("", s.code("alice"), &asked))

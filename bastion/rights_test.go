@@ -228,17 +228,23 @@ func TestForwardWithdrawn(t *testing.T) {
 // An old code does not end what it has opened; a new channel needs a new one.
 func TestOldCodeGoesOn(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, options{rules: "version: 1\nrules:\n  - {name: fresh, users: ['*'], targets: ['*'], code: {younger-than: 2s}}\n"})
+	ahead := new(atomic.Int64)
+	s := newSystem(t, options{ahead: ahead, rules: "version: 1\nrules:\n  - {name: fresh, users: ['*'], targets: ['*'], code: {younger-than: 1h}}\n"})
 	c, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
 	check(t, err)
 	defer c.Close()
 	x := s.cat(c)
-	testenv.WaitFor(t, "the code to grow old", func() bool {
+	run := func() error {
 		sess, err := c.NewSession()
 		check(t, err)
 		defer sess.Close()
-		return sess.Run("true") != nil
-	})
+		return sess.Run("true")
+	}
+	check(t, run())
+	ahead.Store(int64(time.Hour + time.Second))
+	if run() == nil {
+		t.Error("a new channel was opened with an old code")
+	}
 	check(t, s.Server.Recheck(context.Background(), true))
 	check(t, x.echo("still here"))
 }

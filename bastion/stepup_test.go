@@ -20,7 +20,7 @@ rules:
   - {name: trusting, users: ["*"], targets: [web1], trust: {idle: 2h, max: 8h, sources: [here]}}
   - {name: fresh, users: ["*"], targets: [webfresh], code: fresh}
   - {name: token, users: ["*"], targets: [webtoken], token-only: true}
-  - {name: newest, users: ["*"], targets: [webnew], code: {younger-than: 1s}}
+  - {name: newest, users: ["*"], targets: [webnew], code: {younger-than: 30m}}
 `
 
 // stepUpTargets adds the targets of stepUpRules, which are all the one host.
@@ -103,7 +103,7 @@ func TestMenuStepUpLocks(t *testing.T) {
 	s := newSystem(t, options{rules: stepUpRules, ahead: ahead})
 	s.stepUpTargets()
 	term := s.menu()
-	ahead.Add(int64(2 * time.Second))
+	ahead.Add(int64(31 * time.Minute))
 	for i := range 5 {
 		if i%3 == 0 {
 			term.Type("\x15webnew\r")
@@ -175,7 +175,7 @@ func (m *mailing) later() { m.ahead.Add(int64(5 * time.Minute)) }
 // not where it does.
 func TestJumpStepUp(t *testing.T) {
 	onBoth(t, func(t *testing.T, o options) {
-		o.rules = stepUpRules
+		o.rules, o.ahead = stepUpRules, new(atomic.Int64)
 		s := newSystem(t, o)
 		s.stepUpTargets()
 		j := s.jumper("")
@@ -185,6 +185,7 @@ func TestJumpStepUp(t *testing.T) {
 		if _, errs, status := s.ssh().Output(t, "true"); status != 0 { // remembered by a target, not by the way to the menu alone
 			t.Fatalf("the login that is remembered: %d %s", status, errs)
 		}
+		o.ahead.Add(int64(31 * time.Minute))
 		logins := len(s.events("login.accepted"))
 		for _, target := range []string{"webfresh", "webnew", "webtoken"} {
 			out, errs, status := s.jumper("").run("ssh", s.at(target), "echo in")

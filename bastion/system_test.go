@@ -72,6 +72,7 @@ type system struct {
 	ring     *seal.Ring
 	key      ssh.Signer // that targets trust
 	counter  atomic.Int64
+	ahead    *atomic.Int64
 }
 
 const allowAll = `version: 1
@@ -86,7 +87,7 @@ const alicePassword = "correct horse battery"
 func newSystem(t testing.TB, o options) *system {
 	t.Helper()
 	ctx := context.Background()
-	s := &system{t: t}
+	s := &system{t: t, ahead: cmp.Or(o.ahead, new(atomic.Int64))}
 	dsn := o.dsn
 	if dsn == "" {
 		dsn = "sqlite:" + filepath.Join(t.TempDir(), "sallyport.db")
@@ -209,7 +210,7 @@ func (s *system) token(login string) string {
 // of its own, so that a test may log in as often as it likes.
 func (s *system) code(login string) string {
 	s.t.Helper()
-	return testenv.Oathtool(s.t, s.token(login), time.Now())
+	return testenv.Oathtool(s.t, s.token(login), time.Now().Add(time.Duration(s.ahead.Load())))
 }
 
 // ssh is the OpenSSH client of alice on her way to web1.

@@ -350,6 +350,7 @@ func TestWatchFromAnotherNode(t *testing.T) {
 		t.Errorf("the watcher reads %q", why)
 	}
 	// A node that stops takes leave of those who watch there.
+	testenv.WaitFor(t, "the first session to be gone", func() bool { return len(near.Sessions.Live()) == 0 })
 	term = testenv.StartTerminal(t, near.withKey().Interactive(), 70, 20)
 	term.Type("echo third-$((40+2))\n")
 	carol = far.watch(t, near.liveID(), "carol")
@@ -380,7 +381,11 @@ func TestModerated(t *testing.T) {
 	patient, err := s.Sessions.Watch(t.Context(), id, 0, session.Watcher{Name: "patient"})
 	check(t, err)
 	for _, want := range []string{"r", "o", ""} {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		wait := time.Minute
+		if want == "" {
+			wait = 50 * time.Millisecond
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
 		defer cancel()
 		if e, err := patient.Next(ctx); e.Code != want || want == "" && !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("while nothing runs: %+v %v, want %q", e, err, want)
@@ -445,10 +450,12 @@ func TestModerated(t *testing.T) {
 		t.Errorf("status %d", status)
 	}
 	testenv.WaitFor(t, "the end", func() bool { return len(s.Sessions.Live()) == 0 })
+	s.rules(strings.Replace(rules, "leaving: pause", "within: 2m", 1))
 	term = testenv.StartTerminal(t, s.withKey().Interactive(), 80, 24)
 	term.Expect("waiting for a moderator")
 	carol = s.watch(t, s.liveID(), "carol")
 	term.Expect("the session begins.")
+	term.Expect("observed by carol.") // it has begun
 	carol.leave()
 	term.Expect("and ends in 10s.")
 	carol = s.watch(t, s.liveID(), "carol") // a page that was loaded again
@@ -553,7 +560,7 @@ func TestModeratedByNow(t *testing.T) {
 // A moderated session that is chosen from the menu waits there, and begins or is given up like any other.
 func TestModeratedFromMenu(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, options{rules: strings.Replace(trustHere, "code: none", "code: none, moderator: {by: [carol], within: 3s}", 1)})
+	s := newSystem(t, options{rules: strings.Replace(trustHere, "code: none", "code: none, moderator: {by: [carol], within: 10s}", 1)})
 	c := s.withKey()
 	c.Login = "alice"
 	term := testenv.StartTerminal(t, c.Interactive(), 80, 24)
@@ -573,7 +580,7 @@ func TestModeratedFromMenu(t *testing.T) {
 	carol.ended()
 	term.Type("\r")
 	term.Expect("waiting for a moderator")
-	term.Expect("no moderator came within 3s")
+	term.Expect("no moderator came within 10s")
 	term.Expect("Ctrl-C leaves") // back in the menu
 	term.Type("\x03")
 	term.Wait()
@@ -596,7 +603,7 @@ func TestWatcherIsForgotten(t *testing.T) {
 		t.Errorf("the screen is %dx%d", cols, rows)
 	}
 	carol.mu.Unlock()
-	db, err := sql.Open("sqlite", strings.TrimPrefix(s.dsn, "sqlite:"))
+	db, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(s.dsn, "sqlite:")+"?_pragma=busy_timeout(60000)")
 	check(t, err)
 	defer db.Close()
 	_, err = db.Exec("UPDATE live_watches SET expires = 1")

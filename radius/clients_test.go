@@ -23,7 +23,7 @@ func TestClientThatCannotBeRead(t *testing.T) {
 		Name: "other", Networks: []string{"192.0.2.1/32"}, Mode: store.RadiusCode, MessageAuthenticator: store.AuthenticatorYes, Enabled: true,
 	}, store.SharedSecret(secret))
 	check(t, err)
-	db, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(w.dsn, "sqlite:")+"?_pragma=busy_timeout(10000)")
+	db, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(w.dsn, "sqlite:")+"?_pragma=busy_timeout(60000)")
 	check(t, err)
 	defer db.Close()
 	_, err = db.ExecContext(t.Context(), "UPDATE radius_clients SET secret = 'nonsense' WHERE name = 'other'")

@@ -27,6 +27,7 @@ import (
 	"sallyport/internal/testenv"
 	"sallyport/policy"
 	"sallyport/store"
+	"sallyport/store/storetest"
 )
 
 var codeInMail = regexp.MustCompile(`(?m)^ {4}([0-9]{6})\r?$`)
@@ -188,7 +189,7 @@ func TestSentCode(t *testing.T) {
 			t.Parallel()
 			dsn := "sqlite:" + filepath.Join(t.TempDir(), "db")
 			if database == "postgres" {
-				dsn = testenv.Postgres(t)
+				dsn = storetest.Postgres(t)
 			}
 			sentCode(t, dsn)
 		})

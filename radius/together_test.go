@@ -16,6 +16,7 @@ import (
 	"sallyport/audit"
 	"sallyport/internal/testenv"
 	"sallyport/store"
+	"sallyport/store/storetest"
 )
 
 // twoNodes is a world whose last two nodes know that there are several.
@@ -37,7 +38,7 @@ func TestRepeatedAtAnotherNode(t *testing.T) {
 			t.Parallel()
 			dsn := "sqlite:" + filepath.Join(t.TempDir(), "db")
 			if database == "postgres" {
-				dsn = testenv.Postgres(t)
+				dsn = storetest.Postgres(t)
 			}
 			w, a, b := twoNodes(t, dsn)
 			alice := w.person("alice")

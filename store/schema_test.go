@@ -21,7 +21,7 @@ func raw(t *testing.T, dsn string) *sql.DB {
 	t.Helper()
 	driver := "postgres"
 	if p, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
-		driver, dsn = "sqlite", p
+		driver, dsn = "sqlite", "file:"+p+"?_pragma=busy_timeout(60000)" // the store writes too
 	}
 	db, err := sql.Open(driver, dsn)
 	check(t, err)

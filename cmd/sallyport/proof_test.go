@@ -367,7 +367,7 @@ func (o *operated) database() *sql.DB {
 	o.t.Helper()
 	driver, dsn := "postgres", string(o.cfg.Database)
 	if strings.HasPrefix(dsn, "sqlite") {
-		driver, dsn = "sqlite", filepath.Join(o.dir, "sallyport.db")
+		driver, dsn = "sqlite", "file:"+filepath.Join(o.dir, "sallyport.db")+"?_pragma=busy_timeout(60000)" // the server writes too
 	}
 	db, err := sql.Open(driver, dsn)
 	noError(o.t, err)

@@ -416,7 +416,7 @@ func (o *operated) rows(table string) int {
 	o.t.Helper()
 	driver, dsn := "postgres", string(o.cfg.Database)
 	if file, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
-		driver, dsn = "sqlite", file
+		driver, dsn = "sqlite", "file:"+file+"?_pragma=busy_timeout(60000)"
 	}
 	db, err := sql.Open(driver, dsn)
 	noError(o.t, err)
