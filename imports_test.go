@@ -45,9 +45,10 @@ search:                recorder screen store
 internal/custody:      audit internal/auditlog recorder store
 session:               audit internal/auditlog internal/readahead ledger recorder screen store
 upstream:              audit internal/auditlog internal/readahead internal/tcpend store
+internal/metrics:      audit identity internal/auditlog recorder session store
 
 radius:               audit auth identity internal/auditlog policy store
-bastion:               audit auth identity internal/auditlog internal/readahead internal/tcpend ledger policy session store upstream
+bastion:               audit auth identity internal/auditlog internal/readahead internal/tcpend ledger policy replay session store upstream
 signin:                audit auth identity internal/auditlog internal/web otp store
 portal:                audit auth identity internal/auditlog internal/web otp session signin store
 admin:                 audit auth identity internal/auditlog internal/notify internal/web ledger otp otp/tokenfile policy recorder replay session signin store upstream

@@ -57,7 +57,11 @@ type Config struct {
 	Compat       Compat                                            // calls of other products that are answered
 	Search       bool                                              // what was on the screens can be searched
 	Demo         bool                                              // pages say that this is a demo
+	Reserve      int64                                             // bytes that are kept free for open recordings; 0: none
+	Quota        int64                                             // bytes of recordings from which on none is begun; 0: no bound
 	Version      string
+	Metrics      http.Handler   // answers Prometheus, at /metrics; nil: nobody does
+	MetricsFrom  []netip.Prefix // sources that need no key for it
 	Node         string
 	Log          *slog.Logger     // nil: slog.Default()
 	Now          func() time.Time // nil: time.Now
@@ -106,6 +110,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle(apiPath+"/", web.Headers(s.cfg.Secure, http.NewCrossOriginProtection().Handler(own)))
 	s.pages(mux)
 	s.compat(mux)
+	s.metricsRoute(mux, s.metricsCaller)
 	return mux
 }
 
@@ -113,6 +118,8 @@ func (s *Server) Handler() http.Handler {
 // who could change the database anyway, is an administrator.
 func (s *Server) SocketHandler() http.Handler {
 	mux := http.NewServeMux()
-	s.api(mux, func(*http.Request) (Caller, error) { return console, nil })
+	mayAll := func(*http.Request) (Caller, error) { return console, nil }
+	s.api(mux, mayAll)
+	s.metricsRoute(mux, mayAll)
 	return mux
 }

@@ -54,6 +54,9 @@ type RecordingStatus struct {
 	TailPending  int        `json:"tail_pending" doc:"of lost nodes"`
 	HeldSessions int        `json:"held_sessions"`
 	FreeBytes    int64      `json:"free_bytes" doc:"on this node"`
+	ReserveBytes int64      `json:"reserve_bytes" doc:"below which no recording is begun; 0: no bound"`
+	QuotaBytes   int64      `json:"quota_bytes" doc:"of recordings kept, from which on none is begun; 0: no bound"`
+	Refusing     string     `json:"refusing" doc:"why this node begins no recording; empty: it does"`
 	Store        bool       `json:"store" doc:"there is a bucket"`
 	Waiting      int        `json:"waiting" doc:"recordings of this node of which something is not in the bucket yet"`
 	WaitingBytes int64      `json:"waiting_bytes"`

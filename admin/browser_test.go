@@ -188,6 +188,8 @@ func TestPagesInChromium(t *testing.T) {
 	typed := w.typedSession("systemctl restart nginx", "journalctl -u nginx --since '5 min ago' | grep -i error | tail -n 50", "exit")
 	w.index()
 	must(t, w.Store.Recordings.Hold(context.Background(), store.Hold{SessionID: live.ID, Reason: "case 4711, asked for by the police on Friday", Actor: "ada"}))
+	keys, err := w.Store.APIKeys.List(context.Background())
+	must(t, err)
 	pages := []struct{ name, path string }{
 		{"overview", "/"},
 		{"sessions", "/sessions"},
@@ -213,7 +215,11 @@ func TestPagesInChromium(t *testing.T) {
 		{"user-locked", "/users/bob"},
 		{"user-delete", "/users/bob/delete"},
 		{"targets", "/targets"},
+		{"api-keys", "/api-keys"},
+		{"api-key-revoke", "/api-keys/" + keys[0].ID + "/revoke"},
 		{"radius", "/radius"},
+		{"radius-new", "/radius/new"},
+		{"radius-edit", "/radius/office-vpn/edit"},
 		{"target-new", "/targets/new"},
 		{"target", "/targets/web1"},
 		{"target-any", "/targets/vault"},
@@ -267,6 +273,9 @@ func TestPagesInChromium(t *testing.T) {
 				continue
 			}
 			c.quiet(where)
+			if strings.HasPrefix(p.name, "api-key") || strings.HasPrefix(p.name, "radius") || p.name == "sessions" {
+				c.usable(where)
+			}
 		}
 	}
 }

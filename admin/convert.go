@@ -143,9 +143,17 @@ func wireRules(r store.RuleSet) Rules {
 func wireSession(x store.Session) Session {
 	return Session{
 		ID: x.ID, User: x.User, Target: x.Target, Address: x.Address, Account: x.Account, Source: x.Source, Client: x.Client,
-		Node: x.Node, Rule: x.Rule, RecordingMode: x.Recording, KeyFingerprint: x.KeyFingerprint, State: x.State,
+		Node: x.Node, Rule: x.Rule, RecordingMode: x.Recording, KeyFingerprint: x.KeyFingerprint, State: x.State, Waits: waitsFor(x),
 		Started: timeOf(x.Started), Ended: timeOf(x.Ended), Reason: x.Reason, Channels: list(x.Channels, wireChannel),
 	}
+}
+
+// waitsFor is what a session waits for now; one that is over waits for nothing.
+func waitsFor(x store.Session) string {
+	if x.State != store.Live {
+		return ""
+	}
+	return x.Waits
 }
 
 func wireChannel(c store.Channel) Channel {

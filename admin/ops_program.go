@@ -205,10 +205,13 @@ func (s *Server) validate(ctx context.Context, by Caller, login, source string, 
 	return false, nil
 }
 
-// addAPIKey makes a key for a program. The secret is shown once and kept nowhere.
-func (s *Server) addAPIKey(ctx context.Context, by Caller, n NewAPIKey) (store.APIKey, string, error) {
+// checkAPIKey returns the key that n asks for, if there can be one.
+func (s *Server) checkAPIKey(n NewAPIKey) (store.APIKey, error) {
+	if n.Name == "" {
+		return store.APIKey{}, invalid("call it after the program that will use it", "the name is missing")
+	}
 	if err := checkText("name", n.Name, 100); err != nil {
-		return store.APIKey{}, "", err
+		return store.APIKey{}, err
 	}
 	k := store.APIKey{Name: n.Name, Scopes: tidy(n.Scopes), AssertsSource: n.AssertsSource, PerMinute: n.PerMinute}
 	if k.PerMinute == 0 {
@@ -216,28 +219,37 @@ func (s *Server) addAPIKey(ctx context.Context, by Caller, n NewAPIKey) (store.A
 	}
 	for _, scope := range k.Scopes {
 		if !slices.Contains(store.Scopes, scope) {
-			return k, "", invalid("the scopes are "+strings.Join(store.Scopes, ", "), "there is no scope %q", audit.Escape(scope))
+			return k, invalid("the scopes are "+strings.Join(store.Scopes, ", "), "there is no scope %q", audit.Escape(scope))
 		}
 	}
 	switch {
 	case len(k.Scopes) == 0:
-		return k, "", invalid("the scopes are "+strings.Join(store.Scopes, ", "), "a key without a scope opens nothing")
+		return k, invalid("the scopes are "+strings.Join(store.Scopes, ", "), "a key without a scope opens nothing")
 	case slices.Contains(k.Scopes, store.ScopeAddUsers) && !slices.Contains(k.Scopes, store.ScopeEnrol):
-		return k, "", invalid("add the scope "+store.ScopeEnrol, "the scope %s does nothing alone", store.ScopeAddUsers)
+		return k, invalid("add the scope "+store.ScopeEnrol, "the scope %s does nothing alone", store.ScopeAddUsers)
 	case k.AssertsSource && !slices.Contains(k.Scopes, store.ScopeValidate):
-		return k, "", invalid("add the scope "+store.ScopeValidate, "a key says nothing about addresses without the scope %s", store.ScopeValidate)
+		return k, invalid("add the scope "+store.ScopeValidate, "a key says nothing about addresses without the scope %s", store.ScopeValidate)
 	}
 	for _, text := range n.Sources {
 		p, err := parseSource(text)
 		if err != nil {
-			return k, "", err
+			return k, err
 		}
 		k.Sources = append(k.Sources, p)
 	}
 	if n.Expires != nil {
 		if k.Expires = n.Expires.UTC(); !k.Expires.After(s.cfg.Now()) {
-			return k, "", invalid("give a time to come, such as --expires 90d", "the key would have expired already")
+			return k, invalid("give a time to come, such as --expires 90d", "the key would have expired already")
 		}
+	}
+	return k, nil
+}
+
+// addAPIKey makes a key for a program. The secret is shown once and kept nowhere.
+func (s *Server) addAPIKey(ctx context.Context, by Caller, n NewAPIKey) (store.APIKey, string, error) {
+	k, err := s.checkAPIKey(n)
+	if err != nil {
+		return store.APIKey{}, "", err
 	}
 	k, secret, err := s.cfg.Store.APIKeys.Add(ctx, k)
 	if errors.Is(err, store.ErrExists) {

@@ -27,21 +27,27 @@ func (s *Server) radiusClient(ctx context.Context, name string) (store.RadiusCli
 	return c, ifNotFound(err, seeRadius, "there is no RADIUS client %s", audit.Escape(name))
 }
 
-// addRadiusClient makes a client, with a secret of its own if none is given.
-func (s *Server) addRadiusClient(ctx context.Context, by Caller, n NewRadiusClient) (RadiusClientSecret, error) {
+// readyRadiusClient returns the client that n asks for, with its secret and what the audit log says of it, if there can
+// be one.
+func (s *Server) readyRadiusClient(ctx context.Context, n NewRadiusClient) (c store.RadiusClient, secret store.SharedSecret, detail map[string]string, err error) {
 	if !targetName.MatchString(n.Name) {
-		return RadiusClientSecret{}, invalid("use 1 to 63 of A-Z a-z 0-9 . _ - and begin with a letter or a digit", "%q cannot be the name of a RADIUS client", audit.Escape(n.Name))
+		return c, nil, nil, invalid("use 1 to 63 of A-Z a-z 0-9 . _ - and begin with a letter or a digit", "%q cannot be the name of a RADIUS client", audit.Escape(n.Name))
 	}
-	c := store.RadiusClient{
+	c = store.RadiusClient{
 		Name: n.Name, Mode: store.RadiusChallenge, MessageAuthenticator: store.AuthenticatorYes, SendsAuthenticator: true, SourceAttribute: 31, Enabled: true,
 	}
 	n.GenerateSecret = n.GenerateSecret || n.Secret == ""
-	detail := map[string]string{}
-	secret, err := applyRadiusClient(&c, n.RadiusClientChange, detail)
-	if err != nil {
-		return RadiusClientSecret{}, err
+	detail = map[string]string{}
+	if secret, err = applyRadiusClient(&c, n.RadiusClientChange, detail); err != nil {
+		return c, nil, nil, err
 	}
-	if err := s.radiusVacant(ctx, c); err != nil {
+	return c, secret, detail, s.radiusVacant(ctx, c)
+}
+
+// addRadiusClient makes a client, with a secret of its own if none is given.
+func (s *Server) addRadiusClient(ctx context.Context, by Caller, n NewRadiusClient) (RadiusClientSecret, error) {
+	c, secret, detail, err := s.readyRadiusClient(ctx, n)
+	if err != nil {
 		return RadiusClientSecret{}, err
 	}
 	detail["mode"], detail["message_authenticator"] = c.Mode, c.MessageAuthenticator
@@ -53,7 +59,7 @@ func (s *Server) addRadiusClient(ctx context.Context, by Caller, n NewRadiusClie
 		return RadiusClientSecret{}, err
 	}
 	s.changed(ctx, by, "radius-client.add", audit.Event{Target: c.Name, Detail: detail})
-	return shownSecret(c, secret, n.GenerateSecret), nil
+	return shownSecret(c, secret, n.GenerateSecret || n.Secret == ""), nil
 }
 
 func shownSecret(c store.RadiusClient, secret store.SharedSecret, made bool) RadiusClientSecret {
@@ -83,16 +89,21 @@ func (s *Server) radiusVacant(ctx context.Context, c store.RadiusClient) error {
 	return nil
 }
 
-// changeRadiusClient changes what is named in n. It holds on all nodes within two seconds.
-func (s *Server) changeRadiusClient(ctx context.Context, by Caller, name string, n RadiusClientChange) (RadiusClientSecret, error) {
+// checkRadiusChange tells why a client cannot be changed so, if it cannot.
+func (s *Server) checkRadiusChange(ctx context.Context, name string, n RadiusClientChange) error {
 	after, err := s.radiusClient(ctx, name)
 	if err != nil {
-		return RadiusClientSecret{}, err
+		return err
 	}
 	if _, err := applyRadiusClient(&after, n, map[string]string{}); err != nil {
-		return RadiusClientSecret{}, err
+		return err
 	}
-	if err := s.radiusVacant(ctx, after); err != nil {
+	return s.radiusVacant(ctx, after)
+}
+
+// changeRadiusClient changes what is named in n. It holds on all nodes within two seconds.
+func (s *Server) changeRadiusClient(ctx context.Context, by Caller, name string, n RadiusClientChange) (RadiusClientSecret, error) {
+	if err := s.checkRadiusChange(ctx, name, n); err != nil {
 		return RadiusClientSecret{}, err
 	}
 	detail := map[string]string{}

@@ -135,6 +135,10 @@ func (s *Server) recordingStatus(ctx context.Context) (RecordingStatus, error) {
 	}
 	st := RecordingStatus{
 		Node: s.cfg.Node, Kept: u.Kept, KeptBytes: u.Packed, OnNodes: u.AtNodes, TailPending: u.Pending, HeldSessions: u.Held, FreeBytes: free,
+		ReserveBytes: s.cfg.Reserve, QuotaBytes: s.cfg.Quota,
+	}
+	if err := s.cfg.Recorder.Accepting(); err != nil {
+		st.Refusing = audit.Escape(err.Error())
 	}
 	sh, hasStore := s.cfg.Recorder.Shipping()
 	st.Store = hasStore

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"fmt"
 
 	"sallyport/audit"
@@ -36,6 +37,18 @@ func viewApproval(a store.Approval) approvalView {
 		v.Path = within("sessions", a.Session)
 	}
 	return v
+}
+
+// askingRows is how many requests stand above a list of sessions.
+const askingRows = 5
+
+// asking lists who waits for an approval, the newest first, and tells how many more do.
+func (s *Server) asking(ctx context.Context, user, target string) (rows []approvalView, more int, err error) {
+	list, err := s.cfg.Store.Approvals.List(ctx, store.ApprovalFilter{State: store.ApprovalPending, User: user, Target: target, Limit: 1000})
+	for _, a := range list[:min(len(list), askingRows)] {
+		rows = append(rows, viewApproval(a))
+	}
+	return rows, len(list) - len(rows), err
 }
 
 func (s *Server) approvalsPage(v *visit) error {

@@ -254,6 +254,17 @@ func (w *pageWorld) furnish() {
 		{ClientID: vpn.ID, Kind: "request", Times: 7, Last: time.Now(), Detail: "192.0.2.20:1"}, {ClientID: vpn.ID, Kind: "message-authenticator-wrong", Times: 2, Last: time.Now(), Detail: "192.0.2.20:1"},
 		{ClientID: "", Kind: "unknown-client", Times: 3, Last: time.Now(), Detail: "198.51.100.7"},
 	}))
+	for _, k := range []store.APIKey{
+		{Name: "shop", Scopes: []string{store.ScopeEnrol, store.ScopeAddUsers, store.ScopeValidate}, Sources: []string{"192.0.2.0/24", "2001:db8::/64"}, PerMinute: 60, AssertsSource: true},
+		{Name: "prometheus", Scopes: []string{store.ScopeMetrics}, PerMinute: 60, Expires: w.now().Add(90 * 24 * time.Hour)},
+		{Name: "old portal", Scopes: []string{store.ScopeValidate}, PerMinute: 6000, Expires: w.now().Add(-time.Hour)},
+	} {
+		k, _, err := w.Store.APIKeys.Add(ctx, k)
+		must(w.t, err)
+		if k.Name == "shop" {
+			must(w.t, w.Store.APIKeys.Use(ctx, k.ID, "192.0.2.9"))
+		}
+	}
 	ca, err := w.Store.UserCAs.Add(ctx, store.UserCA{Name: "people", PublicKey: "ssh-ed25519 CCCC", Fingerprint: "SHA256:Zp8p0G3xkQ2v7mYwTz5bN1rEoKfLhVdCsUaXi9Zt4eM", Enabled: true})
 	must(w.t, err)
 	must(w.t, w.Store.UserCAs.Revoke(ctx, ca.ID, store.Revocation{Kind: store.RevokedKeyID, Value: "lost \x1b[2J laptop"}))

@@ -24,8 +24,12 @@ const (
 
 // overview is the dot of the first page.
 type overview struct {
-	Counts  store.SessionCounts
-	Live    []sessionView
+	Counts store.SessionCounts
+	Live   []sessionView
+
+	Asking     []approvalView // who waits for an approval
+	AskingMore int
+
 	SignIns signIns
 	Locks   int
 	Waiting []waitingView // tokens that wait for approval
@@ -57,6 +61,9 @@ func (s *Server) overviewPage(v *visit) error {
 		return err
 	}
 	o.Live = s.viewSessions(live)
+	if o.Asking, o.AskingMore, err = s.asking(ctx, "", ""); err != nil {
+		return err
+	}
 	if o.SignIns, err = s.web.stats.signIns(ctx, s.cfg.Store, v.now()); err != nil {
 		return err
 	}
@@ -136,18 +143,33 @@ func (s *Server) storeHealth(ctx context.Context) (healthLine, bool) {
 	if err != nil {
 		return healthLine{"Kept recordings", "bad", "they cannot be counted"}, true
 	}
-	line := healthLine{"Kept recordings", "ok", fmt.Sprintf("%d, %s", st.Kept, web.Size(st.KeptBytes))}
+	line := healthLine{"Kept recordings", "ok", fmt.Sprintf("%d with %s", st.Kept, web.Size(st.KeptBytes))}
+	if st.QuotaBytes > 0 {
+		line.Detail += ", of " + web.Size(st.QuotaBytes) + " allowed"
+	}
+	worse := func(state, format string, args ...any) {
+		if state == "bad" || line.State == "ok" {
+			line.State = state
+		}
+		line.Detail += fmt.Sprintf(format, args...)
+	}
+	switch {
+	case st.Refusing != "":
+		worse("bad", "; no recording is begun: %s", st.Refusing)
+	case st.QuotaBytes > 0 && st.KeptBytes > st.QuotaBytes/10*9:
+		worse("warn", ": nine tenths are used")
+	}
 	if st.TailPending > 0 {
-		line.State, line.Detail = "warn", line.Detail+fmt.Sprintf("; %d wait for lost nodes to come back", st.TailPending)
+		worse("warn", "; %d wait for lost nodes to come back", st.TailPending)
 	}
 	if !st.Store {
-		return line, st.Kept > 0
+		return line, st.Kept > 0 || line.State != "ok"
 	}
 	switch {
 	case st.Problem != "":
-		line.State, line.Detail = "bad", line.Detail+fmt.Sprintf("; the bucket fails, %d wait here (%s): %s", st.Waiting, web.Size(st.WaitingBytes), st.Problem)
+		worse("bad", "; the bucket fails, %d wait here (%s): %s", st.Waiting, web.Size(st.WaitingBytes), st.Problem)
 	case st.WaitingSince != nil && s.cfg.Now().Sub(*st.WaitingSince) > lateUpload:
-		line.State, line.Detail = "warn", line.Detail+fmt.Sprintf("; %d wait here for the bucket since %s", st.Waiting, st.WaitingSince.UTC().Format("15:04"))
+		worse("warn", "; %d wait here for the bucket since %s", st.Waiting, st.WaitingSince.UTC().Format("15:04"))
 	default:
 		line.Detail += fmt.Sprintf("; %d wait here for the bucket (%s)", st.Waiting, web.Size(st.WaitingBytes))
 	}

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"strings"
 	"time"
 
 	"sallyport/internal/web"
@@ -14,7 +15,30 @@ type radiusView struct {
 	LastSeen time.Time
 	Accepted int64
 	Refused  int64
-	Findings []RadiusFinding
+	Findings []radiusFinding
+	Audit    string // where its events are listed
+}
+
+// radiusFinding is a finding as the page words it.
+type radiusFinding struct {
+	Level, Text, Hint string
+	Change            bool // the client has to be changed, which the page does
+}
+
+// onPage words findings for the page: what they say to type is done there by links and buttons.
+func onPage(findings []RadiusFinding) []radiusFinding {
+	var list []radiusFinding
+	for _, f := range findings {
+		before, _, change := strings.Cut(f.Hint, "sallyport radius client ")
+		hint := strings.ReplaceAll(before, "at: sallyport radius strangers", "at the strangers below")
+		hint = strings.TrimRight(strings.TrimSuffix(strings.TrimRight(hint, " :,"), "then"), " :,")
+		change = change && before != ""
+		if hint = web.Sentence(hint); change {
+			hint = strings.TrimSuffix(hint, ".") + ":"
+		}
+		list = append(list, radiusFinding{f.Level, f.Text, hint, change})
+	}
+	return list
 }
 
 type radiusData struct {
@@ -41,7 +65,7 @@ func (s *Server) radiusPage(v *visit) error {
 	var d radiusData
 	for _, c := range clients {
 		h := of[c.ID]
-		row := radiusView{RadiusClient: wireRadiusClient(c), Path: within("radius", c.Name), Accepted: h.times("accept"), Refused: h.times("reject"), Findings: h.findings(c)}
+		row := radiusView{RadiusClient: wireRadiusClient(c), Path: within("radius", c.Name), Accepted: h.times("accept"), Refused: h.times("reject"), Findings: onPage(h.findings(c)), Audit: address("/audit", "target", c.Name)}
 		for _, n := range h {
 			if n.Last.After(row.LastSeen) {
 				row.LastSeen = n.Last

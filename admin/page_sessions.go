@@ -29,6 +29,7 @@ type sessionView struct {
 	In, Out  int64
 	Took     time.Duration
 	Recorded bool
+	Waiting  string // for what it stands still; "": it goes on
 }
 
 func (s *Server) viewSessions(list []store.Session) []sessionView {
@@ -40,7 +41,7 @@ func (s *Server) viewSessions(list []store.Session) []sessionView {
 }
 
 func (s *Server) viewSession(x store.Session) sessionView {
-	v := sessionView{Session: x, Path: within("sessions", x.ID), Where: x.Target, What: channelsInWords(x.Channels)}
+	v := sessionView{Session: x, Path: within("sessions", x.ID), Where: x.Target, What: channelsInWords(x.Channels), Waiting: waitsFor(x)}
 	if x.Account != "" {
 		v.Where = x.Account + "@" + x.Target
 	}
@@ -144,6 +145,8 @@ type sessionListData struct {
 	Filtered    bool
 	States      []string
 	Rows        []sessionView
+	Asking      []approvalView // who waits for an approval: no sessions yet
+	AskingMore  int
 	Searched    int // rows that a search looked through; 0: no search, or all were seen
 	First, Next string
 }
@@ -165,6 +168,11 @@ func (s *Server) sessionsPage(v *visit) error {
 		return err
 	}
 	d.Rows, d.Searched = s.viewSessions(rows), searched
+	if q.Before == "" && q.Source == "" && q.Text == "" && q.Since == "" && q.Until == "" && (q.State == "" || q.State == store.Live) {
+		if d.Asking, d.AskingMore, err = s.asking(v.ctx(), q.User, q.Target); err != nil {
+			return err
+		}
+	}
 	if q.Before != "" {
 		first := q
 		first.Before = ""

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -221,5 +222,65 @@ func TestEndSessionPage(t *testing.T) {
 	must(t, w.Store.Sessions.End(ctx, list[0].ID, "ended by ada"))
 	if status, body, _ := b.get(path + "/end"); status != http.StatusConflict || !strings.Contains(body, "over already") {
 		t.Errorf("ending what is over: status %d\n%s", status, body)
+	}
+}
+
+// Sessions that stand still for want of a moderator are marked, and who waits for an approval stands above them.
+func TestSessionsThatWait(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	w := newPageWorld(t)
+	w.person("ada", store.RoleAdmin)
+	b := w.signedIn("ada")
+	const mark, asking = "waits for a moderator", "Waiting for an approval"
+	if body := b.shows("/sessions"); strings.Contains(body, mark) || strings.Contains(body, asking) {
+		t.Errorf("nobody waits\n%s", body)
+	}
+	x, err := w.Store.Sessions.Open(ctx, store.Session{User: "zed", Target: "web1", Waits: store.WaitsModerator})
+	must(t, err)
+	a := askApproval(t, w.Store, "alice", false)
+	askApproval(t, w.Store, "dave", true) // is decided
+	for _, path := range []string{"/sessions", "/sessions?user=alice", "/"} {
+		body := b.shows(path, asking, "alice", "root@web1", "0 of 1 agreed", a.Code, "/approvals/"+a.ID+"/refuse")
+		if strings.Contains(body, "<strong>dave</strong>") || strings.Contains(body, "\x1b") || strings.Contains(body, "<4711>") {
+			t.Errorf("GET %s:\n%s", path, body)
+		}
+	}
+	for _, path := range []string{"/sessions?user=bob", "/sessions?state=ended", "/sessions?text=x"} {
+		if body := b.shows(path); strings.Contains(body, asking) {
+			t.Errorf("GET %s shows who waits", path)
+		}
+	}
+	for _, path := range []string{"/sessions", "/", "/sessions/" + x.ID} {
+		b.shows(path, mark)
+	}
+	if got := wireSession(x); got.Waits != "moderator" {
+		t.Errorf("the API says that it waits for %q", got.Waits)
+	}
+	must(t, w.Store.Sessions.End(ctx, x.ID, "nobody came"))
+	if body := b.shows("/sessions/" + x.ID); strings.Contains(body, mark) {
+		t.Error("a session that is over waits")
+	}
+	for range askingRows + 2 {
+		askApproval(t, w.Store, "u"+rand.Text(), false)
+	}
+	b.shows("/sessions", "3 more wait")
+}
+
+// The first page tells how full the quota is, and why no recording is begun.
+func TestOverviewShowsTheQuota(t *testing.T) {
+	t.Parallel()
+	w := newPageWorld(t, func(c *Config) { c.Quota = 1 << 20 })
+	w.person("ada", store.RoleAdmin)
+	w.record(w.openSession("zed", "web1"), 0, "shell", "", "hello\r\n")
+	b := w.signedIn("ada")
+	if body := b.shows("/", "of 1.0 MiB allowed"); strings.Contains(body, "no recording is begun") || strings.Contains(body, "nine tenths") {
+		t.Errorf("there is room\n%s", body)
+	}
+	w.Rec.Refuse(fmt.Errorf("%w: 1 MiB are kept", recorder.ErrQuota))
+	b.shows("/", "no recording is begun: more recordings are kept than the quota allows: 1 MiB are kept")
+	st, err := w.Server.recordingStatus(context.Background())
+	if err != nil || st.QuotaBytes != 1<<20 || !strings.Contains(st.Refusing, "quota allows") {
+		t.Errorf("the API says %+v, %v", st, err)
 	}
 }

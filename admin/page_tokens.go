@@ -31,6 +31,9 @@ func (s *Server) viewToken(login string, t store.Token) tokenView {
 		Token: t, Login: login, Owner: owner, Path: owner + within("tokens", t.ID), State: t.State(s.cfg.Now()),
 		Makes: makes(t), Clock: "agrees with this server's", Trend: trend(t), Counts: t.Kind == string(otp.HOTP), Next: t.LastStep + 1,
 	}
+	if t.LastUsed.IsZero() {
+		v.Clock = "not known before it is used"
+	}
 	if t.Drift != 0 {
 		v.DriftText = driftText(t.Drift, t.Period)
 		v.Clock = v.DriftText

@@ -379,6 +379,7 @@ type Session struct {
 	RecordingMode  string     `json:"recording_mode" doc:"required, best-effort, off, or break-glass: required, but a session goes on where that is not possible"`
 	KeyFingerprint string     `json:"key_fingerprint"`
 	State          string     `json:"state" enum:"live,ended,lost"`
+	Waits          string     `json:"waits" doc:"for what a live session stands still: moderator; empty: it goes on"`
 	Started        *time.Time `json:"started"`
 	Ended          *time.Time `json:"ended"`
 	Reason         string     `json:"reason"`

@@ -2,7 +2,7 @@ package admin
 
 import "time"
 
-// APIKey lets a program give people tokens or have codes validated, and nothing else.
+// APIKey lets a program give people tokens, have codes validated or read metrics, and nothing else.
 type APIKey struct {
 	ID            string     `json:"id"`
 	Name          string     `json:"name"`
@@ -19,7 +19,7 @@ type APIKey struct {
 // NewAPIKey asks for an API key.
 type NewAPIKey struct {
 	Name          string     `json:"name" minLength:"1" maxLength:"100"`
-	Scopes        []string   `json:"scopes" minItems:"1" maxItems:"10" nullable:"false" enum:"enrolments:create,users:create,validate"`
+	Scopes        []string   `json:"scopes" minItems:"1" maxItems:"10" nullable:"false" enum:"enrolments:create,users:create,validate,metrics"`
 	Sources       []string   `json:"sources,omitempty" nullable:"false" maxItems:"100" doc:"addresses and networks it may be used from; empty: any"`
 	AssertsSource bool       `json:"asserts_source,omitempty" doc:"believe what it says about a person's address"`
 	PerMinute     int        `json:"per_minute,omitempty" minimum:"1" maximum:"6000" default:"60" doc:"calls; as many may come at once"`

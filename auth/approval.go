@@ -188,6 +188,9 @@ func (w *ApprovalWait) Wait(ctx context.Context) (store.Approval, error) {
 				why = "the person changed their mind"
 			}
 			w.settle(store.ApprovalWithdrawn, audit.ApprovalWithdrawn, why)
+			if a, err := w.e.cfg.Store.Approvals.Get(context.WithoutCancel(ctx), w.ID); err == nil && (a.Given >= a.Needed || a.State == store.ApprovalRefused) {
+				w.TellAbsent() // it was decided in the moment in which they left
+			}
 			return w.Approval, &Refused{Public: "the request was withdrawn: " + printable(why) + ".", Err: ErrDenied}
 		case <-over.C:
 			if w.settle(store.ApprovalExpired, audit.ApprovalExpired, "") {
@@ -312,7 +315,7 @@ func (e *Engine) DecideApproval(ctx context.Context, id Identity, code string, v
 		}
 		return a, err
 	}
-	if v.Code != "" || !e.freshCode(id) {
+	if v.Code != "" || !e.FreshCode(id) {
 		if v.Code == "" {
 			return a, ErrNeedsCode
 		}
@@ -340,6 +343,9 @@ func (e *Engine) DecideApproval(ctx context.Context, id Identity, code string, v
 	switch {
 	case err == nil:
 		e.cfg.Audit.Print(ctx, ev)
+		if done.State != store.ApprovalPending {
+			e.tellIfAbsent(ctx, done)
+		}
 		return done, nil
 	case errors.Is(err, store.ErrDecidedAlready):
 		err = &Refused{Public: "You have decided about " + a.Code + " already; it counts once.", Err: err}
@@ -404,9 +410,9 @@ func (e *Engine) mayDecide(ctx context.Context, id Identity, a store.Approval) (
 	return me, nil
 }
 
-// freshCode tells whether a code of the person's own was typed in this login, a short while ago. A remembered one
+// FreshCode tells whether a code of the person's own was typed in this login, a short while ago. A remembered one
 // is none, nor is one that an operator gave them.
-func (e *Engine) freshCode(id Identity) bool {
+func (e *Engine) FreshCode(id Identity) bool {
 	age := e.cfg.Now().Sub(id.CodeAt)
 	return !id.CodeAt.IsZero() && age >= 0 && age <= approvalCodeAge && (slices.Contains(id.Factors, "code") || id.onlySent())
 }
@@ -435,6 +441,7 @@ func (e *Engine) RefuseApproval(ctx context.Context, approval, operator, door, r
 	ev.Actor, ev.Reason = operator, reason
 	ev.Detail["verdict"], ev.Detail["state"] = "refuse", store.ApprovalRefused
 	_ = e.cfg.Audit.Emit(ctx, ev)
+	e.tellIfAbsent(ctx, a)
 	return e.cfg.Store.Approvals.Get(ctx, a.ID)
 }
 
@@ -445,6 +452,9 @@ func (e *Engine) expireApprovals(ctx context.Context) error {
 		ev := approvalEvent(a, audit.ApprovalExpired, audit.DoorNode)
 		ev.Result = audit.Refused
 		_ = e.cfg.Audit.Emit(ctx, ev)
+		if a.Given >= a.Needed { // enough had agreed, and nobody was there to begin
+			e.tellAbsent(ctx, a.ID)
+		}
 	}
 	return err
 }

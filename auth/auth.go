@@ -56,6 +56,7 @@ type Config struct {
 
 	ApproveEnrolments bool   // a token that a person enrols is good once an operator approves it
 	URL               string // of the web, without a slash at its end, for links; "": there is none
+	TellAbsent        bool   // people who are gone get a mail when others have decided about their session
 }
 
 // Engine evaluates attempts and decides access. It is safe for concurrent use.

@@ -208,6 +208,9 @@ func (c *connection) ask(ctx context.Context, a *asking, d auth.Decision, asked,
 	}
 	if ap != nil && a.session == nil {
 		ap.wait.Withdraw("the session did not start: " + refusal)
+		if ctx.Err() != nil {
+			ap.wait.TellAbsent()
+		}
 	}
 	a.refusal = refusal
 	if a.session == nil && refusal == "" {

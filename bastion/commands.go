@@ -30,6 +30,8 @@ ssh USER@BASTION assign SERIAL         take a hardware token that belongs to nob
 ssh USER@BASTION approvals [--json]    who waits for you to approve a session
 ssh USER@BASTION approve CODE [REASON] let somebody's session start; asks for a code of yours, unless you just typed one
 ssh USER@BASTION refuse CODE [REASON]  or refuse it
+ssh USER@BASTION sessions [--json]     your sessions that are open; for administrators and auditors all of them
+ssh -t USER@BASTION watch ID [CHANNEL] watch a live session, as an administrator or auditor; q or Ctrl-C leaves
 ssh USER@BASTION help                  this text
 
 Exit status: 0 yes, 1 no or not now, 2 wrong usage.
@@ -65,13 +67,17 @@ func (r *reception) command(line string) uint32 {
 		run, least, most = r.approveCommand, 1, 100
 	case "refuse":
 		run, least, most = r.refuseCommand, 1, 100
+	case "sessions":
+		run = r.sessionsCommand
+	case "watch":
+		run, least, most = r.watchCommand, 1, 2
 	case "help":
 	default:
 		user := audit.Escape(r.c.id.Login)
 		return r.fail(statusUsage, "no target was named, and %s is no command of the bastion. Type: ssh %s@TARGET@bastion COMMAND, or: ssh %s@bastion help",
 			shorten(name), user, user)
 	}
-	if len(args) < least || len(args) > most || (asJSON && slices.Contains([]string{"help", "forget", "resync", "assign", "approve", "refuse"}, name)) {
+	if len(args) < least || len(args) > most || (asJSON && slices.Contains([]string{"help", "forget", "resync", "assign", "approve", "refuse", "watch"}, name)) {
 		return r.fail(statusUsage, "usage of %s: ssh %s@bastion help", name, audit.Escape(r.c.id.Login))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

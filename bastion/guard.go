@@ -145,6 +145,13 @@ func (t *gate) enter(a netip.Addr, conn io.Closer) (*place, error) {
 	return p, nil
 }
 
+// held tells how many connections have a place or wait for one.
+func (t *gate) held() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.total + t.waiting
+}
+
 // dropEarly tells at random whether a connection is too many, more often the more are unauthenticated,
 // so that a flood from many sources leaves room for people. The caller holds mu.
 func (t *gate) dropEarly() bool {

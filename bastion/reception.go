@@ -36,7 +36,8 @@ type reception struct {
 	noColour bool           // the client sent NO_COLOR
 	kept     []*ssh.Request // what the client asked for besides, for the target to hear: WantReply is false
 	keptSize int
-	reason   string // that the client sent for an approval
+	reason   string        // that the client sent for an approval
+	left     chan struct{} // of a command: closed when the client has closed the channel
 }
 
 // reception serves a channel of a connection whose login named no target.
@@ -154,7 +155,11 @@ func (r *reception) serve(start *ssh.Request) uint32 {
 		go ssh.DiscardRequests(r.reqs)
 		return r.fail(statusUsage, "no target was named. Type: sftp %s@TARGET@bastion", user)
 	case start.Type == "exec":
-		go ssh.DiscardRequests(r.reqs)
+		r.left = make(chan struct{})
+		go func() {
+			defer close(r.left)
+			ssh.DiscardRequests(r.reqs)
+		}()
 		return r.command(p.Text)
 	case !r.term:
 		go ssh.DiscardRequests(r.reqs)

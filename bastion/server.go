@@ -42,6 +42,9 @@ type Config struct {
 	Retention         time.Duration  // of recordings whose rule does not say; 0: for ever
 	ProxyProtocolFrom []netip.Prefix // peers that must send a PROXY header; nobody else may
 	Log               *slog.Logger   // nil: slog.Default()
+
+	// Refused is told of every connection that the guard turns away; it must not wait. May be nil.
+	Refused func()
 }
 
 // Server is the SSH door.
@@ -233,8 +236,14 @@ func address(conn net.Conn) (netip.Addr, error) {
 	return a.Unmap(), nil
 }
 
+// Unauthenticated tells how many connections are here whose people have not proved who they are.
+func (s *Server) Unauthenticated() int { return s.gate.held() }
+
 // refuse notes a connection that was turned away. The log line is all: a flood must not fill the database.
 func (s *Server) refuse(source netip.Addr, err error) {
+	if s.cfg.Refused != nil {
+		s.cfg.Refused()
+	}
 	s.cfg.Log.Warn("connection refused", "event", audit.ConnRefused, "source", source, "reason", audit.Escape(err.Error()))
 }
 

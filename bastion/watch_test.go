@@ -399,14 +399,27 @@ func TestModerated(t *testing.T) {
 	if got := s.events(audit.ChannelStarted); len(got) != 0 {
 		t.Fatalf("it began without a moderator: %q", got)
 	}
+	waits := func(want string) {
+		t.Helper()
+		testenv.WaitFor(t, "the row to say what the session waits for", func() bool {
+			x, err := s.Store.Sessions.Get(context.Background(), id)
+			return err == nil && x.Waits == want
+		})
+	}
+	waits(store.WaitsModerator)
 	carol := s.watch(t, id, "carol")
 	term.Expect("a moderator watches; the session begins.")
 	term.Type("one\n")
 	term.Expect("one\r\none")
 	carol.sees("one\none")
+	waits("")
 
 	carol.leave()
 	term.Expect("the moderator has left. The session stands still until one watches again")
+	waits(store.WaitsModerator)
+	if open, paused := s.Sessions.Count(); open != 1 || paused != 1 {
+		t.Errorf("%d sessions are open, and %d stand still", open, paused)
+	}
 	term.Type("two\n")
 	term.Type("three\n")
 	dave := s.watch(t, id, "dave", "auditors")
@@ -416,6 +429,7 @@ func TestModerated(t *testing.T) {
 	}
 	dave.sees("three")
 	nosy.sees("three")
+	waits("")
 	term.Type("\x04")
 	term.Wait()
 	testenv.WaitFor(t, "the end", func() bool { return len(s.Sessions.Live()) == 0 })

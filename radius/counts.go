@@ -36,6 +36,7 @@ const (
 // counts are kept here for a while, and then added to those of all nodes.
 type counts struct {
 	store *store.Store
+	told  func(kind string) // nil: nobody
 
 	mu    sync.Mutex // guards the field below
 	since map[[2]string]store.RadiusCount
@@ -43,6 +44,9 @@ type counts struct {
 
 // add counts one. Kinds and clients are few, so that nobody can make this grow.
 func (c *counts) add(clientID, kind, detail string, now time.Time) {
+	if c.told != nil {
+		c.told(kind)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.since == nil {

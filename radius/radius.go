@@ -45,6 +45,9 @@ type Config struct {
 	Log      *slog.Logger     // nil: slog.Default()
 	Now      func() time.Time // nil: time.Now
 
+	// Counted is told whatever is counted, by its name in docs/radius.md; it must not wait. May be nil.
+	Counted func(kind string)
+
 	// ClientCAs are the authorities by whose certificates clients are known by name. It is called for each connection by
 	// TLS; nil: none are.
 	ClientCAs func() (*x509.CertPool, error)
@@ -83,6 +86,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, waiting: make(chan struct{}, maxWaiting)}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.clients.store, s.clients.log, s.counts.store = cfg.Store, cfg.Log, cfg.Store
+	s.counts.told = cfg.Counted
 	s.several.Store(true)
 	s.work.Go(s.flush)
 	s.work.Go(s.watchNodes)

@@ -241,6 +241,16 @@ func (r *Recorder) Free() (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
+// Writing tells how many recordings are open.
+func (r *Recorder) Writing() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.active)
+}
+
+// Accepting tells why a new recording would not be begun, such as [ErrReserve] or [ErrQuota]; nil if it would.
+func (r *Recorder) Accepting() error { return r.checkReserve() }
+
 // checkReserve returns ErrReserve, or what Refuse was given, if a new recording must not be begun.
 func (r *Recorder) checkReserve() error {
 	if err := r.refusal.Load(); err != nil {

@@ -17,6 +17,10 @@ type Filter struct {
 	dropped bool   // the sequence is too long to be one
 }
 
+// Reset brings a terminal back from whatever the output of a Filter left it in: attributes, character sets, scrolling
+// region, modes, main screen, visible cursor, a new line.
+const Reset = "\x1b[0m\x1b(B\x1b)B\x0f\x1b[r\x1b[4l\x1b[20l\x1b[?5l\x1b[?6l\x1b[?7h\x1b[?25h\x1b[?2026l\x1b[?1049l\r\n"
+
 type screenState int
 
 const (

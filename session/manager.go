@@ -86,6 +86,19 @@ func (m *Manager) remove(s *Session) {
 	}
 }
 
+// Count counts the sessions that are open on this node, and those of them that stand still because no moderator
+// watches.
+func (m *Manager) Count() (open, paused int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.live {
+		if s.paused.Load() {
+			paused++
+		}
+	}
+	return len(m.live), paused
+}
+
 // Live lists the sessions that are open on this node, oldest first.
 func (m *Manager) Live() []Info {
 	m.mu.Lock()

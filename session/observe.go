@@ -229,6 +229,7 @@ func (s *Session) moderate(moderator string) {
 		}
 		s.paused.Store(false)
 		close(s.mod.resumed)
+		s.noteWaits("")
 		return
 	}
 	within, reason := moderatorBack, "its moderator has left"
@@ -243,6 +244,12 @@ func (s *Session) moderate(moderator string) {
 	s.mu.Unlock()
 	_ = s.m.emit(context.Background(), s.event(audit.Moderation, audit.OK, "stands still: no moderator watches"))
 	s.warn(note)
+	s.noteWaits(store.WaitsModerator)
+}
+
+// noteWaits tells operators, by the row, what the session waits for.
+func (s *Session) noteWaits(waits string) {
+	s.m.later(func(ctx context.Context) error { return s.m.cfg.Store.Sessions.Waits(ctx, s.row.ID, waits) })
 }
 
 // tellPaused tells the person on a channel that begins just when the moderator leaves.

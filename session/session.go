@@ -130,6 +130,9 @@ type Session struct {
 // Open registers a session, writes its row and its audit event, and ends it when the upstream goes.
 func (m *Manager) Open(ctx context.Context, p Params) (*Session, error) {
 	p.Row.Node, p.Row.State = m.cfg.Node, store.Live
+	if p.Moderation != nil {
+		p.Row.Waits = store.WaitsModerator
+	}
 	p.moderated()
 	if p.Row.ID == "" {
 		id, err := uuid.NewV7()

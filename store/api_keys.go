@@ -13,10 +13,11 @@ const (
 	ScopeEnrol    = "enrolments:create" // give people a token who have none
 	ScopeAddUsers = "users:create"      // … and make the person, where they are not known
 	ScopeValidate = "validate"          // have codes validated
+	ScopeMetrics  = "metrics"           // read the metrics of a node
 )
 
 // Scopes are all of them.
-var Scopes = []string{ScopeEnrol, ScopeAddUsers, ScopeValidate}
+var Scopes = []string{ScopeEnrol, ScopeAddUsers, ScopeValidate, ScopeMetrics}
 
 // APIKey lets a program call what its scopes name, and nothing else.
 type APIKey struct {

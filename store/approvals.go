@@ -315,6 +315,16 @@ func (s Approvals) OfSession(ctx context.Context, session string) (Approval, err
 	return s.find(ctx, "looking for the approval of session "+session, "session_id = ? AND state = ?", session, ApprovalUsed)
 }
 
+// Waiting tells how many wait for a decision.
+func (s Approvals) Waiting(ctx context.Context) (int, error) {
+	n := 0
+	err := s.db.reading(ctx, "counting approvals that wait", func(ctx context.Context, q querier) (err error) {
+		n, err = scalar[int](ctx, q, "SELECT COUNT(*) FROM approvals WHERE state = ?", ApprovalPending)
+		return err
+	})
+	return n, err
+}
+
 func (s Approvals) find(ctx context.Context, what, where string, args ...any) (Approval, error) {
 	var x Approval
 	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {

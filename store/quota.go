@@ -40,6 +40,16 @@ func (s Sessions) Alive(ctx context.Context, node string) error {
 	})
 }
 
+// Lives tells whether a node has said within the given time that it lives.
+func (s Sessions) Lives(ctx context.Context, node string, silence time.Duration) (bool, error) {
+	n := 0
+	err := s.db.reading(ctx, "looking whether node "+node+" lives", func(ctx context.Context, q querier) (err error) {
+		n, err = scalar[int](ctx, q, "SELECT COUNT(*) FROM nodes WHERE name = ? AND seen >= "+s.db.clockSQL()+" - ?", node, silence.Milliseconds())
+		return err
+	})
+	return n > 0, err
+}
+
 // Room tells whether x could be opened within q now, as [Sessions.OpenWithin] will decide it. It takes no
 // place.
 func (s Sessions) Room(ctx context.Context, x Session, q Quota) error {

@@ -20,6 +20,9 @@ const (
 	Lost  = "lost" // its node died
 )
 
+// WaitsModerator is that a session stands still until somebody watches who may moderate it.
+const WaitsModerator = "moderator"
+
 // Session is a person's connection through the bastion to a target.
 type Session struct {
 	ID             string
@@ -38,6 +41,7 @@ type Session struct {
 	Started        time.Time
 	Ended          time.Time
 	KeyFingerprint string // of the key that proved the person, if any
+	Waits          string // of a live one: WaitsModerator while it stands still; "": it goes on
 	Approval       string // id of the approval that opening uses up; of sessions that are read, empty
 	Channels       []Channel
 }
@@ -84,12 +88,12 @@ type SessionCounts struct{ Live, Ended, Lost int }
 type Sessions struct{ db *db }
 
 const sessionColumns = `id, user_id, user_name, target, address, account, source, client, node, rule, recording, state,
-	reason, started, ended, key_fingerprint`
+	reason, started, ended, key_fingerprint, waits`
 
 func sessionFields(x *Session) []any {
 	return []any{
 		&x.ID, &x.UserID, &x.User, &x.Target, &x.Address, &x.Account, &x.Source, &x.Client, &x.Node, &x.Rule,
-		&x.Recording, &x.State, &x.Reason, timeColumn{&x.Started}, timeColumn{&x.Ended}, &x.KeyFingerprint,
+		&x.Recording, &x.State, &x.Reason, timeColumn{&x.Started}, timeColumn{&x.Ended}, &x.KeyFingerprint, &x.Waits,
 	}
 }
 
@@ -175,15 +179,23 @@ func (s Sessions) OpenWithin(ctx context.Context, x Session, quota Quota, events
 			}
 		}
 		x, err = one(ctx, q, sessionFields, "INSERT INTO sessions ("+sessionColumns+`)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, 0, ?) RETURNING `+sessionColumns,
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, 0, ?, ?) RETURNING `+sessionColumns,
 			x.ID, x.UserID, x.User, x.Target, x.Address, x.Account, x.Source, x.Client, x.Node, x.Rule, x.Recording, Live,
-			ms(x.Started), x.KeyFingerprint)
+			ms(x.Started), x.KeyFingerprint, x.Waits)
 		return err
 	})
 	if err != nil {
 		return Session{}, err
 	}
 	return x, nil
+}
+
+// Waits notes what a live session waits for, "" if it goes on.
+func (s Sessions) Waits(ctx context.Context, id, waits string) error {
+	return s.db.writing(ctx, "noting what session "+id+" waits for", func(ctx context.Context, q querier) error {
+		_, err := exec(ctx, q, "UPDATE sessions SET waits = ? WHERE id = ? AND state = ?", waits, id, Live)
+		return err
+	})
 }
 
 // OpenChannel notes a channel that begins.

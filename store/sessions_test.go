@@ -35,6 +35,30 @@ func TestSessionsWithEvents(t *testing.T) {
 	})
 }
 
+// What a session waits for stands in its row while it is live, and is changed no more when it is over.
+func TestSessionWaits(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s, ctx := e.open(), t.Context()
+		waits := func(id string) string {
+			t.Helper()
+			return must[store.Session](t)(s.Sessions.Get(ctx, id)).Waits
+		}
+		x := must[store.Session](t)(s.Sessions.Open(ctx, store.Session{User: "alice", Waits: store.WaitsModerator}))
+		if x.Waits != store.WaitsModerator || waits(x.ID) != store.WaitsModerator {
+			t.Errorf("it waits for %q", waits(x.ID))
+		}
+		check(t, s.Sessions.Waits(ctx, x.ID, ""))
+		if waits(x.ID) != "" {
+			t.Errorf("it waits for %q", waits(x.ID))
+		}
+		check(t, s.Sessions.End(ctx, x.ID, "done"))
+		check(t, s.Sessions.Waits(ctx, x.ID, store.WaitsModerator))
+		if waits(x.ID) != "" {
+			t.Error("a session that is over was changed")
+		}
+	})
+}
+
 func TestSessions(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
 		s, ctx := e.open(), t.Context()

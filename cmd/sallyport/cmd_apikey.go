@@ -11,7 +11,7 @@ import (
 )
 
 func apiKeyCommand(g *globals) *cobra.Command {
-	return group("api-key", "Keys by which programs enrol people and have codes validated", apiKeyAddCommand(g), apiKeyListCommand(g), apiKeyRevokeCommand(g))
+	return group("api-key", "Keys by which programs enrol people, have codes validated or read metrics", apiKeyAddCommand(g), apiKeyListCommand(g), apiKeyRevokeCommand(g))
 }
 
 func apiKeyAddCommand(g *globals) *cobra.Command {
@@ -20,7 +20,7 @@ func apiKeyAddCommand(g *globals) *cobra.Command {
 	c := action(g, "add NAME", "Make an API key, and print it once", cobra.ExactArgs(1), func(c *cobra.Command, api *client, args []string) error {
 		in.Name = args[0]
 		if len(in.Scopes) == 0 {
-			return usage("Give one or more of enrolments:create, users:create and validate.", "a key needs --scope")
+			return usage("Give one or more of enrolments:create, users:create, validate and metrics.", "a key needs --scope")
 		}
 		if length != "" && length != "never" {
 			d, err := parseDuration(length)
@@ -45,7 +45,7 @@ func apiKeyAddCommand(g *globals) *cobra.Command {
 		return printLine(g.Out, k.Secret)
 	})
 	f := c.Flags()
-	f.StringArrayVar(&in.Scopes, "scope", nil, "what it opens: enrolments:create, users:create or validate, may be repeated")
+	f.StringArrayVar(&in.Scopes, "scope", nil, "what it opens: enrolments:create, users:create, validate or metrics, may be repeated")
 	f.StringArrayVar(&in.Sources, "source", nil, "address or network it may be used from, may be repeated (default: anywhere)")
 	f.StringVar(&length, "expires", "", "length of time until it expires, such as 90d (default: never)")
 	f.IntVar(&in.PerMinute, "per-minute", 60, "calls a minute; as many may come at once")

@@ -20,9 +20,8 @@ import (
 	"sallyport/replay"
 )
 
-// screenReset brings a terminal back from whatever a recording left it in: attributes, character sets,
-// scrolling region, modes, main screen, visible cursor, a new line.
-const screenReset = "\x1b[0m\x1b(B\x1b)B\x0f\x1b[r\x1b[4l\x1b[20l\x1b[?5l\x1b[?6l\x1b[?7h\x1b[?25h\x1b[?2026l\x1b[?1049l\r\n"
+// screenReset brings a terminal back from whatever a recording left it in.
+const screenReset = replay.Reset
 
 func sessionPlayCommand(g *globals) *cobra.Command {
 	var source castSource

@@ -67,8 +67,14 @@ func sessionStorageCommand(g *globals) *cobra.Command {
 		if s.Waiting > 0 {
 			waiting = fmt.Sprintf("%d recordings, %s, since %s", s.Waiting, byteCount(s.WaitingBytes), clock(s.WaitingSince))
 		}
-		return g.printFields(s, "node", s.Node, "kept", fmt.Sprintf("%d recordings, %s sealed", s.Kept, byteCount(s.KeptBytes)), "on nodes", itoa(s.OnNodes),
-			"tail pending", itoa(s.TailPending), "held sessions", itoa(s.HeldSessions), "free here", byteCount(s.FreeBytes), "bucket", bucket, "waiting here", waiting, "problem", s.Problem)
+		bound := func(n int64) string {
+			if n == 0 {
+				return "none"
+			}
+			return byteCount(n)
+		}
+		return g.printFields(s, "node", s.Node, "kept", fmt.Sprintf("%d recordings, %s sealed", s.Kept, byteCount(s.KeptBytes)), "quota", bound(s.QuotaBytes), "on nodes", itoa(s.OnNodes),
+			"tail pending", itoa(s.TailPending), "held sessions", itoa(s.HeldSessions), "free here", byteCount(s.FreeBytes), "reserve", bound(s.ReserveBytes), "refusing", s.Refusing, "bucket", bucket, "waiting here", waiting, "problem", s.Problem)
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 	"sallyport/admin"
 	"sallyport/audit"
 	"sallyport/recorder"
+	"sallyport/store"
 )
 
 func sessionCommand(g *globals) *cobra.Command {
@@ -42,9 +43,14 @@ func sessionListCommand(g *globals) *cobra.Command {
 		if err := api.get(c.Context(), "/sessions", q, &sessions); err != nil {
 			return err
 		}
+		if before == "" && source == "" && (state == "" || state == store.Live) {
+			if err := g.tellWaiting(c.Context(), api, who, target); err != nil {
+				return err
+			}
+		}
 		return printList(g, sessions, "No sessions that match.", []string{"ID", "STATE", "USER", "TARGET", "ACCOUNT", "SOURCE", "STARTED", "LENGTH", "CHANNELS"},
 			func(s admin.Session) []string {
-				return []string{s.ID, s.State, s.User, s.Target, s.Account, s.Source, clock(s.Started), sessionLength(s), channelList(s)}
+				return []string{s.ID, sessionState(s), s.User, s.Target, s.Account, s.Source, clock(s.Started), sessionLength(s), channelList(s)}
 			})
 	})
 	f := c.Flags()
@@ -57,6 +63,35 @@ func sessionListCommand(g *globals) *cobra.Command {
 	f.StringVar(&before, "before", "", "id of a session: older ones")
 	f.IntVar(&limit, "limit", 100, "how many, at most 1000")
 	return c
+}
+
+// sessionState is the state of a session and what it waits for.
+func sessionState(s admin.Session) string {
+	if s.Waits != "" {
+		return s.State + ", waits for a " + s.Waits
+	}
+	return s.State
+}
+
+// tellWaiting tells people, beside a list of sessions, who waits for an approval: these are no sessions yet.
+func (g *globals) tellWaiting(ctx context.Context, api *client, who, target string) error {
+	if g.json() {
+		return nil
+	}
+	q := url.Values{"state": {store.ApprovalPending}}
+	for name, value := range map[string]string{"user": who, "target": target} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	var waiting []admin.Approval
+	if err := api.get(ctx, "/approvals", q, &waiting); err != nil {
+		return err
+	}
+	for _, a := range waiting {
+		g.say("%s waits for an approval of %s@%s since %s: sallyport approval show %s", audit.Escape(a.User), audit.Escape(a.Account), audit.Escape(a.Target), clock(a.Requested), a.Code)
+	}
+	return nil
 }
 
 func sessionLength(s admin.Session) string {
@@ -96,7 +131,7 @@ func sessionShowCommand(g *globals) *cobra.Command {
 				approvedBy = append(approvedBy, d.User)
 			}
 		}
-		err := g.printFields(s, "id", s.ID, "state", s.State, "user", s.User, "target", s.Target+" ("+s.Address+")", "account", s.Account,
+		err := g.printFields(s, "id", s.ID, "state", sessionState(s), "user", s.User, "target", s.Target+" ("+s.Address+")", "account", s.Account,
 			"source", s.Source, "client", s.Client, "key", s.KeyFingerprint, "node", s.Node, "rule", s.Rule, "recording", s.RecordingMode,
 			"started", clock(s.Started), "ended", clock(s.Ended), "reason", s.Reason, "approved by", joined(approvedBy))
 		if err != nil || g.json() {

@@ -22,6 +22,7 @@ import (
 	"sallyport/internal/auditlog"
 	"sallyport/internal/config"
 	"sallyport/internal/custody"
+	"sallyport/internal/metrics"
 	"sallyport/internal/seal"
 	"sallyport/otp"
 	"sallyport/policy"
@@ -63,6 +64,7 @@ type node struct {
 	HostCA    *bastion.HostCA
 	Directory *identity.LDAP // nil: local users only
 	keeper    atomic.Pointer[custody.Keeper]
+	metrics   *metrics.Metrics
 
 	messages messages
 	chain    *auditlog.Chainer
@@ -77,7 +79,9 @@ type node struct {
 
 // newNode opens everything that a node needs, and starts nothing yet. Close it if Run is not called.
 func newNode(ctx context.Context, cfg *config.Config, opts nodeOptions) (n *node, err error) {
-	n = &node{cfg: cfg, opts: opts, log: opts.Log, ssh: opts.Sockets.ssh, web: opts.Sockets.web}
+	n = &node{
+		cfg: cfg, opts: opts, log: opts.Log, ssh: opts.Sockets.ssh, web: opts.Sockets.web, metrics: metrics.New(string(cfg.Node), version),
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -109,7 +113,7 @@ func newNode(ctx context.Context, cfg *config.Config, opts nodeOptions) (n *node
 	if err != nil {
 		return n, err
 	}
-	n.Audit = auditlog.New(auditlog.Config{Sink: sink, Logger: opts.AuditLog, Node: string(cfg.Node)})
+	n.Audit = auditlog.New(auditlog.Config{Sink: sink, Logger: opts.AuditLog, Node: string(cfg.Node), Seen: n.metrics.Event})
 	if err := n.openHeads(); err != nil {
 		return n, err
 	}
@@ -198,7 +202,7 @@ func (n *node) openRecorder(ctx context.Context) error {
 	cfg := recorder.Config{
 		Dir: string(n.cfg.Recordings.Local), SigningKey: key, Keys: keys, Recipients: recipients, Node: string(n.cfg.Node), Reserve: int64(n.cfg.Recordings.Reserve),
 		OnError:  func(path string, err error) { n.log.Error("recording", "path", path, "error", err) },
-		OnSealed: func(path string) { n.replays.Prepare(path) },
+		OnSealed: func(path string) { n.metrics.Sealed(); n.replays.Prepare(path) },
 		OnStored: func(string) {
 			if k := n.keeper.Load(); k != nil {
 				k.Left()
@@ -260,8 +264,9 @@ func (n *node) openEngines(ctx context.Context) error {
 		cfg.Places = &store.PlacesAlarm{More: p.Alarm, Within: p.Within.Std(), Lock: p.Lock}
 	}
 	cfg.URL = linkURL(n.cfg)
+	cfg.TellAbsent = n.messages.mail != nil && n.cfg.Notify != nil && n.cfg.Notify.People
 	if n.Directory != nil { // a nil *LDAP in the interface would not be nil
-		cfg.Directory = n.Directory
+		cfg.Directory = n.metrics.Directory(n.Directory)
 	}
 	var err error
 	if n.Engine, err = auth.New(cfg); err != nil {
@@ -336,11 +341,18 @@ func (n *node) openDoors() (err error) {
 			Bytes: int64(g.Bytes), Exempt: config.Prefixes(g.Exempt),
 		},
 		Suffixes: suffixes, Retention: time.Duration(n.cfg.Recordings.Retention), ProxyProtocolFrom: config.Prefixes(n.cfg.SSH.ProxyProtocolFrom), Log: n.log,
+		Refused: n.metrics.Refused,
 	})
 	if err != nil {
 		return err
 	}
+	n.metrics.Read(metrics.Sources{
+		Store: n.Store, Recorder: n.Recorder, Sessions: n.Sessions, Audit: n.Audit, Chain: n.chain, Unauthenticated: n.bastion.Unauthenticated,
+		Reserve: int64(n.cfg.Recordings.Reserve), Quota: int64(n.cfg.Recordings.Quota), Log: n.log,
+	})
 	n.admin, err = admin.New(admin.Config{
+		Reserve: int64(n.cfg.Recordings.Reserve), Quota: int64(n.cfg.Recordings.Quota),
+		Metrics: n.metrics, MetricsFrom: config.Prefixes(n.cfg.Web.MetricsFrom),
 		Compat: admin.Compat{
 			TOTPRadius: n.cfg.Compat.TOTPRadius, PrivacyIDEA: n.cfg.Compat.PrivacyIDEA, WithPassword: n.cfg.Compat.WithPassword, Suffixes: suffixes,
 		},

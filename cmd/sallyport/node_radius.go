@@ -29,7 +29,7 @@ func newRadiusDoor(n *node, suffixes []string) (*radiusDoor, error) {
 	if n.cfg.RADIUS.Listen == "" && n.cfg.RADIUS.RadSec.Listen == "" {
 		return nil, nil
 	}
-	cfg := radius.Config{Engine: n.Engine, Store: n.Store, Audit: n.Audit, Suffixes: suffixes, Log: n.log}
+	cfg := radius.Config{Engine: n.Engine, Store: n.Store, Audit: n.Audit, Suffixes: suffixes, Log: n.log, Counted: n.metrics.RADIUS}
 	if file := string(n.cfg.RADIUS.RadSec.ClientCAFile); file != "" {
 		cfg.ClientCAs = func() (*x509.CertPool, error) { return readAuthorities(file) }
 		if _, err := cfg.ClientCAs(); err != nil {

@@ -102,6 +102,12 @@ func TestOperatorApprovals(t *testing.T) {
 	if out := o.ok("approval", "show", first.Code); !strings.Contains(out, "exec: echo in") || !strings.Contains(out, "0 of 1") {
 		t.Errorf("approval show: %s", out)
 	}
+	for args, want := range map[string]bool{"session list": true, "session list --user alice --only live": true, "session list --user bob": false, "session list --only ended": false, "session list -o json": false} {
+		r := o.run(strings.Fields(args)...)
+		if says := strings.Contains(r.err, "alice waits for an approval of root@web1") && strings.Contains(r.err, "sallyport approval show "+first.Code); r.code != 0 || says != want {
+			t.Errorf("sallyport %s: %+v, want the request: %v", args, r, want)
+		}
+	}
 	o.ok("approval", "refuse", first.Code, "--reason", "not today")
 	if err := cmd.Wait(); err == nil || !strings.Contains(says.String(), "no session: it was refused: console: not today") {
 		t.Errorf("after the refusal: %v %q", err, says)

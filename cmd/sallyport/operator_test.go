@@ -48,7 +48,10 @@ func startOperatedWith(t *testing.T, address, more string) *operated {
 func startOperatedLogging(t *testing.T, address, more string, log io.Writer) *operated {
 	t.Helper()
 	dir := t.TempDir()
-	text := "node: n1\ndata: " + dir + "\nssh: {listen: \"127.0.0.1:0\", addresses: [" + address + "]}\nweb: {listen: \"127.0.0.1:0\"}\n" + more
+	text := "node: n1\ndata: " + dir + "\nssh: {listen: \"127.0.0.1:0\", addresses: [" + address + "]}\n" + more
+	if !strings.Contains(more, "web:") {
+		text += "web: {listen: \"127.0.0.1:0\"}\n"
+	}
 	if !strings.Contains(more, "recordings:") {
 		text += "recordings: {reserve: 1KiB}\n"
 	}

@@ -25,6 +25,9 @@ type Config struct {
 	Logger *slog.Logger     // receives every event at level info; nil: slog.Default()
 	Node   string           // name of this node, written into each event
 	Now    func() time.Time // nil: time.Now
+
+	// Seen is told every event, in the goroutine that emits it; it must not wait. May be nil.
+	Seen func(audit.Event)
 }
 
 // maxPending bounds the events that wait in memory while the database is away. When it is full the
@@ -90,6 +93,9 @@ func (l *Log) Complete(e audit.Event) (audit.Event, error) {
 // Print writes the JSON line of a complete event.
 func (l *Log) Print(ctx context.Context, e audit.Event) {
 	l.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "audit", slog.Any("event", e))
+	if l.cfg.Seen != nil {
+		l.cfg.Seen(e)
+	}
 }
 
 func (l *Log) keep(e audit.Event) {

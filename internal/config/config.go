@@ -92,6 +92,8 @@ type Web struct {
 	Proxies []Network `yaml:"proxies"`
 	// Address of the pages as browsers know it, for links. Empty: made from listen.
 	URL URL `yaml:"url"`
+	// Networks from which /metrics is answered without an API key, also while the database is away.
+	MetricsFrom []Network `yaml:"metrics-from"`
 }
 
 // RADIUS is the RADIUS door.

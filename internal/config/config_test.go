@@ -130,6 +130,7 @@ func TestErrors(t *testing.T) {
 		{"other products' calls without a web", "web: {listen: \"\"}\ncompat: {privacyidea: true}\n", 2, 23, "set web.listen"},
 		{"other products' keys in clear", "web: {listen: \":8080\"}\ncompat: {totpradius: true}\n", 1, 15, "name a certificate and key"},
 		{"password of nothing", "compat: {privacyidea-with-password: true}\n", 1, 37, "without privacyidea"},
+		{"metrics for everybody", "web: {metrics-from: [192.0.2.9, \"::/0\"]}\n", 1, 21, "this is everybody"},
 		{"certificate alone", "web: {certificate: /c.pem}\n", 1, 20, "certificate and key go together"},
 		{"key alone", "web: {key: /c.pem}\n", 1, 12, "certificate and key go together"},
 		{"recipient", "recordings:\n  recipients: [age1x]\n", 2, 16, "want a recipient as age-keygen prints it"},

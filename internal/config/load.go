@@ -2,8 +2,10 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -64,6 +66,8 @@ func (c *Config) examineWeb() error {
 	case w.Listen != "" && !w.Listen.Loopback() && w.Certificate == "" && len(w.Proxies) == 0:
 		return c.errorAt("web.listen", "%q can be reached from outside and would carry passwords in the clear; "+
 			"name a certificate and key, or list in web.proxies the reverse proxy that speaks HTTPS, or listen on 127.0.0.1:8080", w.Listen)
+	case slices.ContainsFunc(w.MetricsFrom, func(n Network) bool { return netip.Prefix(n).Bits() == 0 }):
+		return c.errorAt("web.metrics-from", "this is everybody; name the addresses of Prometheus, or give it a key: sallyport api-key add NAME --scope metrics")
 	case w.Listen == "" && c.Compat.TOTPRadius:
 		return c.errorAt("compat.totpradius", "there is no web to answer at; set web.listen")
 	case w.Listen == "" && c.Compat.PrivacyIDEA:

@@ -32,6 +32,27 @@ nobody; no operator needs it.
 `, code, minutes, login, source, time.Now().UTC().Format("2006-01-02 15:04:05 UTC"))
 }
 
+// Decision is what others have decided about a session that somebody waited for.
+type Decision struct {
+	Code, Where, Asked string    // the request
+	At                 time.Time // when it was made
+	Approved           bool
+	By                 string // who agreed
+	Reason             string // why it was refused, with who did
+}
+
+// DecisionMessage is the mail to somebody who was gone when others had decided about their session.
+func DecisionMessage(name, login string, d Decision) (subject, text string) {
+	what, next := "refused", "It was refused: "+audit.Escape(d.Reason)
+	if d.Approved {
+		what = "approved, but you were gone"
+		next = "It was approved by " + audit.Escape(d.By) + ". But you were not connected any more, and an approval is good for that one connection: connect again, and ask anew."
+	}
+	return fmt.Sprintf("[%s] %s: %s", name, audit.Escape(d.Where), what), fmt.Sprintf("Hello %s,\n\nyour request %s was decided.\n\n  %-12s %s\n  %-12s %s\n  %-12s %s\n\n%s\n\n"+
+		"If you did not ask, somebody has your password and your code: tell an operator.\n\n-- \n%s, sent by a program: answers are not read.\n",
+		audit.Escape(login), d.Code, "when", d.At.UTC().Format("2006-01-02 15:04:05 UTC"), "where", audit.Escape(d.Where), "came with", audit.Escape(d.Asked), next, name)
+}
+
 // EnrolmentMessage is the mail with the one-time link by which a person sets up a token.
 func EnrolmentMessage(name, login, url string, expires time.Time) (subject, text string) {
 	return "Set up your one-time codes for " + name, fmt.Sprintf(`Hello %s,

@@ -36,6 +36,8 @@ var icons = map[string]string{
 	"auto":     `<circle cx="10" cy="10" r="7"/><path d="M10 3v14a7 7 0 0 0 0-14z" fill="currentColor"/>`,
 	"copy":     `<rect x="7" y="7" width="10" height="10" rx="1.5"/><path d="M13 7V4.5A1.5 1.5 0 0 0 11.5 3h-7A1.5 1.5 0 0 0 3 4.5v7A1.5 1.5 0 0 0 4.5 13H7"/>`,
 	"key":      `<circle cx="6.5" cy="13.5" r="3.5"/><path d="m9 11 7.5-7.5M13.5 6.5l2.5 2.5"/>`,
+	"programs": `<path d="M6.5 5.5 2 10l4.5 4.5M13.5 5.5 18 10l-4.5 4.5M11.3 4.5 8.7 15.5"/>`,
+	"gateways": `<path d="M2.5 17V8.5a7.5 7.5 0 0 1 15 0V17M6.5 17V9a3.5 3.5 0 0 1 7 0v8M1.5 17h17"/>`,
 	"explain":  `<circle cx="10" cy="10" r="7.5"/><path d="M7.8 7.8a2.2 2.2 0 1 1 3.3 1.9c-.7.4-1.1.9-1.1 1.7M10 14h.01"/>`,
 }
 
