@@ -5,13 +5,7 @@ import "sallyport/audit"
 // Announce tells everybody with a session on this node something, and ends nothing. It does not wait for
 // clients that read nothing.
 func (m *Manager) Announce(message string) {
-	m.mu.Lock()
-	sessions := make([]*Session, 0, len(m.live))
-	for _, s := range m.live {
-		sessions = append(sessions, s)
-	}
-	m.mu.Unlock()
-	for _, s := range sessions {
+	for _, s := range m.all() {
 		s.mu.Lock()
 		for _, c := range s.channels {
 			go c.announce(message)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -99,14 +100,16 @@ func (m *Manager) Count() (open, paused int) {
 	return len(m.live), paused
 }
 
+// all gives the sessions that are open on this node, in no order.
+func (m *Manager) all() []*Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.live))
+}
+
 // Live lists the sessions that are open on this node, oldest first.
 func (m *Manager) Live() []Info {
-	m.mu.Lock()
-	sessions := make([]*Session, 0, len(m.live))
-	for _, s := range m.live {
-		sessions = append(sessions, s)
-	}
-	m.mu.Unlock()
+	sessions := m.all()
 	slices.SortFunc(sessions, func(a, b *Session) int { return a.row.Started.Compare(b.row.Started) })
 	out := make([]Info, 0, len(sessions))
 	for _, s := range sessions {
@@ -239,6 +242,7 @@ func (m *Manager) Run(ctx context.Context) error {
 				m.cfg.Log.Warn("the database still does not take what is waiting", "error", err)
 			}
 			m.settle(ctx)
+			m.noteWaits(ctx)
 		}
 	}
 }

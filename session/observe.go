@@ -229,7 +229,7 @@ func (s *Session) moderate(moderator string) {
 		}
 		s.paused.Store(false)
 		close(s.mod.resumed)
-		s.noteWaits("")
+		s.unnoted.Store(true)
 		return
 	}
 	within, reason := moderatorBack, "its moderator has left"
@@ -244,12 +244,26 @@ func (s *Session) moderate(moderator string) {
 	s.mu.Unlock()
 	_ = s.m.emit(context.Background(), s.event(audit.Moderation, audit.OK, "stands still: no moderator watches"))
 	s.warn(note)
-	s.noteWaits(store.WaitsModerator)
+	s.unnoted.Store(true)
 }
 
-// noteWaits tells operators, by the row, what the session waits for.
-func (s *Session) noteWaits(waits string) {
-	s.m.later(func(ctx context.Context) error { return s.m.cfg.Store.Sessions.Waits(ctx, s.row.ID, waits) })
+// noteWaits tells operators, by the rows, which sessions wait for a moderator since the last time. It is nothing to
+// wait for where sessions are made to stand still.
+func (m *Manager) noteWaits(ctx context.Context) {
+	for _, s := range m.all() {
+		if !s.unnoted.CompareAndSwap(true, false) {
+			continue
+		}
+		waits := ""
+		if s.paused.Load() {
+			waits = store.WaitsModerator
+		}
+		if err := m.cfg.Store.Sessions.Waits(ctx, s.row.ID, waits); err != nil {
+			s.unnoted.Store(true)
+			m.cfg.Log.Warn("telling what a session waits for", "session", s.row.ID, "error", err)
+			return
+		}
+	}
 }
 
 // tellPaused tells the person on a channel that begins just when the moderator leaves.

@@ -98,6 +98,7 @@ type Session struct {
 	refused   atomic.Int64 // channels and requests that were turned away
 	silent    atomic.Int64 // channels that the target did not answer the opening of in time
 	paused    atomic.Bool  // nothing passes: a moderator is waited for
+	unnoted   atomic.Bool  // whether it does is not in the row yet
 	closing   chan struct{}
 
 	agent, x11 atomic.Bool  // granted to the target

@@ -86,7 +86,7 @@ func emptyState(dir string, entries []os.DirEntry) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer func() { _ = unlock(lock) }()
 	for _, e := range entries {
 		if e.Name() == demoMarker {
 			continue

@@ -60,7 +60,7 @@ func listenSocket(ctx context.Context, path string) (*socketListener, error) {
 	}
 	l, err := bindSocket(ctx, path)
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, unlock(lock))
 	}
 	return &socketListener{Listener: l, path: path, lock: lock}, nil
 }
@@ -79,6 +79,10 @@ func lockFile(path string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// unlock gives the lock back. To close the file is not enough: a child that is just being started has it too, until
+// it runs its own program.
+func unlock(f *os.File) error { return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close()) }
 
 func bindSocket(ctx context.Context, path string) (net.Listener, error) {
 	if err := removeStale(ctx, path); err != nil {
@@ -141,7 +145,7 @@ func (l *socketListener) Accept() (net.Conn, error) {
 // could take the lock from under a process that opened it meanwhile.
 func (l *socketListener) Close() error {
 	l.close.Do(func() {
-		l.err = errors.Join(os.Remove(l.path), l.Listener.Close(), l.lock.Close())
+		l.err = errors.Join(os.Remove(l.path), l.Listener.Close(), unlock(l.lock))
 	})
 	return l.err
 }
