@@ -100,8 +100,14 @@ func (s *Server) importRoute(api huma.API, path, id, summary string, limit int64
 }
 
 // answerImport reads a whole upload, and answers only then: the rows of the report wait in a file.
-func (s *Server) answerImport(w http.ResponseWriter, r *http.Request, by Caller, limit int64, do importer) error {
-	order, file, err := readImport(web.Upload(w, r, limit), r.Header.Get("Content-Type"))
+func (s *Server) answerImport(w http.ResponseWriter, r *http.Request, by Caller, limit int64, do importer) (err error) {
+	upload := web.Upload(w, r, limit)
+	defer func() {
+		if err != nil {
+			web.Drain(upload)
+		}
+	}()
+	order, file, err := readImport(upload, r.Header.Get("Content-Type"))
 	if err != nil {
 		return err
 	}

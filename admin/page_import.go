@@ -33,8 +33,14 @@ func (s *Server) importForm(kind string) func(*visit) error {
 	if kind == store.ImportUsers {
 		do, limit = s.importUsers, maxUserFile
 	}
-	return func(v *visit) error {
-		order, file, err := readImport(web.Upload(v.w, v.r, limit), v.r.Header.Get("Content-Type"))
+	return func(v *visit) (err error) {
+		upload := web.Upload(v.w, v.r, limit)
+		defer func() {
+			if err != nil {
+				web.Drain(upload)
+			}
+		}()
+		order, file, err := readImport(upload, v.r.Header.Get("Content-Type"))
 		if err != nil {
 			return err
 		}

@@ -59,6 +59,10 @@ func Upload(w http.ResponseWriter, r *http.Request, limit int64) io.ReadCloser {
 	return http.MaxBytesReader(w, &patientBody{body, http.NewResponseController(w)}, limit)
 }
 
+// Drain reads what is left of an upload that is refused. A client that is still sending would else find the connection
+// closed, and not the answer that says why.
+func Drain(upload io.Reader) { _, _ = io.Copy(io.Discard, upload) }
+
 // patientBody puts the deadline off with each part that comes.
 type patientBody struct {
 	io.ReadCloser
