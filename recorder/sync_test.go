@@ -29,6 +29,11 @@ func TestSyncErrorEndsIdleRecording(t *testing.T) {
 	bad, good := create(t, r, Header{}), create(t, r, Header{Channel: 1})
 	called := make(chan struct{})
 	bad.OnFail(func() { close(called) })
+	eventually(t, "the sync of the first line", func() bool { // else it fails before there is any output
+		bad.mu.Lock()
+		defer bad.mu.Unlock()
+		return bad.dirtySince == clean && bad.syncingSince == clean
+	})
 	broken.Store(true)
 	must(t, bad.Output([]byte("seen")))
 	must(t, good.Output([]byte("seen")))
@@ -75,7 +80,7 @@ func TestSlowDiskPushesBack(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	r := newRecorder(t, func(c *Config) {
-		c.Sync = 20 * time.Millisecond
+		c.Sync = 400 * time.Millisecond // of a busy machine: something has to be written in a second
 		c.testingFault = func(op, path string) error {
 			if op == "fdatasync" {
 				<-release
