@@ -91,11 +91,25 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Serve accepts connections from l until Shutdown.
+// Serve accepts connections from l until Shutdown, also one that came before it.
 func (s *Server) Serve(l net.Listener) error {
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		select {
+		case <-s.stopping: // the library closes what it knows, and may not know l yet
+			_ = l.Close()
+		case <-over:
+		}
+	}()
 	err := s.listener.Serve(l)
-	if errors.Is(err, gliderssh.ErrServerClosed) {
+	select {
+	case <-s.stopping:
 		return nil
+	default:
+		if errors.Is(err, gliderssh.ErrServerClosed) {
+			return nil
+		}
 	}
 	return fmt.Errorf("accepting SSH connections: %w", err)
 }
