@@ -5,7 +5,7 @@ import "sallyport/audit"
 // Announce tells everybody with a session on this node something, and ends nothing. It does not wait for
 // clients that read nothing.
 func (m *Manager) Announce(message string) {
-	for _, s := range m.all() {
+	for _, s := range m.sessions() {
 		s.mu.Lock()
 		for _, c := range s.channels {
 			go c.announce(message)

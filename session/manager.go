@@ -100,8 +100,8 @@ func (m *Manager) Count() (open, paused int) {
 	return len(m.live), paused
 }
 
-// all gives the sessions that are open on this node, in no order.
-func (m *Manager) all() []*Session {
+// sessions gives the sessions that are open on this node, in no order.
+func (m *Manager) sessions() []*Session {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Collect(maps.Values(m.live))
@@ -109,7 +109,7 @@ func (m *Manager) all() []*Session {
 
 // Live lists the sessions that are open on this node, oldest first.
 func (m *Manager) Live() []Info {
-	sessions := m.all()
+	sessions := m.sessions()
 	slices.SortFunc(sessions, func(a, b *Session) int { return a.row.Started.Compare(b.row.Started) })
 	out := make([]Info, 0, len(sessions))
 	for _, s := range sessions {

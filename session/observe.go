@@ -250,7 +250,7 @@ func (s *Session) moderate(moderator string) {
 // noteWaits tells operators, by the rows, which sessions wait for a moderator since the last time. It is nothing to
 // wait for where sessions are made to stand still.
 func (m *Manager) noteWaits(ctx context.Context) {
-	for _, s := range m.all() {
+	for _, s := range m.sessions() {
 		if !s.unnoted.CompareAndSwap(true, false) {
 			continue
 		}

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -441,12 +439,6 @@ func (m *Manager) doubtWatches(ctx context.Context) {
 			}
 		}
 	}
-}
-
-func (m *Manager) sessions() []*Session {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Collect(maps.Values(m.live))
 }
 
 // lookAtWatches asks the database who watches the sessions of this node, and to which nodes they are to be sent. It
