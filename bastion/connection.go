@@ -13,6 +13,7 @@ import (
 
 	"sallyport/audit"
 	"sallyport/auth"
+	"sallyport/internal/shift"
 	"sallyport/policy"
 	"sallyport/session"
 	"sallyport/store"
@@ -59,17 +60,20 @@ type connection struct {
 	inners  *atomic.Int64 // connections inside of this one, and of the one that this is inside of
 	vouched atomic.Bool   // one inside has been let in without a proof of its own
 
-	channels   atomic.Int64 // open now
-	receptions atomic.Int64 // of them, those without a target
-	refused    atomic.Int64 // turned away so far
-	denied     atomic.Int64 // refused by the rules so far, or not reachable
+	channels   atomic.Int64   // open now
+	receptions atomic.Int64   // of them, those without a target
+	byClient   sync.WaitGroup // of them, those that the client opened
+	refused    atomic.Int64   // turned away so far
+	denied     atomic.Int64   // refused by the rules so far, or not reachable
 
 	rights       rights
 	sessionsOpen atomic.Int64 // by this connection and those inside of it; of the outermost only
 
 	alive *time.Timer // sends keepalives
 
+	requests     *shift.Loop        // of global requests
 	barrier      chan chan struct{} // see inOrder
+	barriers     atomic.Int32       // how many are to come by it
 	requestsOver chan struct{}      // closed when the client can ask for nothing more
 
 	mu      sync.Mutex // guards the fields below, and is held while the target is dialled
@@ -86,39 +90,52 @@ func (c *connection) authenticated(sc *ssh.ServerConn, v *verdict, reqs <-chan *
 	c.gone, c.asked = make(chan struct{}), make(chan struct{})
 	c.barrier, c.requestsOver = make(chan chan struct{}), make(chan struct{})
 	c.enter(c.changes)
-	go c.globalRequests(reqs)
+	c.globalRequests(reqs)
 	c.alive = c.keepAlive()
 }
 
-// serve runs the connection after authentication.
-func (c *connection) serve(chans <-chan ssh.NewChannel) {
-	defer c.alive.Stop()
-	var open sync.WaitGroup
-	for nc := range chans {
-		if nc.ChannelType() != "session" && (!isForward(nc.ChannelType()) || c.robot()) {
-			c.refuseChannel(nc)
-			continue
+// serve begins to take the channels that the client opens, and calls over when the connection has ended and all of
+// them with it.
+func (c *connection) serve(chans <-chan ssh.NewChannel, over func()) {
+	shift.Each(chans, shift.Channels(c.conn.Conn), c.opens, func() {
+		close(c.gone)
+		c.mu.Lock()
+		s := c.session
+		c.over = true
+		c.mu.Unlock()
+		if s != nil {
+			s.Close("the client closed the connection")
 		}
-		n := c.take()
-		if n == 0 {
-			_ = nc.Reject(ssh.ResourceShortage, fmt.Sprintf("no more than %d channels at once in one connection", maxChannels))
-			continue
+		c.byClient.Wait()
+		c.alive.Stop()
+		over()
+	})
+}
+
+// opens takes a channel that the client opens.
+func (c *connection) opens(nc ssh.NewChannel) {
+	if nc.ChannelType() != "session" && (!isForward(nc.ChannelType()) || c.robot()) {
+		c.refuseChannel(nc)
+		return
+	}
+	n := c.take()
+	if n == 0 {
+		_ = nc.Reject(ssh.ResourceShortage, fmt.Sprintf("no more than %d channels at once in one connection", maxChannels))
+		return
+	}
+	c.byClient.Add(1)
+	over := func() {
+		c.channels.Add(-1)
+		c.byClient.Done()
+	}
+	go func() {
+		c.inOrder()
+		if s := c.channel(nc, n == 1); s != nil {
+			s.Channel(nc, over)
+		} else {
+			over()
 		}
-		open.Go(func() {
-			defer c.channels.Add(-1)
-			c.inOrder()
-			c.channel(nc, n == 1)
-		})
-	}
-	close(c.gone)
-	c.mu.Lock()
-	s := c.session
-	c.over = true
-	c.mu.Unlock()
-	if s != nil {
-		s.Close("the client closed the connection")
-	}
-	open.Wait()
+	}()
 }
 
 // take takes a place among the channels that may be open at once, whoever opens them, and returns how
@@ -132,33 +149,33 @@ func (c *connection) take() int64 {
 	return n
 }
 
-// channel opens the session if this is the connection's first channel, and relays. alone: no other channel
-// was open when the client asked for this one.
-func (c *connection) channel(nc ssh.NewChannel, alone bool) {
+// channel opens the session if this is the connection's first channel, and gives it for the channel; nil: there is
+// nothing left to do for that. alone: no other channel was open when the client asked for this one.
+func (c *connection) channel(nc ssh.NewChannel, alone bool) *session.Session {
 	if isForward(nc.ChannelType()) {
 		c.forward(nc, alone)
-		return
+		return nil
 	}
 	if refusal := c.needsTarget(); refusal != "" {
 		c.reportRefused("no target was named", "channel-type", nc.ChannelType())
 		session.Tell(nc, refusal)
-		return
+		return nil
 	}
 	if c.to.Target == "" {
 		c.reception(nc)
-		return
+		return nil
 	}
 	s, refusal, approval := c.openNow(nil)
 	if approval != nil {
 		c.holdChannel(nc, approval) // by reference: what stands on this stack stays as long as the channel
-		return
+		return nil
 	}
 	if s == nil {
 		session.Tell(nc, refusal)
-		return
+		return nil
 	}
 	c.afterAsking()
-	s.Channel(nc)
+	return s
 }
 
 // open is openNow for what cannot tell the person to wait for an approval, and waits for it all the same. what says

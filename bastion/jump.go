@@ -161,7 +161,9 @@ func (c *connection) answerFor(nc ssh.NewChannel, to string, in inner) {
 		return
 	}
 	defer c.s.untrack(i)
-	i.speak(i.innerConfig(keys))
+	over := make(chan struct{})
+	go i.speak(i.innerConfig(keys), func() { close(over) }) // deep in the stack, on which the connection would lie for hours
+	<-over
 }
 
 // innerConfig is the one place where authentication inside of a connection is put together. "none" is

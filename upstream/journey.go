@@ -110,7 +110,7 @@ func (j *journey) login(i int, conn net.Conn) (*Upstream, error) {
 		_ = conn.Close() // what carries it
 		end()
 	}
-	go j.d.serve(u, h.target.Name, chans, reqs, ends)
+	j.d.serve(u, h.target.Name, chans, reqs, ends)
 	return u, nil
 }
 

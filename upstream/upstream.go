@@ -20,6 +20,7 @@ import (
 
 	"sallyport/audit"
 	"sallyport/internal/auditlog"
+	"sallyport/internal/shift"
 	"sallyport/store"
 )
 
@@ -153,38 +154,27 @@ func credentialReason(err error) string {
 // maxRefusedEvents bounds the audit events that a target can cause in one connection.
 const maxRefusedEvents = 100
 
-// serve takes what the target asks for, until the connection ends, and calls over then.
+// serve begins to take what the target asks for, and calls over when the connection has ended.
 func (d *Dialer) serve(u *Upstream, target string, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request, over func()) {
-	defer over()
+	shift.Each(reqs, shift.Requests(u.Conn), answer, func() {})
 	refused := 0
-	for chans != nil || reqs != nil {
-		select {
-		case c, ok := <-chans:
-			if !ok {
-				chans = nil
-			} else if !d.channel(u, target, c, refused < maxRefusedEvents) {
-				refused++
-			}
-		case r, ok := <-reqs:
-			if !ok {
-				reqs = nil
-			} else if r.WantReply {
-				answer(r)
-			}
+	shift.Each(chans, shift.Channels(u.Conn), func(c ssh.NewChannel) {
+		if !d.channel(u, target, c, refused < maxRefusedEvents) {
+			refused++
 		}
-	}
+	}, over)
 }
 
 // answer answers a global request of the target. Keepalives are alive. The target's host keys
 // (hostkeys-00@openssh.com) are no business of the client, which talks to the bastion.
-//
-//go:noinline // serve waits on the smallest of stacks
-func answer(r *ssh.Request) { _ = r.Reply(r.Type == "keepalive@openssh.com", nil) }
+func answer(r *ssh.Request) {
+	if r.WantReply {
+		_ = r.Reply(r.Type == "keepalive@openssh.com", nil)
+	}
+}
 
 // channel hands on a channel that the target opens, or turns it away, with an event if report, and is
 // false, when nobody asked for it.
-//
-//go:noinline // as answer
 func (d *Dialer) channel(u *Upstream, target string, c ssh.NewChannel, report bool) bool {
 	if take := u.take.Load(); take != nil && (*take)(c) {
 		return true
