@@ -84,6 +84,7 @@ type connection struct {
 // authenticated prepares the connection for channels, and begins to answer requests.
 func (c *connection) authenticated(sc *ssh.ServerConn, v *verdict, reqs <-chan *ssh.Request) {
 	c.conn, c.id, c.to, c.since = sc, v.id, v.login, time.Now()
+	c.keyrings = nil
 	if c.inners == nil {
 		c.inners = new(atomic.Int64)
 	}
@@ -309,6 +310,9 @@ func (c *connection) noRoom(ctx context.Context, d auth.Decision) string {
 }
 
 func (c *connection) params(id auth.Identity, d auth.Decision, up *upstream.Upstream, client ssh.Conn) session.Params {
+	// What the session keeps does not keep all of d: it lasts for hours.
+	asked := auth.Request{Target: d.Target.Name, Account: d.Account, Source: c.source}
+	env, approval, moderator := d.Env, d.Approval, d.Moderator
 	return session.Params{
 		Row: store.Session{
 			UserID: id.UserID, User: id.Login, Target: d.Target.Name, Address: d.Target.Address, Account: d.Account,
@@ -319,14 +323,16 @@ func (c *connection) params(id auth.Identity, d auth.Decision, up *upstream.Upst
 		Limits:   session.Limits{Idle: d.Limits.Idle, KeyboardIdle: d.Limits.KeyboardIdle, Max: d.Limits.Max, Channels: d.Limits.Channels},
 		Only:     c.only(),
 		Quota:    quota(d.Limits),
-		Env:      func(name string) bool { return name != reasonEnv && d.Env.Allows(name) },
+		Env:      func(name string) bool { return name != reasonEnv && env.Allows(name) },
 		Greeting: trustLine(id, time.Now()),
 		Authorize: func(ctx context.Context, kind, to, command string) (session.Grant, error) {
-			g, err := c.authorize(ctx, id, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Command: command, Source: c.source}, d)
+			r := asked
+			r.Channel, r.To, r.Command = kind, to, command
+			g, err := c.authorize(ctx, id, r, approval, moderator)
 			if err != nil {
 				return g, err
 			}
-			return c.authorizeForward(ctx, d.Target.Name, kind, to, g), nil
+			return c.authorizeForward(ctx, r.Target, kind, to, g), nil
 		},
 		Silent: d.Silent, Moderation: moderation(d),
 		Place:  func() bool { return c.take() > 0 },
@@ -366,17 +372,17 @@ func recordingWord(d auth.Decision) string {
 	return d.Recording.String()
 }
 
-// authorize asks the rules for one channel of the session that opened has allowed: what that asked of others holds for
-// the whole session, and what the rules ask by now must be no more.
-func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Request, opened auth.Decision) (session.Grant, error) {
+// authorize asks the rules for one channel of a session: what was asked of others when that was opened, approval and
+// moderator, holds for the whole of it, and what the rules ask by now must be no more.
+func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Request, approval *policy.Approval, moderator *policy.Moderator) (session.Grant, error) {
 	d, err := c.decide(ctx, id, r)
 	if err != nil {
 		return session.Grant{}, err
 	}
 	switch {
-	case d.Allow && !opened.Approval.Covers(d.Approval):
+	case d.Allow && !approval.Covers(d.Approval):
 		return session.Grant{Refusal: "the rules ask for an approval of this by now; connect again."}, nil
-	case d.Allow && !opened.Moderator.Covers(d.Moderator):
+	case d.Allow && !moderator.Covers(d.Moderator):
 		return session.Grant{Refusal: "the rules ask for a moderator of this by now; connect again."}, nil
 	}
 	return session.Grant{

@@ -223,6 +223,7 @@ func (c *connection) handshake(cfg *ssh.ServerConfig) <-chan ssh.NewChannel {
 	if c.held != nil {
 		c.held.leave()
 	}
+	sc.Permissions = nil // v has it all, and the connection lasts for hours
 	c.authenticated(sc, v, reqs)
 	return chans
 }

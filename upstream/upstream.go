@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -77,8 +78,11 @@ func (d *Dialer) AuthorizedKey() string {
 // Upstream is an open connection to a target, logged in.
 type Upstream struct {
 	ssh.Conn
-	ended context.Context // is over when the connection has ended
-	take  atomic.Pointer[func(ssh.NewChannel) bool]
+	take atomic.Pointer[func(ssh.NewChannel) bool]
+	over chan struct{} // closed when the connection has ended
+
+	mu   sync.Mutex // guards the field below
+	then []func()   // to be called when it has
 }
 
 // OnChannel sets who takes the channels that the target opens; until then, and when take says no, they
@@ -86,10 +90,30 @@ type Upstream struct {
 func (u *Upstream) OnChannel(take func(ssh.NewChannel) bool) { u.take.Store(&take) }
 
 // Done is closed when the connection has ended.
-func (u *Upstream) Done() <-chan struct{} { return u.ended.Done() }
+func (u *Upstream) Done() <-chan struct{} { return u.over }
 
 // OnDone has f called, in a goroutine of its own, when the connection has ended.
-func (u *Upstream) OnDone(f func()) { context.AfterFunc(u.ended, f) }
+func (u *Upstream) OnDone(f func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	select {
+	case <-u.over:
+		go f()
+	default:
+		u.then = append(u.then, f)
+	}
+}
+
+// end is called once, when the connection has ended.
+func (u *Upstream) end() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	close(u.over)
+	for _, f := range u.then {
+		go f()
+	}
+	u.then = nil
+}
 
 // Error says in words for the person why a target could not be reached, and keeps the cause.
 type Error struct {

@@ -107,6 +107,13 @@ var edits = []edit{
 		"	close(m.incomingRequests)\n",
 		"	close(m.incomingRequests)\n	m.asked.give(true)\n"},
 
+	{"keep no more of a configuration than what is needed", "handshake.go",
+		"	t := &handshakeTransport{\n		conn: ",
+		"	own := *config // of a larger one, which refers to all that logging in took\n	t := &handshakeTransport{\n		conn: "},
+	{"keep that", "handshake.go",
+		"		config: config,\n",
+		"		config: &own,\n"},
+
 	{"let the read loop of a server end after an error", "server.go",
 		"	perms, err := s.serverHandshake(&fullConf)\n	if err != nil {\n		c.Close()\n",
 		"	perms, err := s.serverHandshake(&fullConf)\n	if err != nil {\n		c.Close()\n		drain(s.transport)\n"},
