@@ -93,6 +93,7 @@ func draw(r *recorder.Reader, most limits, emit func(stream, store.SearchLine) e
 	h := r.Header()
 	t := newTerminal(min(h.Width, maxCols), min(h.Height, maxRows), most.commands, emit)
 	defer t.screen.Close()
+	t.started = h.Command
 	begun, left := time.Now(), most.bytes
 	for t.err == nil {
 		e, err := r.Next()

@@ -3,6 +3,7 @@ package search
 import (
 	"bytes"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,8 +80,17 @@ func (t *terminal) output(at time.Duration, p []byte) {
 				t.look(at, true)
 				t.forced++
 			}
+			if bytes.HasPrefix(rest, exchange) {
+				t.exchanged()
+			}
 		case stopLine:
-			t.entered(at)
+			if !t.goesOn(rest) {
+				t.entered(at)
+			}
+		case stopEdit:
+			t.edits()
+		case stopEdited:
+			t.editingEnds(at)
 		case stopMark:
 			skip = t.mark(rest)
 		case stopNone:
@@ -117,14 +127,17 @@ func (t *terminal) write(p []byte) {
 type stop int
 
 const (
-	stopNone  stop = iota
-	stopClear      // the screen is cleared, or exchanged for another
-	stopLine       // a line that may have a command ends
-	stopMark       // a mark of the shell
+	stopNone   stop = iota
+	stopClear       // the screen is cleared, or exchanged for another
+	stopLine        // a line that may have a command ends
+	stopMark        // a mark of the shell
+	stopEdit        // a line editor begins to read
+	stopEdited      // it ends
 )
 
 var (
 	markPrefix = []byte("\x1b]133;")
+	exchange   = []byte("\x1b[?1049h")
 	clearing   = [][]byte{
 		[]byte("\x1b[J"), []byte("\x1b[0J"), []byte("\x1b[1J"), []byte("\x1b[2J"), []byte("\x1b[3J"), []byte("\x1bc"), []byte("\x1b[?1049"), []byte("\x1b[?1047"),
 		[]byte("\x1b[?47"), []byte("\x1b[!p"),
@@ -135,9 +148,13 @@ var (
 func (t *terminal) nextStop(p []byte) (int, stop) {
 	for i, c := range p {
 		switch {
-		case c == '\n' && t.waiting:
+		case c == '\n' && (t.waiting || t.editing):
 			return i, stopLine
 		case c != 0x1b:
+		case bytes.HasPrefix(p[i:], editBegin):
+			return i, stopEdit
+		case t.editing && bytes.HasPrefix(p[i:], editEnd):
+			return i, stopEdited
 		case bytes.HasPrefix(p[i:], markPrefix):
 			return i, stopMark
 		default:
@@ -173,6 +190,9 @@ func (t *terminal) look(at time.Duration, keep bool) {
 		which = 1
 	}
 	lines := t.screen.Lines()
+	if alt {
+		t.statusRow(lines)
+	}
 	old := t.rows[which]
 	if len(old) > len(lines) {
 		t.leave(old[len(lines):], at, false)
@@ -269,6 +289,9 @@ func (t *terminal) unwrap() {
 // end gives what is still on the screen.
 func (t *terminal) end() {
 	t.look(t.before, false)
+	t.completed("")
+	t.guess()
+	t.commands = slices.DeleteFunc(t.commands, func(c store.Command) bool { return c.Text == "" })
 	if t.alt {
 		t.leave(t.rows[1], t.before, true)
 	}
