@@ -162,6 +162,22 @@ func (t *terminal) guess() {
 	t.unknown = nil
 }
 
+// complete are the commands so far, and how many of them stay as they are.
+func (t *terminal) complete() (list []store.Command, settled int) {
+	settled = len(t.commands) - 1 // the last may turn out to be a line that is drawn again
+	if len(t.unknown) > 0 {
+		settled = min(settled, t.unknown[0])
+	}
+	for _, c := range t.commands {
+		if c.FoundBy != "" && c.Text != "" {
+			list = append(list, c)
+		} else {
+			settled = min(settled, len(list))
+		}
+	}
+	return list, max(settled, 0)
+}
+
 // promptEnd is what the prompts of common shells end with.
 var promptEnd = regexp.MustCompile(`^[^` + promptEnds + `]*[` + promptEnds + `] `)
 

@@ -57,6 +57,7 @@ type row struct {
 	since time.Duration
 	looks int
 	keep  bool // it is given when it goes, however short it stood
+	given bool // it was given while it stands
 }
 
 func newTerminal(cols, rows, commands int, emit func(stream, store.SearchLine) error) *terminal {
@@ -216,7 +217,7 @@ func (t *terminal) look(at time.Duration, keep bool) {
 // leave gives rows that are on the screen no more, if they stood long enough to be seen.
 func (t *terminal) leave(rows []row, at time.Duration, all bool) {
 	for _, r := range rows {
-		if r.text != "" && (all || r.keep || r.looks > 1 || at-r.since >= stood) {
+		if r.text != "" && !r.given && (all || r.keep || r.looks > 1 || at-r.since >= stood) {
 			t.once(r)
 		}
 	}
@@ -247,7 +248,7 @@ func (t *terminal) scrolled(text string) {
 	r := row{text: text, since: t.now}
 	if rows := t.rows[0]; len(rows) > 0 {
 		if rows[0].text == text {
-			r.since = rows[0].since
+			r.since, r.given = rows[0].since, rows[0].given
 		} else if !strings.HasPrefix(text, rows[0].text) {
 			t.leave(rows[:1], t.now, false)
 		}
@@ -260,7 +261,7 @@ func (t *terminal) scrolled(text string) {
 // top gives a line that left the top of the screen, once if it is the same as the one before. Where lines filled
 // their rows, they may be one line that was wrapped: that is given as well.
 func (t *terminal) top(r row) {
-	if r.text != t.last {
+	if r.text != t.last && !r.given {
 		t.give(scrolledOff, r)
 	}
 	t.last = r.text
@@ -284,6 +285,22 @@ func (t *terminal) unwrap() {
 		t.give(scrolledOff, t.joined)
 	}
 	t.joined, t.parts = row{}, 0
+}
+
+// standing gives what stands on the screen, but for the row of the cursor, which is not ended.
+func (t *terminal) standing() {
+	t.look(t.before, false)
+	which := 0
+	if t.alt {
+		which = 1
+	}
+	_, cursor := t.screen.Cursor()
+	for y := range t.rows[which] {
+		if r := &t.rows[which][y]; y != cursor && r.text != "" && !r.given {
+			t.give(overwritten, *r)
+			r.given = true
+		}
+	}
 }
 
 // end gives what is still on the screen.
