@@ -31,8 +31,7 @@ func shortcut(command string) string {
 			return "scp"
 		}
 	case "rsync":
-		// -e on the server's side would run a program (rsync --server -e.sh).
-		if words[1] == "--server" && !strings.Contains(command, " --rsh") && !strings.Contains(command, " --daemon") {
+		if isRsync(words[1:]) {
 			return "rsync"
 		}
 	case "git-upload-pack", "git-receive-pack", "git-upload-archive":
@@ -64,6 +63,27 @@ func isSCP(command string) bool {
 		}
 	}
 	return ways == 1
+}
+
+// otherRsync are options that make something else of `rsync --server`: a daemon, whose configuration runs any command before a
+// transfer, or a program to connect with.
+var otherRsync = []string{"--daemon", "--config", "--dparam", "--detach", "--no-detach", "--rsh", "--rsync-path"}
+
+// isRsync tells that the words behind rsync are the far end of a copy. Options stand anywhere among them, so that the name of a
+// file that the shell on the target would put in the place of a pattern may be one.
+func isRsync(words []string) bool {
+	for _, w := range words[1:] {
+		w = strings.Trim(w, "'")
+		if strings.HasPrefix(w, "-") && strings.ContainsAny(w, "*?[") || strings.HasPrefix(w, "*") || strings.HasPrefix(w, "?") || strings.HasPrefix(w, "[") {
+			return false
+		}
+		for _, option := range otherRsync {
+			if strings.HasPrefix(w, option) {
+				return false
+			}
+		}
+	}
+	return words[0] == "--server"
 }
 
 // noUDP is what the person reads instead of a mosh that never connects.
