@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -35,7 +36,10 @@ func shortcut(command string) string {
 			return "rsync"
 		}
 	case "git-upload-pack", "git-receive-pack", "git-upload-archive":
-		return "git"
+		// An option is not what a client of git sends: --help opens a manual in a pager, and that a shell.
+		if !slices.ContainsFunc(words[1:], func(w string) bool { return strings.HasPrefix(strings.Trim(w, "'"), "-") || strings.ContainsAny(w[:1], "*?[") }) {
+			return "git"
+		}
 	}
 	return ""
 }

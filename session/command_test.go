@@ -60,11 +60,17 @@ func TestShortcut(t *testing.T) {
 		"rsync a b":                    "",
 		"git-upload-pack '/srv/r.git'": "git",
 		"git-receive-pack 'r'":         "git",
-		"git-upload-pack '$(sh)'":      "",
-		"git-upload-pack 'a';sh":       "",
-		"ls":                           "",
-		"":                             "",
-		"scp":                          "",
+		// As in git-shell (CVE-2017-8386): the manual's pager gave whoever had git alone a shell.
+		"git-upload-pack '--help'":        "",
+		"git-upload-pack --help x":        "",
+		"git-receive-pack\t--help":        "",
+		"git-upload-archive *":            "",
+		"git-upload-pack '/srv/a -b.git'": "",
+		"git-upload-pack '$(sh)'":         "",
+		"git-upload-pack 'a';sh":          "",
+		"ls":                              "",
+		"":                                "",
+		"scp":                             "",
 	} {
 		if got := shortcut(command); got != want {
 			t.Errorf("shortcut(%q) = %q, want %q", command, got, want)
