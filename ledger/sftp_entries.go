@@ -91,7 +91,7 @@ func opOf(r *request) string {
 		return OpRename
 	case fxpSymlink:
 		return OpSymlink
-	case fxpOpendir:
+	case fxpOpendir, fxpLstat, fxpStat:
 		return OpList
 	}
 	switch r.ext {
