@@ -21,6 +21,9 @@ var (
 	editEnd   = []byte("\x1b[?2004l")
 )
 
+// promptEvents is in how many pieces of output an editor draws its prompt. What looks like one later was typed.
+const promptEvents = 3
+
 // maxAhead bounds the rows that wait for their prompt to become known.
 const maxAhead = 64
 
@@ -30,6 +33,7 @@ type ahead struct {
 	edited  int   // the line that is edited, counted as finder.line
 	more    bool  // the command goes on behind a line break
 	first   row   // … its first line
+	events  int   // of output since the editing began
 	unknown []int // places in commands: rows that were edited, with a prompt that is not known yet
 }
 
@@ -43,6 +47,7 @@ func (t *terminal) edits() {
 		t.waiting = false
 	}
 	text, _, y := t.atCursor()
+	t.events = 0
 	if t.editing = true; strings.TrimSpace(text) == "" {
 		t.edited = t.gone + y
 		return
@@ -92,7 +97,7 @@ func (t *terminal) goesOn(rest []byte) bool {
 		return false
 	}
 	following := between.ReplaceAll(rest[1:min(len(rest), maxMark)], nil)
-	if bytes.HasPrefix(following, editEnd) || len(following) == 0 && !t.more {
+	if bytes.HasPrefix(following, editEnd) {
 		return false
 	}
 	if !t.more {
@@ -148,16 +153,30 @@ func (t *terminal) split(c *store.Command, prompt string) bool {
 	return ok
 }
 
-// guess takes the first that looks like the end of a prompt for it, in rows whose prompt never stood alone.
+// guess finds the commands in rows whose prompt never stood alone. What looks like the end of a prompt is taken for it if
+// another row begins in the same way; else somebody has a shell without a prompt, and all of the row is what they typed.
 func (t *terminal) guess() {
+	rows := make([]string, 0, len(t.unknown))
+	for _, i := range t.unknown {
+		if i < len(t.commands) {
+			rows = append(rows, t.commands[i].Text)
+		}
+	}
 	for _, i := range t.unknown {
 		if i >= len(t.commands) {
 			continue
 		}
-		row := t.commands[i].Text
-		if end := promptEnd.FindStringIndex(row); end == nil || !t.split(&t.commands[i], row[:end[1]]) {
-			t.commands[i].Text = ""
+		prompt := promptEnd.FindString(t.commands[i].Text)
+		alike := 0
+		for _, r := range rows {
+			if strings.HasPrefix(r, prompt) {
+				alike++
+			}
 		}
+		if alike < 2 && len(rows) > 1 {
+			prompt = ""
+		}
+		t.split(&t.commands[i], prompt)
 	}
 	t.unknown = nil
 }

@@ -85,8 +85,9 @@ func (t *terminal) prompted(p []byte) {
 		return
 	}
 	text, _, y := t.atCursor()
+	t.events++
 	switch trimmed := strings.TrimRight(text, " "); {
-	case isPrompt(text, trimmed):
+	case isPrompt(text, trimmed) && (!t.editing || t.shells || t.events <= promptEvents):
 		t.completed("")
 		t.wait(text, y)
 	case t.lastPrompt != "" && strings.HasPrefix(text, t.lastPrompt):

@@ -43,6 +43,9 @@ type growing struct {
 
 // grow indexes what has been added to the open recordings of this node, and finishes those that have ended.
 func (x *Indexer) grow(ctx context.Context) error {
+	if x.cfg.Recorder == nil {
+		return nil
+	}
 	begun := time.Now()
 	now := x.cfg.Now()
 	look := now.Sub(x.grown) >= max(growsEvery, growsPause*x.growing.took)

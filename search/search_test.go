@@ -370,6 +370,16 @@ func TestCommands(t *testing.T) {
 			k.typing("w")
 			k.print("\x1b[?2004l\r\r\n")
 		}, []string{"sleep 1", "id", "w"}},
+		// A prompt was all that the list of commands went by: whoever set PS1 to nothing was not on it any more.
+		"without a prompt": {func(k take) {
+			k.print(prompt)
+			k.typing("PS1=")
+			k.print("\r\n\x1b[?2004l\r\x1b[?2004h")
+			for _, c := range []string{"wget -O - x > y", "rm -rf /", "exit"} {
+				k.typing(c)
+				k.print("\r\n\x1b[?2004l\rsome output # 1\r\n\x1b[?2004h")
+			}
+		}, []string{"PS1=", "wget -O - x > y", "rm -rf /", "exit"}},
 		"a transcript is shown": {func(k take) {
 			k.print(prompt)
 			k.typing("cat transcript")
@@ -378,7 +388,7 @@ func TestCommands(t *testing.T) {
 			k.print("\r\n\x1b[?2004l\r")
 		}, []string{"cat transcript", "w"}},
 		"several lines pasted": {func(k take) {
-			k.print(prompt, "\x1b[7mecho a\x1b[27m\r\n\r\x1b[7mecho b\x1b[27m\r\n\r\x1b[7mecho c\x1b[27m",
+			k.print(prompt, "\x1b[7mecho a\x1b[27m\r\n", "\r\x1b[7mecho b\x1b[27m\r\n\r\x1b[7mecho c\x1b[27m",
 				"\x1b[A\x1b[A\r\x1b[14Cecho a\r\n\recho b\r\n\recho c\r\n\x1b[?2004l\ra\r\nb\r\nc\r\n"+prompt)
 			k.typing("w")
 			k.print("\r\n\x1b[?2004l\r")
