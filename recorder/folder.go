@@ -6,12 +6,14 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 )
 
 // folder is one below the folder of all recordings, kept open.
 type folder struct {
-	name string
-	root *os.Root
+	name   string
+	root   *os.Root
+	opened time.Time
 }
 
 // near gives a folder that is open, and the way to name from there. os.Root opens every folder on the way to a file,
@@ -25,41 +27,51 @@ func (r *Recorder) near(name string) (*os.Root, string) {
 	return r.root, name
 }
 
-// keepDay keeps the folder of a day open, none of whose steps is a symbolic link. That of another day is closed by the
-// collector, when nobody works in it any more.
-func (r *Recorder) keepDay(name string) error {
+// keepDay makes and opens the folder of a day, none of whose steps may be a symbolic link, and keeps it open. The one
+// before is closed by the collector, when nobody works in it any more.
+func (r *Recorder) keepDay(name string) (*os.Root, error) {
+	if err := r.root.MkdirAll(name, 0o700); err != nil {
+		return nil, err
+	}
 	for step := name; step != "."; step = path.Dir(step) {
 		if err := r.wantMode(r.root, step, os.ModeDir); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	root, err := r.root.OpenRoot(name)
 	if err == nil {
-		r.day.Store(&folder{name, root})
+		r.day.Store(&folder{name, root, time.Now()})
 	}
-	return err
+	return root, err
 }
+
+// dayFor is how long the folder of a day is taken for what its name stands for: somebody may have moved it away.
+const dayFor = time.Second
 
 // makeDir opens the folder of a recording's session, and makes it if it is missing.
 func (r *Recorder) makeDir(where place) (*os.Root, error) {
-	root, rest := r.near(where.dir())
-	err := root.MkdirAll(rest, 0o700)
-	if root != r.root && errors.Is(err, os.ErrNotExist) { // somebody has removed the folder of the day, and it is still open
-		root, rest = r.root, where.dir()
-		err = root.MkdirAll(rest, 0o700)
-	}
-	if err == nil && root == r.root {
-		if err = r.keepDay(path.Dir(where.dir())); err == nil {
-			root, rest = r.near(where.dir())
+	name, session := path.Split(where.dir())
+	name = path.Clean(name)
+	if day := r.day.Load(); day != nil && day.name == name && time.Since(day.opened) < dayFor {
+		if dir, err := r.makeIn(day.root, session); !errors.Is(err, os.ErrNotExist) { // else somebody has just removed it
+			return dir, err
 		}
 	}
-	if err == nil {
-		err = r.wantMode(root, rest, os.ModeDir)
-	}
+	root, err := r.keepDay(name)
 	if err != nil {
 		return nil, err
 	}
-	return root.OpenRoot(rest)
+	return r.makeIn(root, session)
+}
+
+func (r *Recorder) makeIn(day *os.Root, session string) (*os.Root, error) {
+	if err := day.Mkdir(session, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	if err := r.wantMode(day, session, os.ModeDir); err != nil {
+		return nil, err
+	}
+	return day.OpenRoot(session)
 }
 
 // openDir opens the folder of a recording's session.
