@@ -17,7 +17,7 @@ func TestPartEvents(t *testing.T) {
 	var ended []string
 	r := newRecorder(t, func(c *Config) {
 		c.PartSize, c.Sync, c.Now = 2000, time.Hour, func() time.Time { return now }
-		c.OnSealed = func(path string) { ended = append(ended, path) }
+		c.OnSealed = func(s Summary) { ended = append(ended, s.Path) }
 	})
 	w := create(t, r, Header{Term: "xterm"})
 	for i := range 100 {
