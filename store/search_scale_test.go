@@ -54,7 +54,8 @@ func (w *writer) line(n int) string {
 }
 
 // TestSearchAtScale measures the first page of searches in an index of 1 GiB of lines (SALLYPORT_LONG=1), on both
-// databases; without, that a small one gives the same.
+// databases; without, that a small one gives the same. SALLYPORT_SCALE_MIB is another size. What is in the folder
+// SALLYPORT_SCALE_DIR and the database SALLYPORT_SCALE_POSTGRES is kept, and measured again the next time.
 func TestSearchAtScale(t *testing.T) {
 	size := 2 << 20
 	long := os.Getenv("SALLYPORT_LONG") != ""
