@@ -463,9 +463,12 @@ func (s Search) Find(ctx context.Context, f SearchFilter) (SearchPage, error) {
 				return nil
 			}
 			from = bottom - 1
-			if len(rows) > window/8 {
+			switch {
+			case window == 0:
+				window = s.firstWindow(q) // what is rare above may be frequent below
+			case len(rows) > window/8:
 				window = min(2*window, lastWindow)
-			} else {
+			default:
 				window = 0
 			}
 			if seen += len(rows); seen >= searchBlocks || time.Since(begun) > searchTime {

@@ -76,25 +76,27 @@ func TestSearchFindsWhatEachLineHas(t *testing.T) {
 				pattern = `(?i)(^|[^a-z0-9])` + regexp.QuoteMeta(f.Text[:n])
 			}
 			matches := regexp.MustCompile(pattern)
-			var want, got []string
+			var want []string
 			for _, l := range all {
 				if matches.MatchString(l.text) && (f.User == "" || f.User == l.user) && (f.Session == "" || f.Session == l.session) &&
 					!l.seen.Before(f.Since) && (f.Until.IsZero() || l.seen.Before(f.Until)) {
 					want = append(want, l.text)
 				}
 			}
-			for f.Limit = 70; ; {
-				page := must[store.SearchPage](t)(s.Search.Find(ctx, f))
-				for _, h := range page.Hits {
-					got = append(got, h.Line)
+			for _, f.Limit = range []int{70, 1000} {
+				var got []string
+				for f.Before = ""; ; {
+					page := must[store.SearchPage](t)(s.Search.Find(ctx, f))
+					for _, h := range page.Hits {
+						got = append(got, h.Line)
+					}
+					if f.Before = page.Next; page.Next == "" {
+						break
+					}
 				}
-				if page.Next == "" {
-					break
+				if !slices.Equal(got, want) {
+					t.Errorf("%+v: %d hits, want %d\ngot  %q\nwant %q", f, len(got), len(want), got[:min(5, len(got))], want[:min(5, len(want))])
 				}
-				f.Before = page.Next
-			}
-			if !slices.Equal(got, want) {
-				t.Errorf("%+v: %d hits, want %d\ngot  %q\nwant %q", f, len(got), len(want), got[:min(5, len(got))], want[:min(5, len(want))])
 			}
 		}
 	})
