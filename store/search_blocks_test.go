@@ -26,7 +26,7 @@ func TestSearchFindsWhatEachLineHas(t *testing.T) {
 		var all []shown // the newest first
 		number := 0
 		for i := range sessions {
-			e.clock.move(time.Hour)
+			e.clock.Move(time.Hour)
 			user := []string{"alice", "bob"}[i%2]
 			id := filmed(t, s, e, user, "web1")
 			c := claim(t, s)
@@ -39,7 +39,7 @@ func TestSearchFindsWhatEachLineHas(t *testing.T) {
 				case number%37 == 0:
 					lines = append(lines, "kernel connection", "CONN")
 				}
-				b := store.SearchBlock{Begun: e.clock.now()}
+				b := store.SearchBlock{Begun: e.clock.Now()}
 				for j, text := range lines {
 					l := store.SearchLine{At: time.Duration(number%perSession)*10*time.Second + time.Duration(j)*time.Second, Text: fmt.Sprintf("%s #%d-%d", text, number, j)}
 					b.Lines = append(b.Lines, l)
@@ -107,7 +107,7 @@ func TestSearchGoesOnAfterWhatIsGone(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
 		s := e.open()
 		indexed(t, s, e, "alice", "web1", "needle 1", "needle 2", "needle 3")
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		gone := indexed(t, s, e, "alice", "web1", "hay", "needle 4")
 		page := must[store.SearchPage](t)(s.Search.Find(t.Context(), store.SearchFilter{Text: "needle", Limit: 1}))
 		if len(page.Hits) != 1 || page.Next == "" {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/internal/testenv"
 	"sallyport/store"
 	"sallyport/store/storetest"
 )
@@ -76,7 +77,7 @@ func TestSearchAtScale(t *testing.T) {
 			if dir == "" {
 				dir = t.TempDir()
 			}
-			e := &engine{t: t, name: name, dsn: "sqlite:" + filepath.Join(dir, "scale.db"), ring: newRing(t), clock: &clock{at: start}}
+			e := &engine{t: t, name: name, dsn: "sqlite:" + filepath.Join(dir, "scale.db"), ring: newRing(t), clock: testenv.NewClock(start)}
 			if name == "postgres" {
 				if e.dsn = os.Getenv("SALLYPORT_SCALE_POSTGRES"); e.dsn == "" {
 					e.dsn = storetest.Postgres(t)
@@ -100,12 +101,12 @@ func fill(t *testing.T, s *store.Store, e *engine, sessions int, long bool) {
 	begun := time.Now()
 	var worst time.Duration // of one transaction of the size that the indexer makes
 	for i := range sessions {
-		e.clock.move(90 * 24 * time.Hour / time.Duration(sessions))
+		e.clock.Move(90 * 24 * time.Hour / time.Duration(sessions))
 		filmed(t, s, e, fmt.Sprintf("user%d", i%50), fmt.Sprintf("target%d", i%97))
 		c := claim(t, s)
 		var blocks []store.SearchBlock
 		for text, n := 0, 0; text < perSession; {
-			b := store.SearchBlock{Begun: e.clock.now()}
+			b := store.SearchBlock{Begun: e.clock.Now()}
 			for block := 0; block < store.SearchBlockBytes; n++ {
 				line := w.line(n)
 				switch {
