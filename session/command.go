@@ -1,7 +1,6 @@
 package session
 
 import (
-	"slices"
 	"strings"
 	"unicode"
 )
@@ -36,8 +35,7 @@ func shortcut(command string) string {
 			return "rsync"
 		}
 	case "git-upload-pack", "git-receive-pack", "git-upload-archive":
-		// An option is not what a client of git sends: --help opens a manual in a pager, and that a shell.
-		if !slices.ContainsFunc(words[1:], func(w string) bool { return strings.HasPrefix(strings.Trim(w, "'"), "-") || strings.ContainsAny(w[:1], "*?[") }) {
+		if isGit(strings.TrimLeft(strings.TrimPrefix(command, words[0]), " \t")) {
 			return "git"
 		}
 	}
@@ -47,6 +45,15 @@ func shortcut(command string) string {
 // strangeSpace tells that r separates words here and not in a shell, or ends a command where C is spoken: sshd takes
 // a NUL at its end.
 func strangeSpace(r rune) bool { return r == 0 || r != ' ' && r != '\t' && unicode.IsSpace(r) }
+
+// isGit tells that what stands behind the program is one path, as clients send it, and no option: --help opens a manual in a
+// pager, and that a shell.
+func isGit(path string) bool {
+	if quoted, ok := strings.CutPrefix(path, "'"); ok {
+		return !strings.HasPrefix(quoted, "-")
+	}
+	return len(strings.Fields(path)) == 1 && !strings.ContainsAny(path, "'*?[") && !strings.HasPrefix(path, "-")
+}
 
 // isSCP tells that command is the far end of a copy: flags that only say how, one of them which way, and one path. Programs
 // write them apart or together (-p -t, -pt). Any other flag, such as -S and -o, names a program or an option of ssh.
