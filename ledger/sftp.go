@@ -123,6 +123,7 @@ type openFile struct {
 	acked         int64
 	pending       int // writes without an answer
 	eof           bool
+	empty         bool // the client had the target cut it to nothing, and wrote nothing since
 	failed        string
 	detail        []string
 }
