@@ -250,6 +250,28 @@ func (r *Recorder) Writing() int {
 	return len(r.active)
 }
 
+// Open is a recording that is being written and can be read here.
+type Open struct {
+	Session string
+	Channel int
+	Path    string
+	Begun   time.Time
+}
+
+// Readable lists the recordings of terminals that are being written by this Recorder and may go into an index: those
+// that are not encrypted and do not have [TagUnsearched].
+func (r *Recorder) Readable() []Open {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]Open, 0, len(r.active))
+	for _, w := range r.active {
+		if w.readable {
+			list = append(list, Open{Session: w.place.session, Channel: w.place.channel, Path: w.path, Begun: w.begun})
+		}
+	}
+	return list
+}
+
 // Accepting tells why a new recording would not be begun, such as [ErrReserve] or [ErrQuota]; nil if it would.
 func (r *Recorder) Accepting() error { return r.checkReserve() }
 

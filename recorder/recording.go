@@ -48,6 +48,7 @@ type Recording struct {
 	limit    int64
 	begun    time.Time
 	terminal bool // what is recorded is drawn on a terminal
+	readable bool // may go into an index while it is open
 	f        *os.File
 	raw      syscall.RawConn
 	failed   chan struct{} // closed at the first error
@@ -127,7 +128,8 @@ func (r *Recorder) Create(h Header) (*Recording, error) {
 	}
 
 	w := &Recording{
-		r: r, place: where, path: where.cast(), limit: h.Limit, begun: now, terminal: h.Term != "", f: f, raw: raw,
+		r: r, place: where, path: where.cast(), limit: h.Limit, begun: now, terminal: h.Term != "",
+		readable: h.Term != "" && v == nil && !slices.Contains(h.Tags, TagUnsearched), f: f, raw: raw,
 		failed: make(chan struct{}), done: make(chan struct{}),
 		vault: v, fileSize: int64(len(begin)), size: int64(len(header)), cols: h.Width, rows: h.Height,
 		hash: sha256.New(), dirtySince: clean, syncingSince: clean,

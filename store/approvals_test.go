@@ -137,6 +137,23 @@ func TestApprovalEnds(t *testing.T) {
 	})
 }
 
+// Who waited at a node that was killed waits no more: an approver was shown their request for up to a day, and agreed to nothing.
+func TestApprovalsOfKilledNode(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s, ctx := e.open(), t.Context()
+		left := must[store.Approval](t)(s.Approvals.Request(ctx, asked("alice", 1), 15*time.Minute))
+		elsewhere := asked("bob", 1)
+		elsewhere.Node = "n2"
+		elsewhere = must[store.Approval](t)(s.Approvals.Request(ctx, elsewhere, 15*time.Minute))
+		if list := must[[]store.Approval](t)(s.Approvals.WithdrawAll(ctx, "n1", "it has ended")); len(list) != 1 || list[0].ID != left.ID || list[0].Why != "it has ended" || list[0].State != store.ApprovalWithdrawn {
+			t.Errorf("withdrawn: %+v", list)
+		}
+		_, err := s.Approvals.Decide(ctx, left.ID, says("carol", true), decided)
+		wantError(t, "of one that waits no more", err, store.ErrConflict)
+		must[store.Approval](t)(s.Approvals.Decide(ctx, elsewhere.ID, says("carol", true), decided))
+	})
+}
+
 // Fifty approvers on two nodes at once count exactly, and settle it once.
 func TestApprovalInParallel(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {

@@ -171,7 +171,10 @@ func (s Search) Claim(ctx context.Context, worker, node string, lease time.Durat
 		}
 		claimed, err := one(ctx, q, func(c *SearchClaim) []any { return []any{&c.Session, &c.Channel, &c.Tries} },
 			`WITH next AS MATERIALIZED (SELECT session_id, channel FROM search_recordings
-				WHERE state = ? AND due <= ? AND (node = ? OR found <= ?) ORDER BY due, session_id DESC LIMIT 1`+skip+`)
+				WHERE state = ? AND due <= ? AND (node = ? OR found <= ?) AND NOT EXISTS
+					(SELECT 1 FROM session_channels c JOIN sessions s ON s.id = c.session_id
+					WHERE c.session_id = search_recordings.session_id AND c.id = search_recordings.channel AND c.ended = 0 AND s.state = 'live')
+				ORDER BY due, session_id DESC LIMIT 1`+skip+`)
 			UPDATE search_recordings SET worker = ?, due = ?, tries = tries + 1, line_count = 0
 			WHERE (session_id, channel) = (SELECT session_id, channel FROM next) RETURNING session_id, channel, tries`,
 			SearchPending, ms(now), node, ms(now.Add(-searchPatient)), worker, ms(now.Add(lease)))
@@ -179,13 +182,66 @@ func (s Search) Claim(ctx context.Context, worker, node string, lease time.Durat
 			return err
 		}
 		c.Session, c.Channel, c.Tries = claimed.Session, claimed.Channel, claimed.Tries
-		about, err := one(ctx, q, func(c *SearchClaim) []any { return []any{&c.Path, &c.Node, &c.User, &c.Target} },
-			`SELECT c.recording, s.node, s.user_name, s.target FROM session_channels c JOIN sessions s ON s.id = c.session_id
-			WHERE c.session_id = ? AND c.id = ?`, c.Session, c.Channel)
-		c.Path, c.Node, c.User, c.Target = about.Path, about.Node, about.User, about.Target
+		return c.about(ctx, q)
+	})
+	return c, err
+}
+
+// about reads what a recording is of.
+func (c *SearchClaim) about(ctx context.Context, q querier) error {
+	about, err := one(ctx, q, func(c *SearchClaim) []any { return []any{&c.Path, &c.Node, &c.User, &c.Target} },
+		`SELECT c.recording, s.node, s.user_name, s.target FROM session_channels c JOIN sessions s ON s.id = c.session_id
+		WHERE c.session_id = ? AND c.id = ?`, c.Session, c.Channel)
+	c.Path, c.Node, c.User, c.Target = about.Path, about.Node, about.User, about.Target
+	return err
+}
+
+// ClaimOpen takes a recording that is still being written, for the worker of the node that writes it. The error is
+// [ErrConflict] if another worker has it or it is settled, and [ErrNotFound] if there is no such channel.
+func (s Search) ClaimOpen(ctx context.Context, worker, node, session string, channel int, lease time.Duration) (SearchClaim, error) {
+	c := SearchClaim{Session: session, Channel: channel, worker: worker}
+	err := s.db.writing(ctx, "claiming an open recording to index", func(ctx context.Context, q querier) error {
+		if err := c.about(ctx, q); err != nil {
+			return err
+		}
+		now := s.db.now()
+		n, err := exec(ctx, q, `INSERT INTO search_recordings (session_id, channel, state, note, node, found, worker, due, tries, line_count)
+			VALUES (?, ?, ?, '', ?, ?, ?, ?, 0, 0)
+			ON CONFLICT (session_id, channel) DO UPDATE SET worker = excluded.worker, due = excluded.due
+			WHERE search_recordings.state = excluded.state AND search_recordings.due <= ?`,
+			session, channel, SearchPending, node, ms(now), worker, ms(now.Add(lease)), ms(now))
+		if err == nil && n == 0 {
+			err = ErrConflict
+		}
 		return err
 	})
 	return c, err
+}
+
+// Progress renews the claim of a recording that goes on, notes how far its index goes, and writes the commands that
+// were found so far; the first of them, as many as settled says, are as they were at the last call.
+func (s Search) Progress(ctx context.Context, c SearchClaim, lease time.Duration, note string, settled int, commands []Command) error {
+	return s.db.changingWithin(ctx, finishTime, "indexing session "+c.Session, func(ctx context.Context, tx querier) error {
+		if err := s.held(ctx, tx, c, "note = ?, due = ?", note, ms(s.db.now().Add(lease))); err != nil {
+			return err
+		}
+		return putCommands(ctx, tx, c, settled, commands)
+	})
+}
+
+// putCommands writes the commands of a recording behind the first, which are there.
+func putCommands(ctx context.Context, tx querier, c SearchClaim, settled int, commands []Command) error {
+	if _, err := exec(ctx, tx, "DELETE FROM session_commands WHERE session_id = ? AND channel = ? AND number > ?", c.Session, c.Channel, settled); err != nil {
+		return err
+	}
+	for i := settled; i < len(commands); i++ {
+		x := commands[i]
+		if _, err := exec(ctx, tx, `INSERT INTO session_commands (session_id, channel, number, at, command, found_by) VALUES (?, ?, ?, ?, ?, ?)`,
+			c.Session, c.Channel, i+1, x.At.Microseconds(), x.Text, x.FoundBy); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // held goes on with a claim in a transaction, or says [ErrConflict] if it is not the worker's any more.
@@ -300,13 +356,7 @@ func (s Search) Finish(ctx context.Context, c SearchClaim, r SearchResult) error
 		if err := s.held(ctx, tx, c, "note = ?, due = 0, state = ?", r.Note, r.State); err != nil {
 			return err
 		}
-		for i, command := range r.Commands {
-			if _, err := exec(ctx, tx, `INSERT INTO session_commands (session_id, channel, number, at, command, found_by) VALUES (?, ?, ?, ?, ?, ?)`,
-				c.Session, c.Channel, i+1, command.At.Microseconds(), command.Text, command.FoundBy); err != nil {
-				return err
-			}
-		}
-		return nil
+		return putCommands(ctx, tx, c, 0, r.Commands)
 	})
 }
 

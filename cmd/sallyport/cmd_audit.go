@@ -28,7 +28,7 @@ func orNone(s string) string {
 }
 
 func auditCommand(g *globals) *cobra.Command {
-	return group("audit", "What happened", auditListCommand(g), auditTailCommand(g), auditVerifyCommand(g), auditExportCommand(g))
+	return group("audit", "What happened", auditListCommand(g), auditTailCommand(g), auditVerifyCommand(g), auditAcceptRestoreCommand(g), auditExportCommand(g))
 }
 
 // auditFlags narrow a list of events down.

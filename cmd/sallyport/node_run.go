@@ -129,6 +129,9 @@ func (c *certificate) renew() error {
 // the time that the configuration gives them, and their recordings are sealed. It returns nil then.
 // ready is called once everything answers; it may be nil.
 func (n *node) Run(ctx context.Context, ready func()) error {
+	if err := n.Engine.WithdrawLeftApprovals(ctx, string(n.cfg.Node)); err != nil {
+		return err
+	}
 	if err := n.Sessions.Begin(ctx); err != nil {
 		return err
 	}
