@@ -27,7 +27,11 @@ func TestSlowWatches(t *testing.T) {
 		s := &Session{m: m, row: store.Session{ID: "s", UserID: "1", User: "alice"}, p: Params{Moderation: &Moderation{
 			May: func(string, []string) bool { return true }, Pause: true, Within: time.Hour}}}
 		s.waitForModerator()
-		defer func() { s.mod.timer.Stop() }()
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.mod.timer.Stop()
+		}()
 		moderated := func(asked time.Time, who ...store.Watch) bool {
 			s.observed(who, asked)
 			return !s.paused.Load()
