@@ -54,7 +54,7 @@ func TestControlMaster(t *testing.T) {
 	all.Wait()
 }
 
-// The keys are changed after every megabyte by the client, or by the target, or by both, while data flows both ways: not a byte
+// The keys are changed after every megabyte by the client, by the target, by the bastion on both its sides, or by all of them, while data flows both ways: not a byte
 // is lost or out of place.
 func TestRekeying(t *testing.T) {
 	t.Parallel()
@@ -67,15 +67,18 @@ func TestRekeying(t *testing.T) {
 	for _, x := range []struct {
 		name           string
 		client, target []string
+		bastion        uint64
 	}{
-		{"client", []string{"RekeyLimit=1M"}, nil},
-		{"target", nil, []string{"RekeyLimit 1M"}},
-		{"both", []string{"RekeyLimit=1M"}, []string{"RekeyLimit 1M"}},
-		{"by time too", []string{"RekeyLimit=2M 1s"}, []string{"RekeyLimit 3M 1s"}},
+		{"client", []string{"RekeyLimit=1M"}, nil, 0},
+		{"target", nil, []string{"RekeyLimit 1M"}, 0},
+		{"both", []string{"RekeyLimit=1M"}, []string{"RekeyLimit 1M"}, 0},
+		{"by time too", []string{"RekeyLimit=2M 1s"}, []string{"RekeyLimit 3M 1s"}, 0},
+		{"bastion", nil, nil, 1 << 20},
+		{"all three", []string{"RekeyLimit=1M"}, []string{"RekeyLimit 1M"}, 1 << 20},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSystem(t, options{sshdConfig: x.target})
+			s := newSystem(t, options{sshdConfig: x.target, rekey: x.bastion})
 			c := s.ssh()
 			c.Options = x.client
 			cmd := c.SSH(t, "cat; echo done >&2; exit 6")
@@ -98,17 +101,17 @@ func TestRekeying(t *testing.T) {
 				t.Error("other bytes came back")
 			}
 			keys := strings.Count(errs.String(), "SSH2_MSG_NEWKEYS received")
-			if x.client != nil && keys < 10 {
+			if (x.client != nil || x.bastion != 0) && keys < 10 {
 				t.Errorf("the client saw new keys %d times", keys)
 			}
 		})
 	}
 }
 
-// Files of some size go both ways at once by sftp while both sides change keys.
+// Files of some size go both ways at once by sftp while all sides change keys.
 func TestRekeyingTransfers(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, options{sshdConfig: []string{"RekeyLimit 1M"}})
+	s := newSystem(t, options{sshdConfig: []string{"RekeyLimit 1M"}, rekey: 1 << 20})
 	dir := t.TempDir()
 	src := filepath.Join(dir, "src")
 	write(t, src, 16<<20)

@@ -169,7 +169,7 @@ func (c *connection) answerFor(nc ssh.NewChannel, to string, in inner) {
 // everybody else comes by keyboard-interactive.
 func (c *connection) innerConfig(keys []ssh.Signer) *ssh.ServerConfig {
 	cfg := &ssh.ServerConfig{
-		Config:                      algorithms(),
+		Config:                      c.algorithms(),
 		PublicKeyAuthAlgorithms:     userKeyAlgorithms(),
 		MaxAuthTries:                20,
 		ServerVersion:               "SSH-2.0-Sallyport",

@@ -41,6 +41,7 @@ type Config struct {
 	Suffixes          []string       // UPN suffixes that are dropped from login names, such as "example.org"
 	Retention         time.Duration  // of recordings whose rule does not say; 0: for ever
 	ProxyProtocolFrom []netip.Prefix // peers that must send a PROXY header; nobody else may
+	RekeyAfter        uint64         // bytes after which the keys of a connection are changed from here; 0: as the cipher demands
 	Log               *slog.Logger   // nil: slog.Default()
 
 	// Refused is told of every connection that the guard turns away; it must not wait. May be nil.
