@@ -36,6 +36,7 @@ func (c *connection) serverConfig() *ssh.ServerConfig {
 		PasswordCallback:            c.passwordMethod,
 		PublicKeyCallback:           c.keyOffered,
 		VerifiedPublicKeyCallback:   c.keyVerified,
+		BannerCallback:              c.strangeName,
 		PreAuthConnCallback: func(p ssh.ServerPreAuthConn) {
 			c.pre = p
 			c.held.exchanged()
@@ -46,6 +47,14 @@ func (c *connection) serverConfig() *ssh.ServerConfig {
 		cfg.AddHostKey(k)
 	}
 	return cfg
+}
+
+// strangeName tells before any prompt that a user name is none that anybody could have. It says nothing of who exists.
+func (c *connection) strangeName(m ssh.ConnMetadata) string {
+	if _, ok := ParseLogin(m.User(), c.s.cfg.Suffixes); ok {
+		return ""
+	}
+	return "sallyport: \"" + shorten(m.User()) + "\" is not understood. Before @bastion write user, user@target or user@account@target.\n"
 }
 
 // algorithms offered to clients. AES-GCM first because it is what Go does fastest; plain

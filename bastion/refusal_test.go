@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"sallyport/internal/testenv"
 	"sallyport/store"
 )
@@ -42,6 +44,27 @@ func TestTargetDownOnTerminal(t *testing.T) {
 	term.Expect("cannot reach down (127.0.0.1:1): connection refused")
 	if status := term.Wait(); status != 255 {
 		t.Errorf("status %d, want 255", status)
+	}
+}
+
+// Whoever mistypes what stands before the bastion's name once read "Permission denied" after password and code, as if these
+// were wrong. A name that nobody can have is told before any prompt; of one that somebody could have, nothing is.
+func TestStrangeNames(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{noSSHD: true})
+	for name, strange := range map[string]bool{
+		"@": true, "alice@": true, "@web1": true, "alice@web1@": true, "alice@@web1": true, "alice@corp@root@web1": true, strings.Repeat("@", 5000): true,
+		"alice": false, "nobody@web1": false, "alice@nowhere": false, "alice@root@web1": false,
+	} {
+		var said strings.Builder
+		_, err := ssh.Dial("tcp", s.Addr, &ssh.ClientConfig{User: name, HostKeyCallback: ssh.FixedHostKey(s.HostKey), Timeout: time.Minute,
+			BannerCallback: func(text string) error { said.WriteString(text); return nil }})
+		if err == nil {
+			t.Errorf("%.20q is let in", name)
+		}
+		if got := strings.Contains(said.String(), "is not understood. Before @bastion write user, user@target or user@account@target."); got != strange || said.Len() > 300 {
+			t.Errorf("%.20q reads %q", name, said.String())
+		}
 	}
 }
 
