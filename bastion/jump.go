@@ -19,8 +19,12 @@ import (
 	"sallyport/store"
 )
 
-// maxInner bounds the connections that are open at once inside of one client's connection, at any depth.
-const maxInner = 16
+// Bounds of the connections that are open at once inside of one client's connection, and inside of each other. Ansible
+// keeps one open to each host of an inventory; each further layer is one more that every byte is enciphered in.
+const (
+	maxInner = 64
+	maxDepth = 16
+)
 
 // inner is what a connection knows that is made inside of another one: ssh -J opens a direct-tcpip to a
 // target, and the bastion answers in the target's place.
@@ -132,6 +136,10 @@ func (c *connection) answerFor(nc ssh.NewChannel, to string, in inner) {
 		_ = nc.Reject(ssh.ResourceShortage, fmt.Sprintf("no more than %d connections at once inside of one", maxInner))
 		return
 	}
+	if c.depth() >= maxDepth {
+		_ = nc.Reject(ssh.ResourceShortage, fmt.Sprintf("no more than %d connections inside of each other", maxDepth))
+		return
+	}
 	if c.s.cfg.HostCA == nil {
 		c.turnAway(nc, to, "this bastion has no host keys for targets")
 		return
@@ -162,6 +170,14 @@ func (c *connection) answerFor(nc ssh.NewChannel, to string, in inner) {
 	}
 	defer c.s.untrack(i)
 	i.speak(i.innerConfig(keys))
+}
+
+// depth is how many connections c is inside of.
+func (c *connection) depth() (n int) {
+	for i := c.inner; i != nil; i = i.outer.inner {
+		n++
+	}
+	return n
 }
 
 // innerConfig is the one place where authentication inside of a connection is put together. "none" is

@@ -81,7 +81,7 @@ type Params struct {
 }
 
 // maxSessionChannels bounds the session channels that are open at once in one connection, as
-// OpenSSH's MaxSessions does.
+// OpenSSH's MaxSessions does, where no rule says how many channels there may be.
 const maxSessionChannels = 10
 
 // Session is one open session.
@@ -318,16 +318,16 @@ const placeWait = 500 * time.Millisecond
 
 // reserve takes a place for c and gives it a number, or says why there may be no more channels.
 func (s *Session) reserve(c *channel) error {
-	s.await(placeWait, func() bool { return s.ended || s.taken < maxSessionChannels && s.full() == "" })
+	s.await(placeWait, func() bool { return s.ended || s.full() == "" && s.taken < s.sessionChannels() })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.ended:
 		return errors.New("the session has ended")
-	case s.taken >= maxSessionChannels:
-		return fmt.Errorf("no more than %d session channels at once in one connection", maxSessionChannels)
 	case s.full() != "":
 		return errors.New(s.full())
+	case s.taken >= s.sessionChannels():
+		return fmt.Errorf("no more than %d session channels at once in one connection", s.sessionChannels())
 	}
 	c.row.ID = s.next
 	s.next++
