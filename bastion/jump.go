@@ -144,7 +144,7 @@ func (c *connection) answerFor(nc ssh.NewChannel, to string, in inner) {
 		c.turnAway(nc, to, "this bastion has no host keys for targets")
 		return
 	}
-	keys, err := c.s.cfg.HostCA.signers(in.target, in.host, time.Now())
+	keys, err := c.s.hostKeys(in)
 	if err != nil {
 		c.s.cfg.Log.Error("making a host key", "target", in.target.Name, "error", err)
 		c.turnAway(nc, to, "the host key of the target cannot be made; tell an operator")
@@ -279,4 +279,15 @@ func (c *connection) accountsHint(ctx context.Context) string {
 		return ""
 	}
 	return fmt.Sprintf(" You asked for account %s of %s; open to you: %s.", shorten(c.to.Account), c.to.Target, shorten(strings.Join(accounts, ", ")))
+}
+
+// hostKeys are shown in the place of a target.
+func (s *Server) hostKeys(in inner) ([]ssh.Signer, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	ca, err := s.cfg.HostCA(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return ca.signers(in.target, in.host, time.Now())
 }

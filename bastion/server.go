@@ -35,7 +35,7 @@ type Config struct {
 	Dialer   *upstream.Dialer
 	Audit    *auditlog.Log
 	HostKeys []ssh.Signer
-	HostCA   *HostCA // host keys in the place of targets (ssh -J); nil: nobody is answered there
+	HostCA   func(context.Context) (*HostCA, error) // host keys in the place of targets (ssh -J), as of now; nil: nobody is answered there
 	Guard    Guard
 
 	Suffixes          []string       // UPN suffixes that are dropped from login names, such as "example.org"

@@ -142,7 +142,7 @@ func newSystem(t testing.TB, o options) *system {
 	o.guard.Jump = cmp.Or(o.guard.Jump, time.Minute)
 	o.guard.Handshake = cmp.Or(o.guard.Handshake, time.Minute)
 	s.Server, err = bastion.New(bastion.Config{Engine: s.Engine, Store: s.Store, Sessions: s.Sessions, Dialer: dialer, Audit: log,
-		HostKeys: []ssh.Signer{hostKey}, HostCA: s.HostCA, Guard: o.guard, Suffixes: o.suffixes, RekeyAfter: o.rekey, Log: quiet})
+		HostKeys: []ssh.Signer{hostKey}, HostCA: s.hostCA, Guard: o.guard, Suffixes: o.suffixes, RekeyAfter: o.rekey, Log: quiet})
 	check(t, err)
 	if !o.noWatch {
 		background.Go(func() { s.Server.Watch(running) })
@@ -183,6 +183,8 @@ func newSystem(t testing.TB, o options) *system {
 	s.addUser("alice", alicePassword)
 	return s
 }
+
+func (s *system) hostCA(context.Context) (*bastion.HostCA, error) { return s.HostCA, nil }
 
 // addUser makes a local user.
 func (s *system) addUser(login, password string) store.User {
