@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,7 +118,7 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Shutdown stops accepting, cuts connections whose people are not authenticated yet, and waits until
-// the others have ended (session.Manager.Drain ends them) or ctx is over; then it cuts those too.
+// the others have ended (session.Manager.Drain and Dismiss end them) or ctx is over; then it cuts those too.
 func (s *Server) Shutdown(ctx context.Context) error {
 	stopped, cancel := context.WithCancel(ctx)
 	cancel() // gliderlabs/ssh closes its listeners at once and then waits for what it never tracked
@@ -146,6 +148,21 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Unlock()
 	<-done
 	return ctx.Err()
+}
+
+// Dismiss tells everybody who is connected why, and ends their connections within seconds, also those in which nothing
+// runs: a menu, or what OpenSSH's ControlPersist keeps.
+func (s *Server) Dismiss(reason string) {
+	s.mu.Lock()
+	conns := slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	var told sync.WaitGroup
+	for _, c := range conns {
+		if _, ok := c.person(); ok {
+			told.Go(func() { c.end(reason) })
+		}
+	}
+	told.Wait()
 }
 
 // serve runs one connection from its first byte to its last, in a goroutine of its own.
