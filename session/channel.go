@@ -362,10 +362,38 @@ func (c *channel) upstreamRequests(reqs <-chan *ssh.Request) {
 	}
 	c.answered()
 	c.drained(0)
+	if !exited {
+		c.tellLost()
+	}
 	c.receipt()
 	c.endOutput()
 	c.s.vacate(c)
 	_ = c.down.Close()
+}
+
+// tellLost tells the person that the connection to the target was lost, if that is why the channel has ended before the
+// program did: the client knows nothing of that connection, and would end without a word.
+func (c *channel) tellLost() {
+	select {
+	case <-c.started:
+	default:
+		return
+	}
+	select {
+	case <-c.left: // by itself
+		return
+	case <-c.s.closing: // the person reads why
+		return
+	default:
+	}
+	if !c.s.upstreamLost() {
+		return
+	}
+	if c.rec != nil {
+		_ = c.rec.Mark("session ended: " + upstreamClosed)
+	}
+	say(c.down, c.term != nil, "session ended: "+upstreamClosed+".")
+	_, _ = c.down.SendRequest("exit-status", false, ssh.Marshal(exitStatus{255}))
 }
 
 // endOutput tells the client that nothing follows. A refusal and the target's close can want to at once, for
