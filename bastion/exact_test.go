@@ -266,7 +266,42 @@ func TestHalfClose(t *testing.T) {
 	if out != "typed\ninput-is-over\nlater\n" || errs != "last\n" || status != 4 {
 		t.Errorf("%q %q %d", out, errs, status)
 	}
-	// A program that closes its output and goes on: its input goes on too, and its exit status comes.
+	// A program that closes its output and goes on: with the edited library the client hears so at once, and when it then closes
+	// the channel, as OpenSSH's does if its input has ended, the exit status comes all the same.
+	c2, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
+	check(t, err)
+	defer c2.Close()
+	gate := filepath.Join(t.TempDir(), "go on")
+	hold := "exec >&- 2>&-; until [ -e '" + gate + "' ]; do sleep 0.05; done; exit 8"
+	ch, reqs, err := c2.OpenChannel("session", nil)
+	check(t, err)
+	if _, edited := ch.(interface{ HoldClose() }); edited {
+		if ok, err := ch.SendRequest("exec", true, ssh.Marshal(struct{ C string }{hold})); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		if n, err := ch.Read(make([]byte, 1)); n != 0 || err != io.EOF { // while the program waits
+			t.Fatalf("%d, %v", n, err)
+		}
+		check(t, os.WriteFile(gate, nil, 0o600))
+		if r := <-reqs; r == nil || r.Type != "exit-status" || r.Payload[3] != 8 {
+			t.Errorf("after the end of output: %+v", r)
+		}
+		check(t, os.Remove(gate))
+		cmd := s.ssh().SSH(t, hold)
+		out, err := cmd.StdoutPipe()
+		check(t, err)
+		check(t, cmd.Start())
+		if all, err := io.ReadAll(out); len(all) != 0 || err != nil {
+			t.Errorf("%q, %v", all, err)
+		}
+		check(t, os.WriteFile(gate, nil, 0o600))
+		if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 8 {
+			t.Errorf("OpenSSH: %v", err)
+		}
+	} else {
+		ch.Close()
+	}
+	// Its input goes on too, and its exit status comes.
 	c, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
 	check(t, err)
 	defer c.Close()
