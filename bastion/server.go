@@ -52,9 +52,10 @@ type Config struct {
 
 // Server is the SSH door.
 type Server struct {
-	cfg   Config
-	gate  *gate
-	names names // of hosts that somebody wants a forward to
+	cfg       Config
+	gate      *gate
+	names     names // of hosts that somebody wants a forward to
+	inventory inventory
 
 	// listener accepts; every connection is taken over in its ConnCallback and run on
 	// x/crypto/ssh, because gliderlabs/ssh reads global requests and channel opens in separate
