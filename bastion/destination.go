@@ -101,7 +101,7 @@ func (s *Server) judgeName(ctx context.Context, host string) string {
 
 // targetsAt finds the targets whose SSH port host and port are: by name, with their own port or that of
 // SSH, else by host of their address, or by an address that both stand for. sshHere: the port is one at
-// which SSH servers are.
+// which SSH servers are. Of found, ID, Name and Address are set.
 func (s *Server) targetsAt(ctx context.Context, host string, port uint16) (found []store.Target, sshHere bool, err error) {
 	t, err := s.cfg.Store.Targets.ByName(ctx, host) // as nearly everybody asks
 	if err != nil && !errors.Is(err, store.ErrNotFound) {

@@ -65,7 +65,7 @@ func (i *inventory) run(l *listing, read func(context.Context) ([]store.Target, 
 	}
 }
 
-// targets lists all targets as of now.
+// targets lists all targets as of now, with ID, Name, Address and Via alone.
 func (s *Server) targets(ctx context.Context) ([]store.Target, error) {
-	return s.inventory.list(ctx, s.cfg.Store.Targets.List)
+	return s.inventory.list(ctx, s.cfg.Store.Targets.Where)
 }
