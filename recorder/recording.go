@@ -183,17 +183,6 @@ func (r *Recorder) createFile(where place, header []byte) (*os.File, error) {
 	return f, nil
 }
 
-// makeDir opens the folder of a recording's session, and makes it if it is missing.
-func (r *Recorder) makeDir(where place) (*os.Root, error) {
-	if err := r.root.MkdirAll(where.dir(), 0o700); err != nil {
-		return nil, err
-	}
-	if err := r.wantMode(where.dir(), os.ModeDir); err != nil {
-		return nil, err
-	}
-	return r.root.OpenRoot(where.dir())
-}
-
 // Output records bytes of stdout. When it returns nil they are in the file, and may be forwarded.
 // After an error nothing is written (what comes counts as lost) until Gap succeeds.
 func (w *Recording) Output(p []byte) error { return w.data(codeOutput, p) }
@@ -547,16 +536,17 @@ func (w *Recording) Close() (Summary, error) {
 	w.r.mu.Unlock()
 	w.f.Close()
 	if err == nil && w.r.cfg.OnSealed != nil {
-		w.r.cfg.OnSealed(w.sum.Path)
+		w.r.cfg.OnSealed(w.sum)
 	}
 	return w.sum, w.closeErr
 }
 
 // seal packs what is left, and takes the asciicast away. On an error that is at least on the disk.
 func (w *Recording) seal() error {
-	err := w.pack()
 	w.packMu.Lock()
 	defer w.packMu.Unlock()
+	defer w.packer.hold()()
+	err := w.packLocked()
 	if err == nil {
 		err = w.packer.seal(endRecord{
 			Duration: w.sum.Duration.Microseconds(), Kept: w.sum.Kept, Counted: w.sum.Counted, Lost: w.sum.Lost,

@@ -39,7 +39,7 @@ const (
 // Bounds of one search: it gives up after so many blocks or so long, and says where to go on.
 const (
 	searchBatch   = 64
-	firstWindow   = 16  // blocks that are looked at one by one, first
+	pgWindow      = 16  // blocks that are looked at one by one on PostgreSQL, first
 	lastWindow    = 128 // … and at most
 	searchBlocks  = 4096
 	searchTime    = 1200 * time.Millisecond
@@ -399,6 +399,19 @@ type searchRow struct {
 	hit   SearchHit // without a line
 	begun time.Time
 	body  []byte
+	plain string // the body unpacked, once it was asked for
+}
+
+// text is the body unpacked. It is "" if that is damaged: then it hides its own lines and no others.
+func (r *searchRow) text() string {
+	if r.plain == "" {
+		text, err := blockDecoder.DecodeAll(r.body, nil)
+		if err != nil {
+			return ""
+		}
+		r.plain = string(text)
+	}
+	return r.plain
 }
 
 func searchFields(r *searchRow) []any {
@@ -415,7 +428,7 @@ func (s Search) Find(ctx context.Context, f SearchFilter) (SearchPage, error) {
 		f.Limit = searchLimit
 	}
 	f.Limit = min(f.Limit, maxSearch)
-	from, before, err := f.begin()
+	first, before, err := f.begin()
 	if err != nil {
 		return SearchPage{}, err
 	}
@@ -429,31 +442,33 @@ func (s Search) Find(ctx context.Context, f SearchFilter) (SearchPage, error) {
 			subjects = append(subjects, subject(kind, name))
 		}
 	}
-	match := q.match(s.db.postgres(), subjects)
 	var page SearchPage
 	err = s.db.reading(ctx, "searching", func(ctx context.Context, c querier) error {
-		begun, window := time.Now(), 0
-		if s.db.postgres() {
-			window = firstWindow
-		}
+		begun, from, window := time.Now(), first, s.firstWindow(q)
 		for seen := 0; ; {
-			rows, bottom, err := s.candidates(ctx, c, match, lowest, from, window)
+			rows, bottom, err := s.candidates(ctx, c, q, subjects, lowest, from, window)
 			if err != nil {
 				return err
 			}
-			for _, r := range rows {
-				if !page.take(q, f, r, before) {
+			for i := range rows {
+				line := 0
+				if rows[i].id == first {
+					line = before
+				}
+				if !page.take(q, f, &rows[i], line) {
 					return nil
 				}
-				before = 0
 			}
 			if bottom <= lowest {
 				return nil
 			}
-			from, before = bottom-1, 0
-			if len(rows) > window/8 {
+			from = bottom - 1
+			switch {
+			case window == 0:
+				window = s.firstWindow(q) // what is rare above may be frequent below
+			case len(rows) > window/8:
 				window = min(2*window, lastWindow)
-			} else {
+			default:
 				window = 0
 			}
 			if seen += len(rows); seen >= searchBlocks || time.Since(begun) > searchTime {
@@ -468,51 +483,17 @@ func (s Search) Find(ctx context.Context, f SearchFilter) (SearchPage, error) {
 	return page, nil
 }
 
-// candidates returns the newest blocks from an id on downwards that have all words, and the id down to which there are
-// no others.
-//
-// PostgreSQL's index on words gives all blocks with a word before the first can be taken, hundreds of milliseconds
-// for a word that nearly all have. So it is asked only for words that turn out not to be frequent: those that few
-// of the blocks just above have. Before, a window of so many blocks is looked at one by one; 0: the index is asked.
-func (s Search) candidates(ctx context.Context, q querier, match string, lowest, from int64, window int) ([]searchRow, int64, error) {
-	const order = " ORDER BY b.id DESC"
-	columns := "SELECT b.id, b.session_id, b.channel, b.begun, b.body, s.user_name, s.target, s.account FROM ("
-	joined := ") w JOIN search_blocks b ON b.id = w.id JOIN sessions s ON s.id = b.session_id"
-	if window > 0 {
-		bottom, err := scalar[int64](ctx, q, "SELECT id FROM search_words WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT 1 OFFSET ?", lowest, from, window-1)
-		if errors.Is(err, ErrNotFound) {
-			bottom, err = lowest, nil
-		}
-		if err != nil {
-			return nil, 0, err
-		}
-		rows, err := all(ctx, q, searchFields, "WITH near AS MATERIALIZED (SELECT id, words FROM search_words WHERE id >= ? AND id <= ?) "+
-			columns+"SELECT id FROM near WHERE words @@ ?::tsquery"+joined+order, bottom, from, match)
-		return rows, bottom, err
-	}
-	inner := "SELECT rowid AS id FROM search_words WHERE search_words MATCH ? AND rowid >= ? AND rowid <= ? ORDER BY rowid DESC LIMIT ?"
-	if s.db.postgres() {
-		inner = "SELECT id FROM search_words WHERE words @@ ?::tsquery AND id >= ? AND id <= ? ORDER BY id DESC LIMIT ?"
-	}
-	rows, err := all(ctx, q, searchFields, columns+inner+joined+order, match, lowest, from, searchBatch)
-	if err != nil || len(rows) < searchBatch {
-		return rows, lowest, err
-	}
-	return rows, rows[len(rows)-1].id, nil
-}
-
 // take adds the hits of one block, the newest first, from before its line of that number on (0: from its end). It is
 // false when the page is full.
-func (p *SearchPage) take(q searched, f SearchFilter, r searchRow, before int) bool {
+func (p *SearchPage) take(q searched, f SearchFilter, r *searchRow, before int) bool {
 	if f.Session != "" && r.hit.Session != f.Session || f.User != "" && r.hit.User != plain(f.User) || f.Target != "" && r.hit.Target != plain(f.Target) {
 		return true // two names of one hash
 	}
-	// A body that is damaged hides its own lines and no others.
-	text, err := blockDecoder.DecodeAll(r.body, nil)
-	if err != nil || !strings.Contains(strings.ToLower(string(text)), q.plain) {
+	text := r.text()
+	if !strings.Contains(strings.ToLower(text), q.plain) {
 		return true
 	}
-	lines := splitLines(string(text))
+	lines := splitLines(text)
 	if before > 0 {
 		lines = lines[:min(before-1, len(lines))]
 	}

@@ -202,7 +202,7 @@ func (n *node) openRecorder(ctx context.Context) error {
 	cfg := recorder.Config{
 		Dir: string(n.cfg.Recordings.Local), SigningKey: key, Keys: keys, Recipients: recipients, Node: string(n.cfg.Node), Reserve: int64(n.cfg.Recordings.Reserve),
 		OnError:  func(path string, err error) { n.log.Error("recording", "path", path, "error", err) },
-		OnSealed: func(path string) { n.metrics.Sealed(); n.replays.Prepare(path) },
+		OnSealed: func(s recorder.Summary) { n.metrics.Sealed(); n.replays.Prepare(s.Path, s.Kept) },
 		OnStored: func(string) {
 			if k := n.keeper.Load(); k != nil {
 				k.Left()
