@@ -10,6 +10,8 @@ const (
 	kindShell = "shell"
 	kindExec  = "exec"
 	kindSFTP  = "sftp"
+
+	kindSubsystem = "subsystem" // another one; the command is its name
 )
 
 // shortcut names the kind of a command that is one of the well-known file transfer programs and

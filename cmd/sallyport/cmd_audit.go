@@ -78,7 +78,8 @@ var auditHead = []string{"TIME", "TYPE", "RESULT", "USER", "SOURCE", "TARGET", "
 
 func auditRow(e admin.AuditEvent) []string {
 	var words []string
-	for _, w := range []string{e.Detail["change"], e.Detail["channel"], e.Detail["kind"], e.Reason} {
+	d := e.Detail
+	for _, w := range []string{d["change"], d["channel"], d["kind"], d["channel-type"], d["request"], d["destination"], d["to"], e.Reason} {
 		if w != "" {
 			words = append(words, w)
 		}

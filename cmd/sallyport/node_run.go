@@ -202,7 +202,9 @@ func (n *node) drain(ctx context.Context, servers ...*http.Server) {
 	})
 	doors.Go(func() { n.radius.Shutdown(within, n.log) })
 	n.letFinish(within)
-	n.Sessions.Drain(within, "this bastion stops; connect again in a moment")
+	const why = "this bastion stops; connect again in a moment"
+	n.Sessions.Drain(within, why)
+	n.bastion.Dismiss(why)
 	doors.Wait()
 	n.event(within, audit.NodeStopped, "")
 	if err := n.Audit.Flush(within); err != nil {
