@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/expirable"
-	"golang.org/x/crypto/ssh"
 
 	"sallyport/audit"
 	"sallyport/auth"
@@ -41,7 +40,6 @@ type Config struct {
 	Audit    *auditlog.Log
 
 	Replays      *replay.Library                                   // of Recorder; nil: the Server makes one
-	HostCA       ssh.PublicKey                                     // signs host keys in the place of targets (ssh -J); nil: there are none
 	Heads        func(context.Context) ([]audit.Checkpoint, error) // of the audit chain, kept outside of the database; nil: there are none
 	Chain        *auditlog.Chainer                                 // chains audit events on this node; nil: nobody does
 	Addresses    []string                                          // the bastion's addresses as targets see them, for from="…" when onboarding

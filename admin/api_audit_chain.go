@@ -15,6 +15,15 @@ type auditChainInput struct {
 	Since time.Time `query:"since" doc:"begin with the checkpoint before this time"`
 }
 
+// AcceptRestore says why the database came from a backup.
+type AcceptRestore struct {
+	Reason string `json:"reason" maxLength:"500" doc:"why; it stays in the log, and is told with each proof"`
+}
+
+type acceptRestoreInput struct {
+	Body AcceptRestore
+}
+
 const mimeLines = "application/jsonl"
 
 func (s *Server) auditChainRoutes(api huma.API) {
@@ -25,6 +34,14 @@ func (s *Server) auditChainRoutes(api huma.API) {
 				return nil, err
 			}
 			return answer(found), nil
+		})
+	register(s, api, route(needAdmin, http.MethodPost, "/audit/restores", "audit-accept-restore", "Answer for what the audit log has lost because the database came from a backup"),
+		func(ctx context.Context, by Caller, in *acceptRestoreInput) (*body[AuditRestore], error) {
+			r, err := s.acceptRestore(ctx, by, in.Body.Reason)
+			if err != nil {
+				return nil, err
+			}
+			return answer(r), nil
 		})
 	op := route(needAuditor, http.MethodGet, "/audit/export", "audit-export", "Export the audit log with its chain, for a proof without this server")
 	op.Responses = map[string]*huma.Response{"200": {Description: "One JSON value a line.", Content: map[string]*huma.MediaType{mimeLines: {}}}}

@@ -71,4 +71,20 @@ func (s *Server) hostKeyRoutes(api huma.API) {
 			}
 			return answer(ca), nil
 		})
+	register(s, api, route(needAdmin, http.MethodPost, "/hostca/rotate", "hostca-rotate", "Make the key that is to vouch next, for clients to trust; nothing else changes"),
+		func(ctx context.Context, by Caller, _ *nothing) (*body[HostCA], error) {
+			ca, err := s.rotateHostCA(ctx, by)
+			if err != nil {
+				return nil, err
+			}
+			return answer(ca), nil
+		})
+	register(s, api, route(needAdmin, http.MethodPost, "/hostca/activate", "hostca-activate", "Have the next key vouch from now on; the one before is gone"),
+		func(ctx context.Context, by Caller, in *with[ActivateHostCA]) (*body[HostCA], error) {
+			ca, err := s.activateHostCA(ctx, by, in.Body)
+			if err != nil {
+				return nil, err
+			}
+			return answer(ca), nil
+		})
 }

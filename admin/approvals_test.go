@@ -81,7 +81,7 @@ func TestApprovalPages(t *testing.T) {
 	_, err := w.Store.Sessions.Open(context.Background(), store.Session{ID: used.Session, UserID: used.UserID, User: "dave", Target: "web1", Account: "root", Rule: "eyes", Approval: used.ID})
 	must(t, err)
 	reader := w.signedIn("ines")
-	page := reader.shows("/approvals", "dave", "erin", "carol approved: known", "ticket <4711>", `pg_dump \u{1b}[2J`, "pending", "used")
+	page := reader.shows("/approvals", `<a href="/users/dave">dave</a>`, "erin", `<a href="/users/carol">carol</a> approved: known`, "ticket <4711>", `pg_dump \u{1b}[2J`, "pending", "used")
 	if strings.Contains(page, "/refuse") || strings.Contains(page, "<4711>") {
 		t.Error("an auditor can refuse, or what was typed is markup")
 	}

@@ -64,11 +64,11 @@ func newFixture(t testing.TB) *fixture {
 	public, secret, err := upstream.NewCA()
 	noError(t, err)
 	noError(t, st.CAKeys.Begin(ctx, public, secret))
+	noError(t, st.HostAuthority.Begin(ctx, func() ([]byte, error) { return upstream.NewKey() }, func() ([]byte, error) { return make([]byte, store.HostSecretSize), nil }))
 	s, err := New(Config{
 		Store: st, Engine: engine, Audit: log, Recorder: rec, Log: quiet, Version: "test", Node: "n1", Search: true,
 		Sessions:  session.NewManager(session.Config{Store: st, Recorder: rec, Audit: log, Node: "n1", Log: quiet}),
 		Dialer:    upstream.New(upstream.Config{Store: st, Audit: log, Signer: signer, Timeout: 30 * time.Second, Log: quiet}),
-		HostCA:    signer.PublicKey(),
 		Addresses: []string{"192.0.2.10", "2001:db8::10"}, SSHAddress: "bastion.example.org:2222",
 	})
 	noError(t, err)

@@ -117,6 +117,37 @@ func TestHoldPage(t *testing.T) {
 	}
 }
 
+// An operator who lives in the pages had no way to say that a node is gone for good: its recordings stayed pending for ever.
+func TestGiveUpPage(t *testing.T) {
+	t.Parallel()
+	w := newPageWorld(t)
+	w.furnish()
+	ctx := context.Background()
+	must(t, w.Store.Sessions.Alive(ctx, "n9"))
+	y, err := w.Store.Sessions.Open(ctx, store.Session{User: "erin", Target: "web1", Node: "n9", State: store.Live})
+	must(t, err)
+	must(t, w.Store.Sessions.OpenChannel(ctx, y.ID, store.Channel{ID: 1, Kind: "shell", Recording: "2026/11/25/" + y.ID + "/1.cast"}))
+	path := "/sessions/" + y.ID
+	b := w.signedIn("ada")
+	if status, _, _ := b.get(path + "/give-up"); status != http.StatusConflict {
+		t.Errorf("while its node is there: status %d", status)
+	}
+	_, err = w.Store.Sessions.MarkLostNodes(ctx, "n1", -time.Hour, func(store.Session) (audit.Event, error) {
+		return audit.Event{ID: "lost", Time: time.Now(), Type: audit.SessionEnded}, nil
+	})
+	must(t, err)
+	b.shows(path, "tail pending: all of it is on node n9", path+"/give-up")
+	b.shows(path+"/give-up", "Wait no longer", "node n9 was lost", "Why")
+	if status, body, _ := b.post(path+"/give-up", "reason", ""); status != http.StatusUnprocessableEntity || !strings.Contains(body, "reason") {
+		t.Errorf("without a reason: status %d", status)
+	}
+	b.does(path+"/give-up", "reason", "the disk is <burnt>")
+	b.shows(path, "given up on")
+	if _, body, _ := b.get(path); strings.Contains(body, path+"/give-up") {
+		t.Error("it is offered once more")
+	}
+}
+
 // What a node that never comes back has is given up with a reason, by administrators, and the audit log says so.
 func TestGiveUp(t *testing.T) {
 	t.Parallel()

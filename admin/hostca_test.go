@@ -30,6 +30,21 @@ func TestHostCA(t *testing.T) {
 			t.Errorf("%s: %q: %s %q %q %v", query, got.KnownHosts, marker, hosts, comment, err)
 		}
 	}
+	f.refused(409, "POST", "/hostca/activate", ActivateHostCA{})
+	rotated := do[HostCA](f, 200, "POST", "/hostca/rotate", nil)
+	f.refused(409, "POST", "/hostca/rotate", nil)
+	both := do[HostCA](f, 200, "GET", "/hostca?hosts=web*", nil)
+	if both.PublicKey != ca.PublicKey || rotated.Next == nil || both.Next == nil || both.Next.PublicKey != rotated.Next.PublicKey || both.Next.PublicKey == ca.PublicKey ||
+		both.Next.KnownHosts != "@cert-authority web* "+both.Next.PublicKey+" sallyport-host-ca-next" {
+		t.Errorf("with a next key: %+v, %+v", both, both.Next)
+	}
+	after := do[HostCA](f, 200, "POST", "/hostca/activate", ActivateHostCA{})
+	if after.PublicKey != rotated.Next.PublicKey || after.Next != nil || after.Revoked != "@revoked * "+ca.PublicKey+" sallyport-host-ca-old" {
+		t.Errorf("after the change: %+v", after)
+	}
+	if got := do[HostCA](f, 200, "GET", "/hostca", nil); got.PublicKey != after.PublicKey || got.Revoked != "" {
+		t.Errorf("later: %+v", got)
+	}
 	for _, hosts := range []string{"web1 web2", "web1\n@cert-authority *", "w\u00e4b"} {
 		f.refused(422, "GET", "/hostca?hosts="+url.QueryEscape(hosts), nil)
 	}

@@ -32,18 +32,44 @@ type AuditVerification struct {
 
 	Heads        int    `json:"heads" doc:"signed heads kept outside of the database that the log was held against"`
 	HeadsProblem string `json:"heads_problem" doc:"why there may be more of them; empty: they could be read"`
+
+	Lost     bool           `json:"lost" doc:"all that is wrong is that heads which were kept elsewhere are not in the log: after a backup was brought back, sallyport audit accept-restore"`
+	Restores []AuditRestore `json:"restores" doc:"losses that somebody has answered for; without that the log would not be proved"`
+}
+
+// AuditRestore is a loss of the end of the log that somebody has answered for, because the database came from a backup.
+type AuditRestore struct {
+	After  int64     `json:"after" doc:"position up to which the log still is what it was"`
+	Lost   int64     `json:"lost" doc:"last position that is known to be lost; others may have taken their places"`
+	Until  time.Time `json:"until" doc:"when that was signed"`
+	Time   time.Time `json:"time" doc:"when it was answered for"`
+	Actor  string    `json:"actor" doc:"by whom"`
+	Reason string    `json:"reason"`
+}
+
+func auditRestoreOf(r audit.Restore) AuditRestore {
+	return AuditRestore{After: r.After, Lost: r.Lost, Until: r.Until, Time: r.Time, Actor: r.Actor, Reason: r.Reason}
+}
+
+// InWords tells it in a line.
+func (r AuditRestore) InWords() string {
+	return fmt.Sprintf("up to %s events behind position %d were lost with a database that came from a backup (the last was signed %s): %s said so on %s: %s",
+		strconv.FormatInt(r.Lost-r.After, 10), r.After, r.Until.UTC().Format(time.DateTime), audit.Escape(r.Actor), r.Time.UTC().Format(time.DateTime), audit.Escape(r.Reason))
 }
 
 // AuditVerificationOf puts a proof into the words of the API. err is what the proof ended with.
 func AuditVerificationOf(id string, p audit.Proof, err error) AuditVerification {
-	v := AuditVerification{ID: id, Proved: err == nil, First: p.First, Last: p.Last, Signed: timeOf(p.At), Node: p.Node, Key: p.Key, Unchained: p.Unchained}
+	v := AuditVerification{ID: id, Proved: err == nil, First: p.First, Last: p.Last, Signed: timeOf(p.At), Node: p.Node, Key: p.Key, Unchained: p.Unchained, Restores: []AuditRestore{}}
+	for _, r := range p.Restores {
+		v.Restores = append(v.Restores, auditRestoreOf(r))
+	}
 	if p.Last > 0 {
 		v.Head = p.Head.String()
 	}
 	if err != nil {
 		var broken *audit.Broken
 		if errors.As(err, &broken) {
-			v.Position = broken.Position
+			v.Position, v.Lost = broken.Position, broken.Lost
 		}
 		v.Problem = audit.Escape(err.Error())
 	}
@@ -63,17 +89,26 @@ func AuditCheck(check func(node, id string, at time.Time, text, sig []byte) erro
 
 // proveAudit proves the audit log from a time on, or all of it.
 func (s *Server) proveAudit(ctx context.Context, since time.Time) (AuditVerification, error) {
-	chain := audit.Chain{Check: AuditCheck(s.cfg.Recorder.Check)}
-	var broken error
+	_, v, err := s.readAudit(ctx, since)
+	return v, err
+}
+
+// readAudit proves the audit log, and returns the chain as it was read, to its end or to the first thing that is wrong.
+func (s *Server) readAudit(ctx context.Context, since time.Time) (*audit.Chain, AuditVerification, error) {
+	chain := &audit.Chain{Check: AuditCheck(s.cfg.Recorder.Check)}
 	// First: what is kept elsewhere was in the database before.
 	heads, problem := s.keptHeads(ctx)
-	if chain.Heads, broken = audit.HeadsOf(heads, chain.Check); broken != nil {
-		return AuditVerificationOf("audit", audit.Proof{}, broken), nil
+	if s.cfg.Chain != nil {
+		if lost, ok := s.cfg.Chain.Lost(); ok { // it may be newer than what is kept
+			heads = append(slices.Clone(heads), lost)
+		}
 	}
+	chain.Heads = audit.HeadsOf(heads, chain.Check)
+	var broken error
 	begun := false
 	err := s.cfg.Store.Audit.Lines(ctx, since, func(l audit.Line) error {
 		if !begun && l.Checkpoint != nil { // it begins here, and the heads of before are not looked at
-			maps.DeleteFunc(chain.Heads, func(at int64, _ audit.Hash) bool { return at < l.Checkpoint.Position })
+			maps.DeleteFunc(chain.Heads, func(at int64, _ []audit.Kept) bool { return at < l.Checkpoint.Position })
 		}
 		begun = true
 		if broken = chain.Add(l); broken != nil {
@@ -82,20 +117,61 @@ func (s *Server) proveAudit(ctx context.Context, since time.Time) (AuditVerifica
 		return nil
 	})
 	if err != nil && !errors.Is(err, errProved) {
-		return AuditVerification{}, err
+		return nil, AuditVerification{}, err
 	}
 	proof, end := chain.End()
 	if broken == nil {
 		broken = end
 	}
-	if broken == nil && s.cfg.Chain != nil && since.IsZero() {
-		if text := s.cfg.Chain.Problem(); text != "" {
+	if s.cfg.Chain != nil {
+		s.cfg.Chain.Answered(proof.Restores)
+		if text := s.cfg.Chain.Problem(); broken == nil && since.IsZero() && text != "" {
 			broken = errors.New(text)
 		}
 	}
 	v := AuditVerificationOf("audit", proof, broken)
 	v.Heads, v.HeadsProblem = len(chain.Heads), problem
-	return v, nil
+	return chain, v, nil
+}
+
+// acceptRestore writes that the database came from a backup, and that what the log has lost by that is known. This node signs
+// the statement: whoever can write to the database alone cannot make one.
+func (s *Server) acceptRestore(ctx context.Context, by Caller, reason string) (AuditRestore, error) {
+	if reason == "" {
+		return AuditRestore{}, invalid("say why: sallyport audit accept-restore --reason 'the disk of the database was lost'", "it needs a reason")
+	}
+	if err := checkText("reason", reason, 500); err != nil {
+		return AuditRestore{}, err
+	}
+	if s.cfg.Chain != nil { // what was just written, this command's login among it
+		if err := s.cfg.Chain.All(ctx); err != nil {
+			return AuditRestore{}, err
+		}
+	}
+	chain, v, err := s.readAudit(ctx, time.Time{})
+	if err != nil {
+		return AuditRestore{}, err
+	}
+	r, lost := chain.Loss()
+	switch {
+	case v.HeadsProblem != "":
+		return AuditRestore{}, conflict("see to it that they can be read first", "heads that are kept elsewhere could not all be read: %s", v.HeadsProblem)
+	case !v.Proved && !v.Lost:
+		return AuditRestore{}, conflict("see: sallyport audit verify", "something else is wrong with the audit log, which no backup explains: %s", v.Problem)
+	case !lost:
+		return AuditRestore{}, conflict("see: sallyport audit verify", "the audit log has lost nothing: every head that is kept elsewhere is in it")
+	}
+	r.Node, r.Actor, r.Reason, r.Time = s.cfg.Node, by.Actor, reason, s.cfg.Now().UTC().Truncate(time.Millisecond)
+	r.Key, r.Sig = s.cfg.Recorder.Sign(r.SignedText())
+	e := r.Event()
+	e.Door, e.Source = by.Door, by.source()
+	if err := s.cfg.Audit.Emit(ctx, e); err != nil {
+		return AuditRestore{}, err
+	}
+	if s.cfg.Chain != nil {
+		s.cfg.Chain.Answered([]audit.Restore{r})
+	}
+	return auditRestoreOf(r), nil
 }
 
 // keptHeads are heads of the chain that are kept outside of the database, and why there may be more.

@@ -13,6 +13,8 @@ import (
 type keepView struct {
 	Words []string // one for each recording
 	Hold  *store.Hold
+
+	Pending bool // there are recordings that wait for a lost node, and can be given up
 }
 
 func (s *Server) viewKeep(v *visit, x store.Session) (keepView, error) {
@@ -29,6 +31,7 @@ func (s *Server) viewKeep(v *visit, x store.Session) (keepView, error) {
 		k.Hold = &h
 	}
 	for _, r := range rows {
+		k.Pending = k.Pending || r.State == store.RecordingPending && r.GivenUp.IsZero()
 		words := recordingInWords(wireRecording(r), k.Hold != nil)
 		if len(rows) > 1 {
 			words = fmt.Sprintf("channel %d: %s", r.Channel, words)
@@ -119,4 +122,33 @@ func (s *Server) releaseForm(v *visit) error {
 		return err
 	}
 	return v.done(within("sessions", id), "The session is released.")
+}
+
+func (s *Server) confirmGiveUpPage(v *visit) error {
+	x, err := s.session(v.ctx(), v.path("id"))
+	if err != nil {
+		return err
+	}
+	keep, err := s.viewKeep(v, x)
+	if err != nil {
+		return err
+	}
+	if !keep.Pending {
+		return conflict("", "no recording of this session waits for a lost node")
+	}
+	view := s.viewSession(x)
+	return v.confirm("sessions", "Wait no longer for the tail of this session?", confirmation{
+		Question: fmt.Sprintf("%s on %s, %s: node %s was lost, and has the end of the recordings, or all of them, on its disk.",
+			audit.Escape(x.User), audit.Escape(view.Where), x.Started.UTC().Format("2006-01-02 15:04"), audit.Escape(x.Node)),
+		Consequence: "What another node has sealed counts as sealed from now on, and is deleted when its time is over. What was on the lost node alone counts as deleted. If the node comes back after all, its recordings are completed.",
+		Action:      view.Path + "/give-up", Button: "Give up the tail", Cancel: view.Path, Reason: true,
+	})
+}
+
+func (s *Server) giveUpForm(v *visit) error {
+	id := v.path("id")
+	if _, err := s.giveUp(v.ctx(), v.by, id, v.typed("reason")); err != nil {
+		return err
+	}
+	return v.done(within("sessions", id), "The tail of this session is given up.")
 }

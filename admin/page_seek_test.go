@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sallyport/audit"
+	"sallyport/internal/testenv"
 	"sallyport/recorder"
 	"sallyport/store"
 )
@@ -19,9 +20,9 @@ import (
 // "moment N" before it.
 func newLongWorld(t *testing.T, hours int, mebibytes int, change ...func(*recorder.Config)) (*pageWorld, store.Session, int64) {
 	t.Helper()
-	clock := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
+	clock := testenv.NewClock(time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC))
 	cfg := recorder.Config{
-		Dir: t.TempDir(), SigningKey: testSigningKey, Node: "bastion-1", Now: func() time.Time { return clock },
+		Dir: t.TempDir(), SigningKey: testSigningKey, Node: "bastion-1", Now: clock.Now,
 		Sync: 100 * time.Hour, // a clock that jumps must not be waited for
 	}
 	for _, f := range change {
@@ -45,9 +46,9 @@ func newLongWorld(t *testing.T, hours int, mebibytes int, change ...func(*record
 		if i == steps/2 {
 			must(t, r.Resize(90, 28))
 		}
-		clock = clock.Add(25 * time.Second)
+		clock.Move(25 * time.Second)
 		must(t, r.Output(fmt.Appendf(nil, "moment %d\r\n", (i+1)*30-5)))
-		clock = clock.Add(5 * time.Second)
+		clock.Move(5 * time.Second)
 	}
 	must(t, r.Mark("the session was ended: late"))
 	must(t, r.ExitStatus(0))

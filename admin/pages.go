@@ -128,6 +128,8 @@ func (s *Server) pageList() []page {
 		{"POST /sessions/{id}/end", needAdmin, s.endSessionForm},
 		{"GET /sessions/{id}/hold", needAdmin, s.confirmHoldPage},
 		{"POST /sessions/{id}/hold", needAdmin, s.holdForm},
+		{"GET /sessions/{id}/give-up", needAdmin, s.confirmGiveUpPage},
+		{"POST /sessions/{id}/give-up", needAdmin, s.giveUpForm},
 		{"GET /sessions/{id}/release", needAdmin, s.confirmReleasePage},
 		{"POST /sessions/{id}/release", needAdmin, s.releaseForm},
 

@@ -184,8 +184,8 @@ func TestSeekInChromium(t *testing.T) {
 // transcript: what is shown is text, and the browser does nothing that it was not asked for by us.
 func TestHostileRecordingsInChromium(t *testing.T) {
 	t.Parallel()
-	clock := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
-	rec, err := recorder.New(recorder.Config{Dir: t.TempDir(), SigningKey: testSigningKey, Node: "bastion-1", Sync: 100 * time.Hour, Now: func() time.Time { return clock }})
+	clock := testenv.NewClock(time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC))
+	rec, err := recorder.New(recorder.Config{Dir: t.TempDir(), SigningKey: testSigningKey, Node: "bastion-1", Sync: 100 * time.Hour, Now: clock.Now})
 	must(t, err)
 	t.Cleanup(func() { rec.Close() })
 	w := newPageWorld(t, func(c *Config) { c.Recorder = rec })
@@ -197,13 +197,13 @@ func TestHostileRecordingsInChromium(t *testing.T) {
 	must(t, err)
 	list := testenv.HostileRecordings()
 	for _, h := range list {
-		clock = clock.Add(time.Second)
+		clock.Move(time.Second)
 		must(t, r.Mark(h.Name+" <img src=x onerror=alert(1)>\x1b[6n\u202e"))
 		must(t, r.Output([]byte(h.Output)))
 		for _, s := range h.Sizes {
 			must(t, r.Resize(s.Cols, s.Rows))
 		}
-		clock = clock.Add(500 * time.Millisecond)
+		clock.Move(500 * time.Millisecond)
 		must(t, r.Output([]byte(testenv.HostileEnd+h.Name+" was shown\r\n")))
 	}
 	sum, err := r.Close()

@@ -219,10 +219,22 @@ type UserCA struct {
 
 // HostCA is the key that vouches for the host keys that the bastion shows in the place of targets.
 type HostCA struct {
-	PublicKey   string   `json:"public_key"`
-	Fingerprint string   `json:"fingerprint"`
-	Hosts       []string `json:"hosts" nullable:"false" doc:"names and hosts of all targets"`
-	KnownHosts  string   `json:"known_hosts" doc:"the line for known_hosts; empty: there is no target yet"`
+	HostCAKey
+	Next    *HostCAKey `json:"next,omitempty" doc:"the key that will vouch after activate; clients should trust it before"`
+	Hosts   []string   `json:"hosts" nullable:"false" doc:"names and hosts of all targets"`
+	Revoked string     `json:"revoked,omitempty" doc:"in the answer to activate: the line for known_hosts by which nobody believes the key of before"`
+}
+
+// HostCAKey is a key of the host CA.
+type HostCAKey struct {
+	PublicKey   string `json:"public_key"`
+	Fingerprint string `json:"fingerprint"`
+	KnownHosts  string `json:"known_hosts" doc:"the line for known_hosts; empty: there is no target yet"`
+}
+
+// ActivateHostCA is what goes with the change to the next key.
+type ActivateHostCA struct {
+	HostKeys bool `json:"host_keys,omitempty" doc:"have other host keys too: clients that remember them are warned of a changed key"`
 }
 
 // CAKey is one key of the user CA.

@@ -68,6 +68,7 @@ const (
 	RecordLimit    = "recording.limit" // from here on bytes are counted and hashed, not kept
 	RecordFailed   = "recording.failed"
 	BreakGlassUsed = "breakglass.used"   // a session goes on without the recording that its rule requires, because the rule says break-glass
+	Restored       = "audit.restored"    // the database came from a backup, and what the log has lost by that is known
 	RecordSealed   = "recording.sealed"  // what a dead node left behind was completed
 	RecordDeleted  = "recording.deleted" // its time was over
 	HostKeyTrusted = "hostkey.trusted"   // first use

@@ -2,11 +2,13 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -104,6 +106,7 @@ type Broken struct {
 	Position int64  // where, 0 if it is no place in the chain
 	Event    string // id of the event that does not fit, if it is one
 	What     string
+	Lost     bool // nothing is wrong but that heads which were kept elsewhere are not in it: a [Restore] may excuse it
 }
 
 func (b *Broken) Error() string {
@@ -123,8 +126,9 @@ type Chain struct {
 	// given time. Its error wraps ErrDoubtful if it is, and somebody else had the key by then.
 	Check func(node, key string, at time.Time, text, sig []byte) error
 
-	// Heads are values that the chain must have had at some position, as an earlier proof told them.
-	Heads map[int64]Hash
+	// Heads are values that the chain must have had at some position, as an earlier proof told them. Those that a Restore in
+	// the log excuses are left out.
+	Heads map[int64][]Kept
 
 	first     int64 // position after which the log begins
 	position  int64
@@ -136,7 +140,15 @@ type Chain struct {
 	doubtTo   int64
 	last      Checkpoint
 	unchained int
-	heads     int
+	reached   map[int64]bool // positions of Heads that the log has
+	missed    []miss         // heads that it has not
+	restores  []Restore      // that are signed
+}
+
+// miss is a head that the log has another value for.
+type miss struct {
+	position int64
+	kept     Kept
 }
 
 // Add proves the next line. The error is a [*Broken].
@@ -164,36 +176,97 @@ func (c *Chain) event(l Line) error {
 	id := l.Event.ID
 	switch next := c.position + 1; {
 	case c.unchained > 0:
-		return &Broken{l.Position, id, "it stands behind events that are not chained yet"}
+		return &Broken{Position: l.Position, Event: id, What: "it stands behind events that are not chained yet"}
 	case l.Position == next+1:
 		return &Broken{Position: next, What: "the event is missing"}
 	case l.Position > next:
 		return &Broken{Position: next, What: fmt.Sprintf("the events up to position %d are missing", l.Position-1)}
 	case l.Position < next:
-		return &Broken{l.Position, id, "it does not follow the one before: repeated, inserted or out of order"}
+		return &Broken{Position: l.Position, Event: id, What: "it does not follow the one before: repeated, inserted or out of order"}
 	}
 	head, err := l.Event.After(c.head)
 	if err != nil {
-		return &Broken{l.Position, id, err.Error()}
+		return &Broken{Position: l.Position, Event: id, What: err.Error()}
 	}
 	if l.Link == nil || *l.Link != head {
-		return &Broken{l.Position, id, "it was altered, or put in the place of another"}
+		return &Broken{Position: l.Position, Event: id, What: "it was altered, or put in the place of another"}
 	}
 	c.position, c.head = l.Position, head
-	return c.expected()
+	if r, ok := RestoreOf(*l.Event); ok && c.Check != nil && c.Check(r.Node, r.Key, r.Time, r.SignedText(), r.Sig) == nil {
+		c.restores = append(c.restores, r)
+	}
+	c.expected()
+	return nil
 }
 
-// expected compares the chain with what was known of it.
-func (c *Chain) expected() error {
-	want, known := c.Heads[c.position]
+// expected compares the chain with what was known of it. What differs is judged at the end: a statement may follow.
+func (c *Chain) expected() {
+	kept, known := c.Heads[c.position]
 	if !known {
-		return nil
+		return
 	}
-	if want != c.head {
-		return &Broken{Position: c.position, What: "the chain has another value here than it had before"}
+	if c.reached == nil {
+		c.reached = map[int64]bool{}
 	}
-	c.heads++
-	return nil
+	c.reached[c.position] = true
+	for _, k := range kept {
+		if k.Head != c.head {
+			c.missed = append(c.missed, miss{c.position, k})
+		}
+	}
+}
+
+// judge gives the heads that the log does not have, lowest position first, after those that a Restore in it excuses were
+// left out; and what it says, of whichever excused any.
+func (c *Chain) judge() (missed []miss, restores []Restore) {
+	all := slices.Clone(c.missed)
+	for position, kept := range c.Heads {
+		if !c.reached[position] {
+			for _, k := range kept {
+				all = append(all, miss{position, k})
+			}
+		}
+	}
+	used := map[int]bool{}
+	for _, m := range all {
+		i := slices.IndexFunc(c.restores, func(r Restore) bool { return r.Excuses(m.position, m.kept) })
+		if i < 0 {
+			missed = append(missed, m)
+			continue
+		}
+		used[i] = true
+	}
+	for i, r := range c.restores {
+		if used[i] {
+			restores = append(restores, r)
+		}
+	}
+	slices.SortFunc(missed, func(a, b miss) int { return cmp.Compare(a.position, b.position) })
+	return missed, restores
+}
+
+// Loss is what the log has lost, as far as heads that were kept elsewhere tell: a statement that only wants a reason, a time and
+// a signature. It is false if nothing was lost. Call it after the last line.
+func (c *Chain) Loss() (Restore, bool) {
+	missed, _ := c.judge()
+	if len(missed) == 0 {
+		return Restore{}, false
+	}
+	r := Restore{}
+	for _, m := range missed {
+		if m.position >= r.Lost {
+			r.Lost, r.Head = m.position, m.kept.Head
+		}
+		if m.kept.Time.After(r.Until) {
+			r.Until = m.kept.Time
+		}
+	}
+	for position := range c.reached {
+		if position < missed[0].position {
+			r.After = max(r.After, position)
+		}
+	}
+	return r, true
 }
 
 func (c *Chain) checkpoint(p Checkpoint) error {
@@ -212,7 +285,8 @@ func (c *Chain) checkpoint(p Checkpoint) error {
 	if !c.begun && p.Position > 0 { // the log begins later than the chain
 		c.begun, c.first, c.position, c.head = true, p.Position, p.Position, p.Head
 		c.proved, c.point, c.last = p.Position, p.Position, p
-		return c.expected()
+		c.expected()
+		return nil
 	}
 	c.begin()
 	switch {
@@ -246,6 +320,8 @@ type Proof struct {
 	At          time.Time
 	Node, Key   string // who signed that last
 	Unchained   int    // events so new that they have no place in the chain yet
+
+	Restores []Restore // losses that somebody has answered for: without these statements the log would not be proved
 }
 
 // End tells what was proved. The error is a [*Broken].
@@ -258,25 +334,33 @@ func (c *Chain) End() (Proof, error) {
 	if c.doubtFrom > 0 {
 		return p, &Broken{Position: c.doubtFrom, What: fmt.Sprintf("events up to position %d were first signed with a key that was compromised by then, so that nothing proves what they said at that time; nothing else is wrong", c.doubtTo)}
 	}
-	if c.heads < len(c.Heads) {
-		return p, &Broken{Position: c.position, What: "the log ends here, or begins later, and had more before: it does not reach a position that was proved earlier"}
+	var missed []miss
+	missed, p.Restores = c.judge()
+	switch {
+	case len(missed) == 0:
+		return p, nil
+	case c.reached[missed[0].position]:
+		at := missed[0].position
+		if len(c.Heads[at]) > 1 {
+			return p, &Broken{Position: at, What: "two values of the chain were signed for this position: the log was cut off or changed, and went on otherwise", Lost: true}
+		}
+		return p, &Broken{Position: missed[0].position, What: "the chain has another value here than it had before", Lost: true}
 	}
-	return p, nil
+	return p, &Broken{Position: c.position, What: "the log ends here, or begins later, and had more before: it does not reach a position that was proved earlier", Lost: true}
 }
 
 // HeadsOf makes of checkpoints that were kept elsewhere what [Chain.Heads] wants. Those that the key does not prove are
-// left out: anybody can have put them there. The error is a [*Broken] if two of them, both proved, contradict each other.
-func HeadsOf(kept []Checkpoint, check func(node, key string, at time.Time, text, sig []byte) error) (map[int64]Hash, error) {
-	heads := map[int64]Hash{}
+// left out: anybody can have put them there.
+func HeadsOf(kept []Checkpoint, check func(node, key string, at time.Time, text, sig []byte) error) map[int64][]Kept {
+	heads := map[int64][]Kept{}
 	for _, c := range kept {
 		text, err := c.SignedText()
 		if err != nil || check == nil || check(c.Node, c.Key, c.Time, text, c.Sig) != nil || c.Position < 1 {
 			continue
 		}
-		if other, known := heads[c.Position]; known && other != c.Head {
-			return nil, &Broken{Position: c.Position, What: "two values of the chain were signed for this position: the log was cut off or changed, and went on otherwise"}
+		if k := (Kept{c.Head, c.Time}); !slices.Contains(heads[c.Position], k) {
+			heads[c.Position] = append(heads[c.Position], k)
 		}
-		heads[c.Position] = c.Head
 	}
-	return heads, nil
+	return heads
 }

@@ -459,6 +459,18 @@ func (e *Engine) expireApprovals(ctx context.Context) error {
 	return err
 }
 
+// WithdrawLeftApprovals ends the requests of people who waited at this node when an earlier process of it died. The server
+// calls it before anybody can ask.
+func (e *Engine) WithdrawLeftApprovals(ctx context.Context, node string) error {
+	list, err := e.cfg.Store.Approvals.WithdrawAll(ctx, node, "the bastion at which they waited has ended")
+	for _, a := range list {
+		ev := approvalEvent(a, audit.ApprovalWithdrawn, audit.DoorNode)
+		ev.Reason = a.Why
+		_ = e.cfg.Audit.Emit(ctx, ev)
+	}
+	return err
+}
+
 // ApprovalsURL is the page where people decide about requests; "": there is no web.
 func (e *Engine) ApprovalsURL() string {
 	if e.cfg.URL == "" {

@@ -27,7 +27,7 @@ var errMustAsk = errors.New("a prompt is needed")
 // accepted: NoClientAuth stays false, and its callback refuses all the same.
 func (c *connection) serverConfig() *ssh.ServerConfig {
 	cfg := &ssh.ServerConfig{
-		Config:                      algorithms(),
+		Config:                      c.algorithms(),
 		PublicKeyAuthAlgorithms:     userKeyAlgorithms(),
 		MaxAuthTries:                20, // keys of an agent count here; tries are counted by conversation
 		ServerVersion:               "SSH-2.0-Sallyport",
@@ -36,6 +36,7 @@ func (c *connection) serverConfig() *ssh.ServerConfig {
 		PasswordCallback:            c.passwordMethod,
 		PublicKeyCallback:           c.keyOffered,
 		VerifiedPublicKeyCallback:   c.keyVerified,
+		BannerCallback:              c.strangeName,
 		PreAuthConnCallback: func(p ssh.ServerPreAuthConn) {
 			c.pre = p
 			c.held.exchanged()
@@ -48,13 +49,22 @@ func (c *connection) serverConfig() *ssh.ServerConfig {
 	return cfg
 }
 
+// strangeName tells before any prompt that a user name is none that anybody could have. It says nothing of who exists.
+func (c *connection) strangeName(m ssh.ConnMetadata) string {
+	if _, ok := ParseLogin(m.User(), c.s.cfg.Suffixes); ok {
+		return ""
+	}
+	return "sallyport: \"" + shorten(m.User()) + "\" is not understood. Before @bastion write user, user@target or user@account@target.\n"
+}
+
 // algorithms offered to clients. AES-GCM first because it is what Go does fastest; plain
 // hmac-sha2-256 with CTR is for Dropbear and libssh2. ChaCha20 is slow in Go and left out.
-func algorithms() ssh.Config {
+func (c *connection) algorithms() ssh.Config {
 	return ssh.Config{
-		KeyExchanges: []string{ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519, "curve25519-sha256@libssh.org"},
-		Ciphers:      []string{ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherAES128CTR, ssh.CipherAES256CTR},
-		MACs:         []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256},
+		RekeyThreshold: c.s.cfg.RekeyAfter,
+		KeyExchanges:   []string{ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519, "curve25519-sha256@libssh.org"},
+		Ciphers:        []string{ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherAES128CTR, ssh.CipherAES256CTR},
+		MACs:           []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256},
 	}
 }
 

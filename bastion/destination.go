@@ -31,7 +31,7 @@ const (
 // to: for a port at which targets have their SSH servers, a name is resolved here and the address that
 // was judged is the one that is used. refusal is for the person.
 func (s *Server) destination(ctx context.Context, target, host string, port uint16) (instead, refusal string) {
-	targets, err := s.cfg.Store.Targets.List(ctx)
+	targets, err := s.targets(ctx)
 	if err != nil {
 		return "", "the targets cannot be read just now; try again in a minute"
 	}
@@ -101,9 +101,16 @@ func (s *Server) judgeName(ctx context.Context, host string) string {
 
 // targetsAt finds the targets whose SSH port host and port are: by name, with their own port or that of
 // SSH, else by host of their address, or by an address that both stand for. sshHere: the port is one at
-// which SSH servers are.
+// which SSH servers are. Of found, ID, Name and Address are set.
 func (s *Server) targetsAt(ctx context.Context, host string, port uint16) (found []store.Target, sshHere bool, err error) {
-	targets, err := s.cfg.Store.Targets.List(ctx)
+	t, err := s.cfg.Store.Targets.ByName(ctx, host) // as nearly everybody asks
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, false, err
+	}
+	if _, p := splitAddress(t.Address); err == nil && (port == p || port == sshPort) {
+		return []store.Target{t}, true, nil
+	}
+	targets, err := s.targets(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -113,8 +120,6 @@ func (s *Server) targetsAt(ctx context.Context, host string, port uint16) (found
 		_, p := splitAddress(t.Address)
 		sshHere = sshHere || p == port
 		switch {
-		case host == t.Name && (port == p || port == sshPort):
-			return []store.Target{t}, true, nil
 		case strings.EqualFold(host, t.Name) && (port == p || port == sshPort):
 			named = append(named, t)
 		case port == p:

@@ -54,7 +54,7 @@ func TestControlMaster(t *testing.T) {
 	all.Wait()
 }
 
-// The keys are changed after every megabyte by the client, or by the target, or by both, while data flows both ways: not a byte
+// The keys are changed after every megabyte by the client, by the target, by the bastion on both its sides, or by all of them, while data flows both ways: not a byte
 // is lost or out of place.
 func TestRekeying(t *testing.T) {
 	t.Parallel()
@@ -67,15 +67,18 @@ func TestRekeying(t *testing.T) {
 	for _, x := range []struct {
 		name           string
 		client, target []string
+		bastion        uint64
 	}{
-		{"client", []string{"RekeyLimit=1M"}, nil},
-		{"target", nil, []string{"RekeyLimit 1M"}},
-		{"both", []string{"RekeyLimit=1M"}, []string{"RekeyLimit 1M"}},
-		{"by time too", []string{"RekeyLimit=2M 1s"}, []string{"RekeyLimit 3M 1s"}},
+		{"client", []string{"RekeyLimit=1M"}, nil, 0},
+		{"target", nil, []string{"RekeyLimit 1M"}, 0},
+		{"both", []string{"RekeyLimit=1M"}, []string{"RekeyLimit 1M"}, 0},
+		{"by time too", []string{"RekeyLimit=2M 1s"}, []string{"RekeyLimit 3M 1s"}, 0},
+		{"bastion", nil, nil, 1 << 20},
+		{"all three", []string{"RekeyLimit=1M"}, []string{"RekeyLimit 1M"}, 1 << 20},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSystem(t, options{sshdConfig: x.target})
+			s := newSystem(t, options{sshdConfig: x.target, rekey: x.bastion})
 			c := s.ssh()
 			c.Options = x.client
 			cmd := c.SSH(t, "cat; echo done >&2; exit 6")
@@ -98,17 +101,17 @@ func TestRekeying(t *testing.T) {
 				t.Error("other bytes came back")
 			}
 			keys := strings.Count(errs.String(), "SSH2_MSG_NEWKEYS received")
-			if x.client != nil && keys < 10 {
+			if (x.client != nil || x.bastion != 0) && keys < 10 {
 				t.Errorf("the client saw new keys %d times", keys)
 			}
 		})
 	}
 }
 
-// Files of some size go both ways at once by sftp while both sides change keys.
+// Files of some size go both ways at once by sftp while all sides change keys.
 func TestRekeyingTransfers(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, options{sshdConfig: []string{"RekeyLimit 1M"}})
+	s := newSystem(t, options{sshdConfig: []string{"RekeyLimit 1M"}, rekey: 1 << 20})
 	dir := t.TempDir()
 	src := filepath.Join(dir, "src")
 	write(t, src, 16<<20)
@@ -263,7 +266,42 @@ func TestHalfClose(t *testing.T) {
 	if out != "typed\ninput-is-over\nlater\n" || errs != "last\n" || status != 4 {
 		t.Errorf("%q %q %d", out, errs, status)
 	}
-	// A program that closes its output and goes on: its input goes on too, and its exit status comes.
+	// A program that closes its output and goes on: with the edited library the client hears so at once, and when it then closes
+	// the channel, as OpenSSH's does if its input has ended, the exit status comes all the same.
+	c2, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
+	check(t, err)
+	defer c2.Close()
+	gate := filepath.Join(t.TempDir(), "go on")
+	hold := "exec >&- 2>&-; until [ -e '" + gate + "' ]; do sleep 0.05; done; exit 8"
+	ch, reqs, err := c2.OpenChannel("session", nil)
+	check(t, err)
+	if _, edited := ch.(interface{ HoldClose() }); edited {
+		if ok, err := ch.SendRequest("exec", true, ssh.Marshal(struct{ C string }{hold})); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		if n, err := ch.Read(make([]byte, 1)); n != 0 || err != io.EOF { // while the program waits
+			t.Fatalf("%d, %v", n, err)
+		}
+		check(t, os.WriteFile(gate, nil, 0o600))
+		if r := <-reqs; r == nil || r.Type != "exit-status" || r.Payload[3] != 8 {
+			t.Errorf("after the end of output: %+v", r)
+		}
+		check(t, os.Remove(gate))
+		cmd := s.ssh().SSH(t, hold)
+		out, err := cmd.StdoutPipe()
+		check(t, err)
+		check(t, cmd.Start())
+		if all, err := io.ReadAll(out); len(all) != 0 || err != nil {
+			t.Errorf("%q, %v", all, err)
+		}
+		check(t, os.WriteFile(gate, nil, 0o600))
+		if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 8 {
+			t.Errorf("OpenSSH: %v", err)
+		}
+	} else {
+		ch.Close()
+	}
+	// Its input goes on too, and its exit status comes.
 	c, err := s.dial("alice@web1", answers(alicePassword, s.code("alice"), nil))
 	check(t, err)
 	defer c.Close()

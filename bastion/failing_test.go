@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/audit"
 	"sallyport/internal/testenv"
 	"sallyport/store"
 )
@@ -266,6 +268,31 @@ func TestDrain(t *testing.T) {
 	}
 	if _, errs, status := s.ssh().Output(t, "true"); status != 255 || !strings.Contains(errs, "could not be opened") {
 		t.Errorf("a session while draining: %d %q", status, errs)
+	}
+}
+
+// A connection in which nothing runs, such as OpenSSH's ControlPersist keeps for hours, once held a server that stops up for as
+// long as it waits at most. It ends when the sessions have, with an event that says why.
+func TestDismiss(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{noSSHD: true})
+	idle, err := s.dial("alice", answers(alicePassword, s.code("alice"), nil))
+	check(t, err)
+	defer idle.Close()
+	used, err := s.dial("alice", answers(alicePassword, s.code("alice"), nil))
+	check(t, err)
+	defer used.Close()
+	sess, err := used.NewSession()
+	check(t, err)
+	check(t, sess.Run("whoami"))
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s.Sessions.Drain(ctx, "the bastion is restarted")
+	s.Server.Dismiss("the bastion is restarted")
+	check(t, s.Server.Shutdown(ctx)) // nil: nothing had to be cut
+	_, _ = idle.Wait(), used.Wait()
+	if got := s.events(audit.ConnEnded); !slices.Equal(got, []string{"ok alice @ the bastion is restarted", "ok alice @ the bastion is restarted"}) {
+		t.Errorf("events: %q", got)
 	}
 }
 

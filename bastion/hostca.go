@@ -48,7 +48,7 @@ const (
 const maxHostCerts = 1000
 
 // HostSecretSize is the length in bytes of the secret that [NewHostCA] derives keys from.
-const HostSecretSize = 32
+const HostSecretSize = store.HostSecretSize
 
 // NewHostCA returns a HostCA that signs with ca and derives the key of each target from secret.
 func NewHostCA(ca ssh.Signer, secret []byte) (*HostCA, error) {

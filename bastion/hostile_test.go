@@ -317,6 +317,51 @@ func TestTargetDies(t *testing.T) {
 	}
 }
 
+// When the connection to the target was lost, OpenSSH's client once ended without a word, as if the person had closed the
+// session, and the session's row said just that. The person reads why, as a terminal shows it or on stderr, and the row and the
+// recording have it too. A target that closes a channel alone, without an exit status, is another thing.
+func TestTargetDiesIsTold(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{})
+	const text = "session ended: the target closed the connection."
+	_, errs, status := s.ssh().Output(t, "kill -9 $PPID; sleep 600")
+	if !strings.Contains(errs, text) || status != 255 {
+		t.Errorf("a command: %q %d", errs, status)
+	}
+	if row := s.session(); row.Reason != "the target closed the connection" {
+		t.Errorf("row %+v", row)
+	}
+	term := s.terminal(s.ssh(), "PS1='ready> ' exec /bin/sh")
+	term.Expect("Password: ")
+	term.Type(alicePassword + "\n")
+	term.Expect("Code: ")
+	term.Type(s.code("alice") + "\n")
+	term.Expect("ready> ")
+	term.Type("kill -9 $PPID\n")
+	term.Expect(text)
+	if status := term.Wait(); status != 255 {
+		t.Errorf("on a terminal: status %d", status)
+	}
+}
+
+func TestChannelClosedWithoutStatus(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{noSSHD: true, rules: allowHostile})
+	s.witness(func(ch ssh.Channel) {
+		_, _ = ch.Write([]byte("before"))
+		ch.Close()
+	})
+	c := s.ssh()
+	c.Login = "alice@hostile"
+	out, errs, status := c.Output(t, "x")
+	if out != "before" || errs != "" || status != 255 {
+		t.Errorf("%q %q %d", out, errs, status)
+	}
+	if row := s.session(); row.Reason != "the client closed the connection" {
+		t.Errorf("reason %q", row.Reason)
+	}
+}
+
 // The answer to a request, its output, exit status and close come in this order however fast the
 // program is; a client must never see the end before the answer.
 func TestFastCommands(t *testing.T) {

@@ -19,8 +19,12 @@ import (
 	"sallyport/store"
 )
 
-// maxInner bounds the connections that are open at once inside of one client's connection, at any depth.
-const maxInner = 16
+// Bounds of the connections that are open at once inside of one client's connection, and inside of each other. Ansible
+// keeps one open to each host of an inventory; each further layer is one more that every byte is enciphered in.
+const (
+	maxInner = 64
+	maxDepth = 16
+)
 
 // inner is what a connection knows that is made inside of another one: ssh -J opens a direct-tcpip to a
 // target, and the bastion answers in the target's place.
@@ -132,11 +136,15 @@ func (c *connection) answerFor(nc ssh.NewChannel, to string, in inner) {
 		_ = nc.Reject(ssh.ResourceShortage, fmt.Sprintf("no more than %d connections at once inside of one", maxInner))
 		return
 	}
+	if c.depth() >= maxDepth {
+		_ = nc.Reject(ssh.ResourceShortage, fmt.Sprintf("no more than %d connections inside of each other", maxDepth))
+		return
+	}
 	if c.s.cfg.HostCA == nil {
 		c.turnAway(nc, to, "this bastion has no host keys for targets")
 		return
 	}
-	keys, err := c.s.cfg.HostCA.signers(in.target, in.host, time.Now())
+	keys, err := c.s.hostKeys(in)
 	if err != nil {
 		c.s.cfg.Log.Error("making a host key", "target", in.target.Name, "error", err)
 		c.turnAway(nc, to, "the host key of the target cannot be made; tell an operator")
@@ -166,12 +174,20 @@ func (c *connection) answerFor(nc ssh.NewChannel, to string, in inner) {
 	<-over
 }
 
+// depth is how many connections c is inside of.
+func (c *connection) depth() (n int) {
+	for i := c.inner; i != nil; i = i.outer.inner {
+		n++
+	}
+	return n
+}
+
 // innerConfig is the one place where authentication inside of a connection is put together. "none" is
 // never accepted here either. A client whose outer connection proved a key proves the same one again;
 // everybody else comes by keyboard-interactive.
 func (c *connection) innerConfig(keys []ssh.Signer) *ssh.ServerConfig {
 	cfg := &ssh.ServerConfig{
-		Config:                      algorithms(),
+		Config:                      c.algorithms(),
 		PublicKeyAuthAlgorithms:     userKeyAlgorithms(),
 		MaxAuthTries:                20,
 		ServerVersion:               "SSH-2.0-Sallyport",
@@ -265,4 +281,15 @@ func (c *connection) accountsHint(ctx context.Context) string {
 		return ""
 	}
 	return fmt.Sprintf(" You asked for account %s of %s; open to you: %s.", shorten(c.to.Account), c.to.Target, shorten(strings.Join(accounts, ", ")))
+}
+
+// hostKeys are shown in the place of a target.
+func (s *Server) hostKeys(in inner) ([]ssh.Signer, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	ca, err := s.cfg.HostCA(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return ca.signers(in.target, in.host, time.Now())
 }

@@ -331,7 +331,7 @@ func TestJumpEnds(t *testing.T) {
 	}
 }
 
-// A connection inside of one inside of one, each proved by itself; all of them count against one bound.
+// A connection inside of one inside of one, each proved by itself, and not without end: every byte is enciphered in all of them.
 func TestJumpNested(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, options{rules: "version: 1\nrules:\n  - {name: all, users: ['*'], targets: ['web*']}\n"})
@@ -390,12 +390,13 @@ func TestJumpHostile(t *testing.T) {
 	inner, err := s.inside(c, answers("", s.code("alice"), nil))
 	check(t, err)
 	check(t, says(inner))
-	for range 15 { // with inner 16
+	// Once there could be 16, so that Ansible, which keeps one open to each host, failed at the seventeenth.
+	for range 63 { // with inner 64
 		_, err := c.Dial("tcp", "web1:22")
 		check(t, err)
 	}
-	if _, err := c.Dial("tcp", "web1:22"); err == nil || !strings.Contains(err.Error(), "no more than 16 connections at once") {
-		t.Errorf("the 17th: %v", err)
+	if _, err := c.Dial("tcp", "web1:22"); err == nil || !strings.Contains(err.Error(), "no more than 64") {
+		t.Errorf("the 65th: %v", err)
 	}
 	testenv.WaitFor(t, "places", func() bool {
 		again, err := s.inside(c, answers("", s.code("alice"), nil))

@@ -48,6 +48,11 @@ func readTyped(ch io.Reader, stop <-chan struct{}) *typed {
 func (t *typed) read(p []byte, stop <-chan struct{}) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	select {
+	case <-stop:
+		return 0, io.EOF // it takes nothing any more, see settle
+	default:
+	}
 	if len(t.rest) == 0 {
 		select {
 		case b, ok := <-t.chunks:
@@ -67,6 +72,12 @@ func (t *typed) read(p []byte, stop <-chan struct{}) (int, error) {
 	n := copy(p, t.rest)
 	t.rest = t.rest[n:]
 	return n, nil
+}
+
+// settle waits until readers whose stop is closed have let go of what they took; they take nothing afterwards.
+func (t *typed) settle() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 }
 
 // lent is a person's terminal for as long as one session has it. What would end the client's channel only

@@ -304,6 +304,23 @@ func TestChannelsOfOneSession(t *testing.T) {
 	check(t, shell.echo("still here"))
 }
 
+// Where no rule says how many channels there may be, ten commands may run at once in a connection, as with OpenSSH's server.
+// Once that held too where a rule allowed more, so that a target with a higher MaxSessions could not be used as it is.
+func TestMoreChannelsByRule(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{rules: limited("limits: {channels: 14}", "channels: [exec]"), sshdConfig: []string{"MaxSessions 30"}})
+	_, key := s.person("mia")
+	c, err := s.dial("mia@web1", ssh.PublicKeys(key))
+	check(t, err)
+	defer c.Close()
+	for range 14 {
+		check(t, s.cat(c).echo("one more"))
+	}
+	if _, err := c.NewSession(); err == nil || !strings.Contains(err.Error(), "no more than 14 channels at once: limits.channels of rule all") {
+		t.Errorf("the fifteenth: %v", err)
+	}
+}
+
 // One connection may open no more sessions from the menu than the rule says.
 func TestSessionsOfOneConnection(t *testing.T) {
 	t.Parallel()

@@ -242,6 +242,7 @@ func (m *menu) open(to Login) string {
 	err := s.Attach(l, m.pending(), l.reqs)
 	_ = l.Close()
 	<-passed
+	m.typed.settle()
 	ended := s.Ended()
 	s.End(reasonShellEnded) // an agent channel that the target keeps open does not keep the session
 	s.Close(reasonShellEnded)

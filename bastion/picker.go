@@ -184,7 +184,7 @@ func (p *picker) styled(style, text string) string {
 // width is how much of a line is used: in the last column some terminals would wrap.
 func (p *picker) width() int { return max(20, min(p.cols, 500)) - 1 }
 
-func (p *picker) height() int { return max(6, min(p.rows, 200)) }
+func (p *picker) height() int { return max(5, min(p.rows, 200)) }
 
 // roomy tells whether there is space for empty lines.
 func (p *picker) roomy() bool { return p.height() >= 14 }
@@ -281,22 +281,35 @@ func (p *picker) words(text string) []string {
 	return lines
 }
 
-// columns are the widths of target, account and time of last use.
-type columns struct{ target, account, used int }
+// columns are the widths of target, account and time of last use. A target whose name is longer than most are has
+// what it needs of its own line, up to longest, so that it does not take the labels from all others.
+type columns struct{ target, longest, account, used int }
 
 func (p *picker) columns(list []choice) (c columns) {
 	for _, x := range list {
-		c.target = max(c.target, textWidth(x.target))
 		c.account = max(c.account, textWidth(x.account))
 		c.used = max(c.used, textWidth(ago(p.now, x.used)))
 	}
 	if p.width() < 60 {
 		c.used = 0
 	}
-	room := p.width() - 5 - c.used
+	room := p.width() - 4 - c.tail()
 	c.account = min(c.account, room/3)
-	c.target = min(c.target, room-c.account)
+	c.longest = room - c.account
+	for _, x := range list {
+		if w := textWidth(x.target); w <= c.longest/2 {
+			c.target = max(c.target, w)
+		}
+	}
 	return c
+}
+
+// tail is the width of the time of last use with the space around it.
+func (c columns) tail() int {
+	if c.used == 0 {
+		return 0
+	}
+	return c.used + 3
 }
 
 func (p *picker) line(x choice, c columns, selected bool) string {
@@ -304,14 +317,14 @@ func (p *picker) line(x choice, c columns, selected bool) string {
 	if selected {
 		mark = "> "
 	}
-	name := mark + pad(x.target, c.target) + "  " + pad(x.account, c.account)
-	room := p.width() - textWidth(name) - 2
+	target := max(c.target, min(textWidth(x.target), c.longest))
+	name := mark + pad(x.target, target) + "  " + pad(x.account, c.account)
+	room := p.width() - textWidth(name) - c.tail() - 2
 	tail := ""
 	if c.used > 0 {
-		room -= c.used + 3
 		tail = "  " + strings.Repeat(" ", max(0, c.used-textWidth(ago(p.now, x.used)))) + ago(p.now, x.used) + " "
 	}
-	rest := ""
+	rest := strings.Repeat(" ", max(0, room+2)) // so that the tail stands at the end
 	if room >= 4 {
 		rest = "  " + pad(x.labels, room)
 	}

@@ -49,14 +49,20 @@ func TestPickerFitsWindow(t *testing.T) {
 	t.Parallel()
 	var names []string
 	for i := range 60 {
-		names = append(names, fmt.Sprintf("host%d%s", i, strings.Repeat("-long", i%8)), "名前"+strings.Repeat("長", i%20))
+		names = append(names, fmt.Sprintf("host%d%s", i, strings.Repeat("-long", i%12)), "名前"+strings.Repeat("長", i%20))
 	}
+	// One that was used not long ago has the time of that on its line.
+	var used []store.Session
+	for i, n := range names {
+		used = append(used, store.Session{Target: n, Account: "root", Started: time.Now().Add(-time.Duration(i) * 7 * time.Hour)})
+	}
+	used = append(used, store.Session{Target: names[0], Account: "root"})
 	long := strings.Repeat("There is no target web1, or no rule lets you in from here. ", 3) + strings.Repeat("x", 300)
-	for _, size := range [][2]int{{80, 24}, {40, 10}, {20, 6}, {200, 60}, {81, 13}, {81, 14}} {
+	for _, size := range [][2]int{{80, 24}, {40, 10}, {20, 6}, {20, 5}, {200, 60}, {81, 13}, {81, 14}} {
 		for _, message := range []string{"", "short", long} {
 			for _, filter := range []string{"", "host1", strings.Repeat("名", maxFilter), "nothing"} {
 				p := picker{user: "alice", cols: size[0], rows: size[1], now: time.Now(), colour: true}
-				p.fill(choices("alice", reach(names...), nil))
+				p.fill(choices("alice", reach(names...), used))
 				p.setFilter([]rune(filter))
 				p.message = message
 				for range 3 {
@@ -82,6 +88,26 @@ func TestPickerFitsWindow(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A target with a name as long as names can be once had the column of names take the whole line, so that no target
+// showed its labels; and where the menu showed besides when a target was last used, every line was longer than the window,
+// and each second one was lost.
+func TestPickerLongName(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 63)
+	p := picker{user: "alice", cols: 80, rows: 24, now: time.Now()}
+	p.fill(choices("alice", reach("web1", "web2", long), []store.Session{{Target: "web1", Account: "root", Started: p.now.Add(-time.Hour)}}))
+	lines := strings.Split(sequence.ReplaceAllString(p.screen(), ""), "\r\n")
+	want := []string{"> web1  root  env=prod", "  web2  root  env=prod", "  " + strings.Repeat("x", 60) + "~  root"}
+	for i, w := range want {
+		if got := strings.TrimRight(lines[3+i], " "); !strings.HasPrefix(got, w) {
+			t.Errorf("line %d is %q, want %q", i, got, w)
+		}
+	}
+	if !strings.HasSuffix(lines[3], " 1 h ago ") {
+		t.Errorf("the last use is not at the end of %q", lines[3])
 	}
 }
 

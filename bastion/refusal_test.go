@@ -4,9 +4,12 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"sallyport/internal/testenv"
 	"sallyport/store"
@@ -45,6 +48,27 @@ func TestTargetDownOnTerminal(t *testing.T) {
 	}
 }
 
+// Whoever mistypes what stands before the bastion's name once read "Permission denied" after password and code, as if these
+// were wrong. A name that nobody can have is told before any prompt; of one that somebody could have, nothing is.
+func TestStrangeNames(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{noSSHD: true})
+	for name, strange := range map[string]bool{
+		"@": true, "alice@": true, "@web1": true, "alice@web1@": true, "alice@@web1": true, "alice@corp@root@web1": true, strings.Repeat("@", 5000): true,
+		"alice": false, "nobody@web1": false, "alice@nowhere": false, "alice@root@web1": false,
+	} {
+		var said strings.Builder
+		_, err := ssh.Dial("tcp", s.Addr, &ssh.ClientConfig{User: name, HostKeyCallback: ssh.FixedHostKey(s.HostKey), Timeout: time.Minute,
+			BannerCallback: func(text string) error { said.WriteString(text); return nil }})
+		if err == nil {
+			t.Errorf("%.20q is let in", name)
+		}
+		if got := strings.Contains(said.String(), "is not understood. Before @bastion write user, user@target or user@account@target."); got != strange || said.Len() > 300 {
+			t.Errorf("%.20q reads %q", name, said.String())
+		}
+	}
+}
+
 // A target that does not exist, one that no rule speaks of and a malformed name get the same words,
 // so that targets cannot be listed by asking; a rule that denies with a message speaks for itself.
 func TestRefusalsDoNotTellTargetsApart(t *testing.T) {
@@ -73,6 +97,47 @@ rules:
 	}
 	if !strings.Contains(said["vault"], "is reached from the office only") || !strings.Contains(said["vault"], "closed") {
 		t.Errorf("the rule's message is not shown: %q", said["vault"])
+	}
+}
+
+// Subsystems other than sftp, as network devices have them, once never passed. They do where a rule names them, both ways and with
+// their exit status, are recorded as a command is, and give no right to anything else; nor does another right give this one.
+func TestSubsystem(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{sshdConfig: []string{"Subsystem netconf /bin/sh -c 'cat; exit 4'"}, rules: `version: 1
+rules:
+  - {name: devices, users: [alice], targets: [web1], channels: [subsystem]}
+  - {name: others, users: [bob], targets: [web1]}
+`})
+	s.addUser("bob", alicePassword)
+	ask := func(login, subsystem string) (string, string, int) {
+		t.Helper()
+		c := s.ssh()
+		c.Login, c.Code = login+"@web1", func() string { return s.code(login) }
+		cmd := c.SSH(t, subsystem)
+		cmd.Args = slices.Insert(cmd.Args, 1, "-s")
+		cmd.Stdin = strings.NewReader("<hello/>\n")
+		return testenv.Finish(t, cmd)
+	}
+	if out, errs, status := ask("alice", "netconf"); out != "<hello/>\n" || errs != "" || status != 4 {
+		t.Errorf("netconf: %q %q %d", out, errs, status)
+	}
+	row := s.session()
+	if ch := row.Channels[0]; ch.Kind != "subsystem" || ch.Command != "netconf" || s.recorded(ch.Recording) != "<hello/>\n" {
+		t.Errorf("row %+v", ch)
+	}
+	if out, errs, status := ask("alice", "sftp"); out != "" || status != 255 || !strings.Contains(errs, "sftp is not allowed to web1 here") {
+		t.Errorf("sftp: %q %q %d", out, errs, status)
+	}
+	if out, errs, status := ask("alice", "unheard-of"); out != "" || status != 255 || !strings.Contains(errs, "subsystem request failed") {
+		t.Errorf("one that the target does not have: %q %q %d", out, errs, status)
+	}
+	if out, errs, status := ask("bob", "netconf"); out != "" || status != 255 || !strings.Contains(errs, "subsystem is not allowed to web1 here") {
+		t.Errorf("without the right: %q %q %d", out, errs, status)
+	}
+	c := s.ssh()
+	if out, errs, status := c.Output(t, "netconf"); out != "" || status != 255 || !strings.Contains(errs, "exec is not allowed to web1 here") {
+		t.Errorf("a command: %q %q %d", out, errs, status)
 	}
 }
 

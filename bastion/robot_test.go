@@ -237,7 +237,7 @@ rules:
 		}
 	}
 
-	for what, cmd := range map[string][]string{"shell": nil, "subsystem": {"-s", "sftp"}} {
+	for what, cmd := range map[string][]string{"shell": nil, "subsystem": {"-s", "sftp"}, "a subsystem called as a command": {"-s", "echo up; cat"}} {
 		if out, errs, status := testenv.Finish(t, s.robotClient("deploy-bot@web1", file).SSH(t, cmd...)); status == 0 || out != "" || !strings.Contains(errs, "may not") {
 			t.Errorf("%s: %q %q %d", what, out, errs, status)
 		}

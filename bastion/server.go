@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,12 +37,13 @@ type Config struct {
 	Dialer   *upstream.Dialer
 	Audit    *auditlog.Log
 	HostKeys []ssh.Signer
-	HostCA   *HostCA // host keys in the place of targets (ssh -J); nil: nobody is answered there
+	HostCA   func(context.Context) (*HostCA, error) // host keys in the place of targets (ssh -J), as of now; nil: nobody is answered there
 	Guard    Guard
 
 	Suffixes          []string       // UPN suffixes that are dropped from login names, such as "example.org"
 	Retention         time.Duration  // of recordings whose rule does not say; 0: for ever
 	ProxyProtocolFrom []netip.Prefix // peers that must send a PROXY header; nobody else may
+	RekeyAfter        uint64         // bytes after which the keys of a connection are changed from here; 0: as the cipher demands
 	Log               *slog.Logger   // nil: slog.Default()
 
 	// Refused is told of every connection that the guard turns away; it must not wait. May be nil.
@@ -49,9 +52,10 @@ type Config struct {
 
 // Server is the SSH door.
 type Server struct {
-	cfg   Config
-	gate  *gate
-	names names // of hosts that somebody wants a forward to
+	cfg       Config
+	gate      *gate
+	names     names // of hosts that somebody wants a forward to
+	inventory inventory
 
 	// listener accepts; every connection is taken over in its ConnCallback and run on
 	// x/crypto/ssh, because gliderlabs/ssh reads global requests and channel opens in separate
@@ -115,7 +119,7 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Shutdown stops accepting, cuts connections whose people are not authenticated yet, and waits until
-// the others have ended (session.Manager.Drain ends them) or ctx is over; then it cuts those too.
+// the others have ended (session.Manager.Drain and Dismiss end them) or ctx is over; then it cuts those too.
 func (s *Server) Shutdown(ctx context.Context) error {
 	stopped, cancel := context.WithCancel(ctx)
 	cancel() // gliderlabs/ssh closes its listeners at once and then waits for what it never tracked
@@ -145,6 +149,21 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Unlock()
 	<-done
 	return ctx.Err()
+}
+
+// Dismiss tells everybody who is connected why, and ends their connections within seconds, also those in which nothing
+// runs: a menu, or what OpenSSH's ControlPersist keeps.
+func (s *Server) Dismiss(reason string) {
+	s.mu.Lock()
+	conns := slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	var told sync.WaitGroup
+	for _, c := range conns {
+		if _, ok := c.person(); ok {
+			told.Go(func() { c.end(reason) })
+		}
+	}
+	told.Wait()
 }
 
 // takenOver accepts for a library that closes each connection when its callback returns, although others run it by

@@ -53,6 +53,7 @@ type options struct {
 	join       *system       // be a second node beside this one, on its database and with its target
 	noWatch    bool          // hear of no change of rights
 	early      int           // as in upstream.Config
+	rekey      uint64        // as RekeyAfter, on both sides
 	dial       time.Duration // how long a target may take; 0: a minute, for a busy machine
 }
 
@@ -132,7 +133,7 @@ func newSystem(t testing.TB, o options) *system {
 		background.Wait() // what writes still would write into folders that are being removed
 	})
 	background.Go(func() { s.Sessions.Run(running) })
-	dialer := upstream.New(upstream.Config{Store: s.Store, Audit: log, Signer: upstreamKey, Early: o.early, Timeout: cmp.Or(o.dial, time.Minute), Log: quiet})
+	dialer := upstream.New(upstream.Config{Store: s.Store, Audit: log, Signer: upstreamKey, Early: o.early, RekeyAfter: o.rekey, Timeout: cmp.Or(o.dial, time.Minute), Log: quiet})
 	hostKey := newSigner(t)
 	s.HostKey = hostKey.PublicKey()
 	s.HostCA, err = bastion.NewHostCA(newSigner(t), []byte("a secret of thirty-two bytes or more"))
@@ -141,7 +142,7 @@ func newSystem(t testing.TB, o options) *system {
 	o.guard.Jump = cmp.Or(o.guard.Jump, time.Minute)
 	o.guard.Handshake = cmp.Or(o.guard.Handshake, time.Minute)
 	s.Server, err = bastion.New(bastion.Config{Engine: s.Engine, Store: s.Store, Sessions: s.Sessions, Dialer: dialer, Audit: log,
-		HostKeys: []ssh.Signer{hostKey}, HostCA: s.HostCA, Guard: o.guard, Suffixes: o.suffixes, Log: quiet})
+		HostKeys: []ssh.Signer{hostKey}, HostCA: s.hostCA, Guard: o.guard, Suffixes: o.suffixes, RekeyAfter: o.rekey, Log: quiet})
 	check(t, err)
 	if !o.noWatch {
 		background.Go(func() { s.Server.Watch(running) })
@@ -182,6 +183,8 @@ func newSystem(t testing.TB, o options) *system {
 	s.addUser("alice", alicePassword)
 	return s
 }
+
+func (s *system) hostCA(context.Context) (*bastion.HostCA, error) { return s.HostCA, nil }
 
 // addUser makes a local user.
 func (s *system) addUser(login, password string) store.User {

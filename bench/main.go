@@ -2,8 +2,9 @@
 //
 // It starts on free loopback ports a real sshd as target, a second sshd that runs `ssh` to the target for
 // everybody (how bastions made of processes work), the real sallyport with rules and recording on, and
-// a calibrator: the least work that a proxy which reads the traffic can do. With -stock there is a second
-// sallyport, built with Go's SSH library as it is published, and transfers are measured there too. The
+// a calibrator: the least work that a proxy which reads the traffic can do, alone and with the hashes of one that keeps
+// a ledger. With -stock there is a second sallyport, built with Go's SSH library as it is published, and transfers are
+// measured there too, with recording and without. The
 // RADIUS door stands beside FreeRADIUS, which answers from a file. All
 // are measured in turns, round by round, so that a busy minute of the machine is shared by all. The main
 // figure is the CPU time of the proxy, since client, proxy and target share the same cores here. Nothing
@@ -106,8 +107,8 @@ func main() {
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	if len(args) == 3 && args[0] == calibratorWord {
-		return status(calibrator(args[1], args[2]), stderr)
+	if len(args) == 4 && args[0] == calibratorWord {
+		return status(calibrator(args[1], args[2], args[3]), stderr)
 	}
 	s, err := parse(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,11 +129,13 @@ func TestCalibrator(t *testing.T) {
 	const packets = 100
 	source, sink := listen(), listen()
 	sent, arrived := make(chan error, 1), make(chan error, 1)
-	go func() { sent <- feed(source, packets) }()
-	go func() { arrived <- drain(sink, packets*packetLen) }()
-	for i, err := range []error{calibrator(source.Addr().String(), sink.Addr().String()), <-sent, <-arrived} {
-		if err != nil {
-			t.Errorf("part %d: %v", i, err)
+	for _, form := range forms {
+		go func() { sent <- feed(source, packets) }()
+		go func() { arrived <- drain(sink, packets*packetLen) }()
+		for i, err := range []error{calibrator(form, source.Addr().String(), sink.Addr().String()), <-sent, <-arrived} {
+			if err != nil {
+				t.Errorf("%s, part %d: %v", form, i, err)
+			}
 		}
 	}
 	go func() {
@@ -141,7 +144,10 @@ func TestCalibrator(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	if err := calibrator(source.Addr().String(), sink.Addr().String()); err == nil {
+	if err := calibrator(plainForm, source.Addr().String(), sink.Addr().String()); err == nil {
 		t.Error("a packet that does not open was passed on")
+	}
+	if err := calibrator("md5", source.Addr().String(), sink.Addr().String()); err == nil || !strings.Contains(err.Error(), "md5") {
+		t.Errorf("a form that does not exist: %v", err)
 	}
 }

@@ -19,8 +19,9 @@ const (
 	direct    = "direct"
 	relay     = "relay"
 	sallyport = "sallyport"
-	stock     = "stock" // sallyport with the library as it is published
-	off       = "off"   // sallyport by a rule that records nothing
+	stock     = "stock"     // sallyport with the library as it is published
+	off       = "off"       // sallyport by a rule that records nothing
+	stockOff  = "stock off" // stock by that rule
 )
 
 const gcm = "aes128-gcm@openssh.com" // what all legs speak

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -30,7 +31,7 @@ type bench struct {
 	freeradius *freeRADIUS
 	postgres   *postgreSQL
 	radius     []*radiusPeer // in the order of their table; none: not measured
-	carriers   []*peer       // those, without recording, and stock, for transfers
+	carriers   []*peer       // those, and stock, each of the two also without recording, for transfers
 
 	radiusProducts []*product // with people for the RADIUS part alone
 }
@@ -78,7 +79,7 @@ func setUp(ctx context.Context, s settings, progress io.Writer) (*bench, error) 
 	}
 	b.carriers = append(b.peers[:len(b.peers):len(b.peers)], b.product.peer(off, unrecorded))
 	if b.stock != nil {
-		b.carriers = append(b.carriers, b.stock.peer(stock, targetName))
+		b.carriers = append(b.carriers, b.stock.peer(stock, targetName), b.stock.peer(stockOff, unrecorded))
 	}
 	for _, p := range b.carriers {
 		if err := b.tryOnce(ctx, p); err != nil {
@@ -100,7 +101,7 @@ func (b *bench) startServers(ctx context.Context, account string) (err error) {
 	if b.product, keys, err = b.setUpProduct(ctx, sallyport, b.sallyport, account, keys); err != nil {
 		return err
 	}
-	if b.settings.stock != "" && (b.measures("exec") || b.measures("sftp")) {
+	if b.settings.stock != "" && slices.ContainsFunc(b.transfers(), func(t transfer) bool { return b.measures(t.part) }) {
 		if b.stock, _, err = b.setUpProduct(ctx, stock, b.settings.stock, account, keys); err != nil {
 			return err
 		}

@@ -41,17 +41,18 @@ type line struct {
 	metric   string
 	title    string
 	decimals int
-	share    bool // of the calibrator
-	sum      bool // of all rounds instead of the median
-	plain    bool // no ratio
+	share    bool   // of the calibrator
+	hash     string // form of the calibrator that hashes as this is hashed for the ledger; "": it is not
+	sum      bool   // of all rounds instead of the median
+	plain    bool   // no ratio
 }
 
 var lines = []line{
-	{metric: "bulk_down_cpu", title: "exec, down, MB per CPU-second ↑", share: true},
+	{metric: "bulk_down_cpu", title: "exec, down, MB per CPU-second ↑", share: true, hash: blake3Form},
 	{metric: "bulk_up_cpu", title: "exec, up, MB per CPU-second ↑", share: true},
 	{metric: "print_cpu", title: "terminal that prints, MB per CPU-second ↑"},
-	{metric: "sftp_get_cpu", title: "sftp get, MB per CPU-second ↑", share: true},
-	{metric: "sftp_put_cpu", title: "sftp put, MB per CPU-second ↑", share: true},
+	{metric: "sftp_get_cpu", title: "sftp get, MB per CPU-second ↑", share: true, hash: sha256Form},
+	{metric: "sftp_put_cpu", title: "sftp put, MB per CPU-second ↑", share: true, hash: sha256Form},
 	{metric: "bulk_down_wall", title: "exec, down, MB per second ↑"},
 	{metric: "bulk_up_wall", title: "exec, up, MB per second ↑"},
 	{metric: "print_wall", title: "terminal that prints, MB per second ↑"},
@@ -76,13 +77,16 @@ type row struct {
 	Title           string               `json:"title"`
 	Direct          *float64             `json:"direct"`
 	Relay           *float64             `json:"relay"`
-	Stock           *float64             `json:"stock"` // Sallyport with the library as it is published
-	Off             *float64             `json:"off"`   // Sallyport without recording
+	StockOff        *float64             `json:"stock_off"` // that below, without recording
+	Stock           *float64             `json:"stock"`     // Sallyport with the library as it is published
+	Off             *float64             `json:"off"`       // Sallyport without recording
 	Sallyport       *float64             `json:"sallyport"`
 	StockRatio      *float64             `json:"stock_ratio"`      // that to relay
 	Ratio           *float64             `json:"ratio"`            // Sallyport to relay
+	StockOffRatio   *float64             `json:"stock_off_ratio"`  // stock to itself without recording
 	OffRatio        *float64             `json:"off_ratio"`        // Sallyport to itself without recording
 	CalibratorShare *float64             `json:"calibrator_share"` // Sallyport to calibrator
+	HashShare       *float64             `json:"hash_share"`       // Sallyport to calibrator with the hash of the ledger
 	Samples         map[string][]float64 `json:"samples"`          // by peer, in order of rounds
 
 	decimals int
@@ -94,6 +98,8 @@ type report struct {
 	Machine    string         `json:"machine"`
 	Settings   map[string]any `json:"settings"`
 	Calibrator float64        `json:"calibrator_mb_per_cpu_second"`
+	WithSHA256 float64        `json:"calibrator_with_sha256_mb_per_cpu_second"`
+	WithBLAKE3 float64        `json:"calibrator_with_blake3_mb_per_cpu_second"`
 	Rows       []row          `json:"rows"`
 	RADIUS     []radiusRow    `json:"radius,omitempty"`
 	Notes      []string       `json:"notes"`
@@ -106,7 +112,9 @@ func (b *bench) report(now time.Time) report {
 			"rounds": b.rounds, "size": int64(b.size), "sessions": b.sessions, "commands": b.commands, "keys": b.keys, "logins": b.logins, "requests": b.requests,
 			"cipher": gcm, "seconds": math.Round(now.Sub(b.begun).Seconds()),
 		},
-		Calibrator: median(b.samples["calibrator"][calibratorWord]),
+		Calibrator: median(b.samples[calibratorWord][plainForm]),
+		WithSHA256: median(b.samples[calibratorWord][sha256Form]),
+		WithBLAKE3: median(b.samples[calibratorWord][blake3Form]),
 		Rows:       b.rows(),
 		RADIUS:     b.radiusRows(),
 	}
@@ -115,7 +123,7 @@ func (b *bench) report(now time.Time) report {
 }
 
 func (r *results) rows() []row {
-	calibrator := value(r.samples["calibrator"][calibratorWord], false)
+	calibrators := r.samples[calibratorWord]
 	var rows []row
 	for _, l := range lines {
 		s := r.samples[l.metric]
@@ -124,15 +132,19 @@ func (r *results) rows() []row {
 		}
 		one := row{
 			Metric: l.metric, Title: l.title, Samples: s, decimals: l.decimals,
-			Direct: value(s[direct], l.sum), Relay: value(s[relay], l.sum), Stock: value(s[stock], l.sum), Off: value(s[off], l.sum), Sallyport: value(s[sallyport], l.sum),
+			Direct: value(s[direct], l.sum), Relay: value(s[relay], l.sum), StockOff: value(s[stockOff], l.sum), Stock: value(s[stock], l.sum), Off: value(s[off], l.sum), Sallyport: value(s[sallyport], l.sum),
 		}
 		if !l.plain {
 			one.StockRatio = ratio(one.Stock, one.Relay)
 			one.Ratio = ratio(one.Sallyport, one.Relay)
+			one.StockOffRatio = ratio(one.Stock, one.StockOff)
 			one.OffRatio = ratio(one.Sallyport, one.Off)
 		}
 		if l.share {
-			one.CalibratorShare = ratio(one.Sallyport, calibrator)
+			one.CalibratorShare = ratio(one.Sallyport, value(calibrators[plainForm], false))
+		}
+		if l.hash != "" {
+			one.HashShare = ratio(one.Sallyport, value(calibrators[l.hash], false))
 		}
 		rows = append(rows, one)
 	}
@@ -165,7 +177,7 @@ func ratio(a, b *float64) *float64 {
 
 // explain says what the figures are.
 func (b *bench) explain() []string {
-	c := b.samples["calibrator"][calibratorWord]
+	c := b.samples[calibratorWord]
 	notes := []string{
 		fmt.Sprintf("Medians of %d rounds, peers in turn; ↑ more is better, ↓ less is better. MB = 10^6 bytes, kB = 10^3. All on loopback of one machine: client, proxy and target share its cores, so compare CPU of the proxy, and by ratio.", b.rounds),
 		"direct: ssh to sshd. relay: a second sshd with ForceCommand ssh to the target, without recording. sallyport: rules, audit and recording on, the index for the search off.",
@@ -179,24 +191,25 @@ func (b *bench) explain() []string {
 		"All but logins go to sallyport with public key by that rule, which needs no code from here.",
 	}
 	if b.stock != nil {
-		notes = append(notes, "stock: sallyport of a plain `go build`, with Go's SSH library as it is published. Only transfers are measured there.")
+		notes = append(notes, "stock: sallyport of a plain `go build`, with Go's SSH library as it is published; stock off: the same by the rule of off. Only transfers are measured there.")
 	}
 	if len(b.samples["radius_cpu"]) > 0 {
 		notes = append(notes, fmt.Sprintf("RADIUS: PAP with Message-Authenticator from %d sockets, each waiting for its answer. freeradius compares a password with a file in memory and writes nothing; sallyport evaluates a fresh time-based code (RFC 6238, in a window of %d steps on each side, so that people have enough of them), uses it up in its database, decides by the rules and writes events, all of it on the disk before it answers. CPU is of the RADIUS server alone, SQLite included; what PostgreSQL uses besides is in the second row.", radiusWorkers, radiusWindow))
 	}
 	if len(c) > 0 {
-		notes = append(notes, fmt.Sprintf("calibrator: %.0f MB per CPU-second (%.0f-%.0f) for reading packets of 32 KiB from a socket, opening and sealing them with AES-128-GCM and writing them to another.", median(c), slices.Min(c), slices.Max(c)))
+		notes = append(notes, "calibrator: "+spread(c[plainForm])+" MB per CPU-second for reading packets of 32 KiB from a socket, opening and sealing them with AES-128-GCM and writing them to another. "+
+			"With hash, that is as much as a ledger needs besides: "+spread(c[sha256Form])+" with SHA-256 of the payload (for sftp), "+spread(c[blake3Form])+" with BLAKE3 (for exec, down, of which sallyport hashes the first 16 MiB by SHA-256).")
 	}
 	return notes
 }
 
 // print writes the table and its notes as Markdown.
 func (r report) print(w io.Writer) error {
-	table := [][]string{{"metric", direct, relay, stock, off, sallyport, "stock/relay", "sallyport/relay", "sallyport/off", "of calibrator"}, nil}
+	table := [][]string{{"metric", direct, relay, stockOff, stock, off, sallyport, "stock/relay", "sallyport/relay", "stock/stock off", "sallyport/off", "of calibrator", "of calibrator with hash"}, nil}
 	for _, one := range r.Rows {
 		table = append(table, []string{
-			one.Title, number(one.Direct, one.decimals), number(one.Relay, one.decimals), number(one.Stock, one.decimals), number(one.Off, one.decimals), number(one.Sallyport, one.decimals),
-			number(one.StockRatio, 2), number(one.Ratio, 2), number(one.OffRatio, 2), percent(one.CalibratorShare),
+			one.Title, number(one.Direct, one.decimals), number(one.Relay, one.decimals), number(one.StockOff, one.decimals), number(one.Stock, one.decimals), number(one.Off, one.decimals), number(one.Sallyport, one.decimals),
+			number(one.StockRatio, 2), number(one.Ratio, 2), number(one.StockOffRatio, 2), number(one.OffRatio, 2), percent(one.CalibratorShare), percent(one.HashShare),
 		})
 	}
 	var out strings.Builder
@@ -305,6 +318,11 @@ func median(values []float64) float64 {
 		return sorted[n/2]
 	}
 	return (sorted[n/2-1] + sorted[n/2]) / 2
+}
+
+// spread is the median of samples, and from where to where they go.
+func spread(samples []float64) string {
+	return fmt.Sprintf("%.0f (%.0f-%.0f)", median(samples), slices.Min(samples), slices.Max(samples))
 }
 
 // percentile is the least value that is not below the given share of all (nearest rank).

@@ -35,7 +35,7 @@ const (
 	OpSymlink = "symlink" // NewPath points to Path from now on
 	OpLink    = "link"    // NewPath is another name of Path
 	OpSetstat = "setstat" // attributes, see Detail
-	OpList    = "list"    // a folder; only where it was refused
+	OpList    = "list"    // a folder, or a look at attributes; only where it was refused
 	OpNote    = "note"    // about the ledger itself, such as what it did not understand
 )
 

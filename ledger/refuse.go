@@ -174,7 +174,8 @@ func (s *SFTP) refuse(d *side, now time.Time, op, what string, r *request) {
 	if len(s.answers) > maxAnswers {
 		s.misunderstand(now, "too many requests that are refused, and no answer is read")
 	}
-	if r != nil && (op != "" || r.typ == fxpOpendir) {
+	looks := r != nil && (r.typ == fxpLstat || r.typ == fxpStat) && s.looked(r.path)
+	if r != nil && (op != "" || r.typ == fxpOpendir || looks) {
 		s.add(Entry{Started: now, Ended: now, Op: opOf(r), Path: r.path, NewPath: r.newPath, Result: ResultRefused,
 			Detail: cut("rule "+s.rule+" does not allow "+what, maxDetail)})
 	} else {
@@ -182,4 +183,20 @@ func (s *SFTP) refuse(d *side, now time.Time, op, what string, r *request) {
 	}
 	d.drop = true
 	s.pass(d)
+}
+
+// maxLooks is how many of the refused looks at attributes have a line of their own.
+const maxLooks = 64
+
+// looked tells whether a refused look at a path gets a line. Clients ask for attributes before they open, and go no further
+// when that is refused: without the line nobody would see what they were after.
+func (s *SFTP) looked(path string) bool {
+	if len(s.looks) >= maxLooks || s.looks[path] {
+		return false
+	}
+	if s.looks == nil {
+		s.looks = map[string]bool{}
+	}
+	s.looks[path] = true
+	return true
 }

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -58,6 +59,25 @@ func (g *guarded) server(p []byte) { g.down = append(g.down, g.Server(at, p)...)
 
 func denied(id int, what string) []byte {
 	return pkt(fxpStatus, id, statusDenied, "Permission denied: rule files does not allow "+what, "")
+}
+
+// Whoever tries "get /etc/shadow" with sftp asks for the attributes first, and hears no: the ledger had no line of it, only a count.
+func TestRefusedLooks(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t)
+	g.client(pkt(fxpLstat, 1, "/etc/shadow"))
+	g.client(pkt(fxpStat, 2, "/etc/shadow"))
+	g.client(pkt(fxpLstat, 3, "/pub/f"))
+	for i := range 100 {
+		g.client(pkt(fxpLstat, 4+i, fmt.Sprintf("/etc/%d", i)))
+	}
+	list := g.Take()
+	if len(list) != maxLooks || list[0].Op != OpList || list[0].Path != "/etc/shadow" || list[0].Result != ResultRefused || list[0].Detail != "rule files does not allow looking at /etc/shadow" || list[1].Path != "/etc/0" {
+		t.Errorf("%d lines: %+v", len(list), list[:min(len(list), 2)])
+	}
+	if sum := g.Summary(); sum.Refused != 102 {
+		t.Errorf("%+v", sum)
+	}
 }
 
 // Each request is judged by its paths, and by nothing that the client says besides.

@@ -59,6 +59,8 @@ type SFTP struct {
 	own      bool   // our own request has no answer yet
 	version3 []byte // the server's version, until then
 	asked    bool   // our own request is on its way
+
+	looks map[string]bool // refused looks that have a line
 }
 
 // NewSFTP returns the parser of a channel that has just begun. With a Policy it refuses what that does not
@@ -121,6 +123,7 @@ type openFile struct {
 	acked         int64
 	pending       int // writes without an answer
 	eof           bool
+	empty         bool // the client had the target cut it to nothing, and wrote nothing since
 	failed        string
 	detail        []string
 }

@@ -42,8 +42,9 @@ func (s *SFTP) status(r *request, code uint32, message string, now time.Time) {
 		}
 	case r.typ == fxpFsetstat && f != nil && code == statusOK:
 		f.detail = append(f.detail[:min(len(f.detail), 3)], r.detail)
-		if size, ok := strings.CutPrefix(r.detail, "size "); ok && f.written.began {
-			if size, _, _ = strings.Cut(size, ","); size != uitoa(f.written.next) {
+		if size, ok := strings.CutPrefix(r.detail, "size "); ok {
+			size, _, _ = strings.Cut(size, ",")
+			if f.empty = size == "0"; f.written.began && size != uitoa(f.written.next) {
 				f.written.spoil()
 			}
 		}
@@ -91,7 +92,7 @@ func opOf(r *request) string {
 		return OpRename
 	case fxpSymlink:
 		return OpSymlink
-	case fxpOpendir:
+	case fxpOpendir, fxpLstat, fxpStat:
 		return OpList
 	}
 	switch r.ext {
@@ -140,7 +141,7 @@ func (f *openFile) entry(now time.Time, result string) Entry {
 			e.SHA256 = ""
 			e.note("the target had not confirmed all of it")
 		}
-		if !f.written.began && f.flags&flagTrunc != 0 && result == ResultOK {
+		if !f.written.began && (f.flags&flagTrunc != 0 || f.empty) && result == ResultOK {
 			e.SHA256, e.InOrder = emptySHA256, true
 		}
 		if f.read.began {

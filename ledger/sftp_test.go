@@ -220,6 +220,15 @@ func TestSFTP(t *testing.T) {
 			{Seq: 1, Op: OpWrite, Path: "/a", SHA256: emptySHA256, InOrder: true, Result: ResultOK},
 			{Seq: 2, Op: OpRead, Path: "/b", SHA256: emptySHA256, InOrder: true, Result: ResultOK},
 		}},
+		// scp opens without truncating, and sets the size behind that: an empty file had no SHA-256.
+		{"an empty file as scp sends it", func(t *talk) {
+			t.c(fxpOpen, 1, "/a", flagWrite|flagCreate, 0)
+			t.s(fxpHandle, 1, "h")
+			t.c(fxpFsetstat, 2, "h", 1, int64(0))
+			t.s(fxpStatus, 2, 0, "", "")
+			t.c(fxpClose, 3, "h")
+			t.s(fxpStatus, 3, 0, "", "")
+		}, []Entry{{Seq: 1, Op: OpWrite, Path: "/a", SHA256: emptySHA256, InOrder: true, Result: ResultOK, Detail: "size 0"}}},
 		{"what servers pass over, so that nobody can hide behind it", func(t *talk) {
 			t.c(99, 7, "x") // no answer
 			t.c(98, 8, "x") // … or one

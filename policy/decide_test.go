@@ -494,7 +494,7 @@ func TestWordsForPeople(t *testing.T) {
 		{defaultKinds.String(), "shell, exec, sftp, scp"},
 		{showList(strings.Split("abcdefghij", "")), "[a, b, c, d, e, f, g, h, and 2 more]"},
 		{show(""), `""`},
-		{fmt.Sprint(Kinds()), "[shell exec sftp scp rsync git local-forward dynamic remote-forward unix-forward agent x11 radius]"},
+		{fmt.Sprint(Kinds()), "[shell exec sftp scp rsync git local-forward dynamic remote-forward unix-forward agent x11 subsystem radius]"},
 		{formatDuration(0), "0s"},
 		{formatDuration(26*time.Hour + time.Second), "26h1s"},
 		{formatSize(16 << 20), "16MiB"},

@@ -16,12 +16,13 @@ const (
 	UnixForward   = "unix-forward"   // forwarded Unix sockets
 	Agent         = "agent"
 	X11           = "x11"
-	RADIUS        = "radius" // no channel of SSH: being let in by a RADIUS client, whose name stands for the target's
+	Subsystem     = "subsystem" // one that is not sftp, such as netconf
+	RADIUS        = "radius"    // no channel of SSH: being let in by a RADIUS client, whose name stands for the target's
 )
 
 // kindWords is the order in which kinds are listed; a kind's index is its bit in a kindSet.
 var kindWords = [...]string{
-	Shell, Exec, SFTP, SCP, Rsync, Git, LocalForward, Dynamic, RemoteForward, UnixForward, Agent, X11, RADIUS,
+	Shell, Exec, SFTP, SCP, Rsync, Git, LocalForward, Dynamic, RemoteForward, UnixForward, Agent, X11, Subsystem, RADIUS,
 }
 
 // Kinds lists the words for channels, in the order in which every list of kinds is given.
@@ -33,7 +34,7 @@ type kindSet uint16
 const allKinds = kindSet(1<<len(kindWords) - 1)
 
 // radiusKind is the one kind that no connection of SSH has.
-const radiusKind = kindSet(1 << 12)
+const radiusKind = kindSet(1 << 13)
 
 // sshKinds are those of a connection of SSH.
 const sshKinds = allKinds &^ radiusKind

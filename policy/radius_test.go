@@ -15,7 +15,7 @@ func TestRADIUS(t *testing.T) {
   - {name: closed, deny: true, targets: [closed-vpn]}
   - {name: no-shell, deny: true, targets: [half-vpn], channels: [shell]}
   - {name: everything-in-ssh, users: [bob], targets: ["*"]}
-  - {name: all-words, users: [bob], targets: ["*"], channels: [shell, exec, sftp, scp, rsync, git, local-forward, dynamic, remote-forward, unix-forward, agent, x11]}
+  - {name: all-words, users: [bob], targets: ["*"], channels: [shell, exec, sftp, scp, rsync, git, local-forward, dynamic, remote-forward, unix-forward, agent, x11, subsystem]}
   - {name: vpn, users: [alice], targets: ["*-vpn", web1], channels: [radius], from: [192.0.2.0/24]}
 `)
 	for _, x := range []struct {

@@ -12,6 +12,8 @@ import (
 	"time"
 	"unicode"
 
+	"sallyport/internal/testenv"
+
 	"pgregory.net/rapid"
 )
 
@@ -25,7 +27,7 @@ func export(t testing.TB, r *Recorder, path string, f Format) string {
 // TestFormats exports one recording in every format, open and sealed.
 func TestFormats(t *testing.T) {
 	t.Parallel()
-	clock := &stepClock{now: time.Date(2026, 11, 23, 1, 2, 3, 0, time.UTC)}
+	clock := testenv.NewClock(time.Date(2026, 11, 23, 1, 2, 3, 0, time.UTC))
 	r := newRecorder(t, func(c *Config) { c.Now = clock.Now; c.Sync = time.Hour })
 	w := create(t, r, Header{Title: "alice@web1", Command: "make", Kind: "exec", Term: "xterm", Width: 90, Height: 30})
 	for _, step := range []func() error{
@@ -39,7 +41,7 @@ func TestFormats(t *testing.T) {
 		func() error { return w.ExitSignal("TERM") },
 		func() error { return w.ExitStatus(1) },
 	} {
-		clock.add(500 * time.Millisecond)
+		clock.Move(500 * time.Millisecond)
 		must(t, step())
 	}
 	const cast3 = `{"version":3,"term":{"cols":90,"rows":30,"type":"xterm"},"timestamp":1795395723,"command":"make","title":"alice@web1","sallyport":{"session":"01-test","channel":0,"node":"node-1","kind":"exec","started":"2026-11-23T01:02:03Z"}}

@@ -15,11 +15,11 @@ import (
 // JSON that is harmless on a terminal.
 func TestHostileExports(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
-	r := newRecorder(t, func(c *Config) { c.Sync, c.Now = time.Hour, func() time.Time { return now } })
+	clock := testenv.NewClock(time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC))
+	r := newRecorder(t, func(c *Config) { c.Sync, c.Now = time.Hour, clock.Now })
 	w := create(t, r, Header{Term: "xterm\x1b[6n", Title: "\x1b]0;owned\x07\u202e\u009b6n\x7f", Command: "\x1b[c\u2066\u009bc"})
 	for _, h := range testenv.HostileRecordings() {
-		now = now.Add(time.Second)
+		clock.Move(time.Second)
 		must(t, w.Mark(h.Name+"\x1b[6n"))
 		must(t, w.Output([]byte(h.Output)))
 		for _, s := range h.Sizes {

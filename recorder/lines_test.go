@@ -6,16 +6,18 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/internal/testenv"
 )
 
 // Lines are those of the export as text, and each has the time at which it was begun.
 func TestLines(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
-	r := newRecorder(t, func(c *Config) { c.Sync, c.Now = time.Hour, func() time.Time { return now } })
+	clock := testenv.NewClock(time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC))
+	r := newRecorder(t, func(c *Config) { c.Sync, c.Now = time.Hour, clock.Now })
 	w := create(t, r, Header{Term: "xterm"})
 	later := func(seconds int, text string) {
-		now = now.Add(time.Duration(seconds) * time.Second)
+		clock.Move(time.Duration(seconds) * time.Second)
 		must(t, w.Output([]byte(text)))
 	}
 	later(1, "one\r\n")

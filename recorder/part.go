@@ -37,8 +37,8 @@ type cut struct {
 	at     int64
 }
 
-// packer appends parts to the packed file and the index of one recording. Both files are opened
-// only while a part is added, so that an idle recording holds one descriptor.
+// packer appends parts to the packed file and the index of one recording. Both files are open
+// only while a part is added or the end is written, so that an idle recording holds one descriptor.
 type packer struct {
 	r      *Recorder
 	place  place
@@ -51,15 +51,14 @@ type packer struct {
 
 	encrypted bool
 	vault     *vault // of an encrypted recording that is being written
+
+	held  bool                // what is opened stays open until release
+	dir   *os.Root            // the recording's folder; nil: not open
+	files map[string]*os.File // of those two, what is open
 }
 
 // add packs the part from the end of the last one to c.
 func (p *packer) add(c cut) error {
-	dir, err := p.r.root.OpenRoot(p.place.dir())
-	if err != nil {
-		return fmt.Errorf("opening folder %s: %w", p.place.dir(), err)
-	}
-	defer dir.Close()
 	buf := p.r.parts.Get().(*partBuffers)
 	defer p.r.parts.Put(buf)
 
@@ -81,34 +80,38 @@ func (p *packer) add(c cut) error {
 		}
 		part.PackedLength, part.PackedSHA256 = int64(len(frame)), sha256.Sum256(frame)
 		part.SHA256, part.Sealed = digest{}, sealedAge
-		if err := p.write(dir, part, frame, c); err != nil {
+		if err := p.write(part, frame, c); err != nil {
 			return err
 		}
 		p.vault.forget(c.offset)
 		return nil
 	}
-	return p.write(dir, part, buf.packed, c)
+	return p.write(part, buf.packed, c)
 }
 
 // addTail adds chunks of the open file of an encrypted recording, as they stand, as a part.
-func (p *packer) addTail(dir *os.Root, frame []byte, c cut) error {
-	return p.write(dir, partRecord{
+func (p *packer) addTail(frame []byte, c cut) error {
+	return p.write(partRecord{
 		Part: p.parts + 1, Time: p.r.cfg.Now().UnixMilli(), At: p.end.at, Offset: p.end.offset, Length: c.offset - p.end.offset,
 		PackedOffset: p.packed, PackedLength: int64(len(frame)), PackedSHA256: sha256.Sum256(frame), Sealed: sealedTail,
 	}, frame, c)
 }
 
 // write adds a part with its frame, after which the recording goes on at c.
-func (p *packer) write(dir *os.Root, part partRecord, frame []byte, c cut) error {
+func (p *packer) write(part partRecord, frame []byte, c cut) error {
+	defer p.done()
 	lines, chain, err := p.lines(indexEntry{Part: &part})
 	if err != nil {
 		return err
 	}
 	// The frame first: a line of the index never speaks of bytes that are not there.
-	if err := p.r.writeAt(dir, p.place.packed(), p.packed, frame); err != nil {
+	if err := p.writeAt(p.place.packed(), p.packed, frame); err != nil {
 		return err
 	}
-	if err := p.r.writeAt(dir, p.place.index(), p.index, lines); err != nil {
+	if err := p.writeAt(p.place.index(), p.index, lines); err != nil {
+		return err
+	}
+	if err := p.done(); err != nil {
 		return err
 	}
 	p.parts++
@@ -142,17 +145,13 @@ func (p *packer) seal(e endRecord) error {
 	if err != nil {
 		return err
 	}
-	dir, err := p.r.root.OpenRoot(p.place.dir())
-	if err != nil {
-		return fmt.Errorf("opening folder %s: %w", p.place.dir(), err)
-	}
-	defer dir.Close()
-	if err := p.r.writeAt(dir, p.place.index(), p.index, line); err != nil {
+	defer p.hold()()
+	if err := p.writeAt(p.place.index(), p.index, line); err != nil {
 		return err
 	}
 	p.index += int64(len(line))
 	p.chain = chain
-	if err := p.r.syncSealed(p.place); err != nil {
+	if err := p.r.syncSealed(p.sync); err != nil {
 		return err
 	}
 	if err := p.r.remove(p.place.cast()); err != nil {
@@ -168,12 +167,11 @@ func (p *packer) append(e indexEntry) error {
 	if err != nil {
 		return err
 	}
-	dir, err := p.r.root.OpenRoot(p.place.dir())
-	if err != nil {
-		return fmt.Errorf("opening folder %s: %w", p.place.dir(), err)
+	defer p.done()
+	if err := p.writeAt(p.place.index(), p.index, lines); err != nil {
+		return err
 	}
-	defer dir.Close()
-	if err := p.r.writeAt(dir, p.place.index(), p.index, lines); err != nil {
+	if err := p.done(); err != nil {
 		return err
 	}
 	p.index += int64(len(lines))
@@ -181,18 +179,93 @@ func (p *packer) append(e indexEntry) error {
 	return nil
 }
 
+// hold keeps open what is opened, until what it returns is called.
+func (p *packer) hold() (release func()) {
+	if p.held {
+		return func() {}
+	}
+	p.held = true
+	return func() {
+		p.held = false
+		_ = p.done() // what was written was synced, or is not relied on
+	}
+}
+
+// done closes what is open, unless it is held.
+func (p *packer) done() error {
+	if p.held {
+		return nil
+	}
+	var errs []error
+	for _, f := range p.files {
+		errs = append(errs, f.Close())
+	}
+	if p.dir != nil {
+		errs = append(errs, p.dir.Close())
+	}
+	p.files, p.dir = nil, nil
+	return errors.Join(errs...)
+}
+
+// writeAt is that of the Recorder for one of the two files, which stays open until done.
+func (p *packer) writeAt(name string, offset int64, data []byte) (err error) {
+	f := p.files[name]
+	if f == nil {
+		if p.dir == nil {
+			if p.dir, err = p.r.openDir(p.place); err != nil {
+				return err
+			}
+			p.files = make(map[string]*os.File, 2)
+		}
+		if f, err = p.r.openIn(p.dir, name); err != nil {
+			return err
+		}
+		p.files[name] = f
+	}
+	return p.r.writeOpen(f, name, offset, data)
+}
+
+// sync brings the packed file, the index and the entries that lead to them to the disk.
+func (p *packer) sync() error {
+	for _, name := range []string{p.place.packed(), p.place.index()} {
+		f := p.files[name]
+		if f == nil {
+			if err := p.r.syncPath(name); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := p.r.fault("sync", name); err != nil {
+			return err
+		}
+		if err := f.Sync(); err != nil {
+			return fmt.Errorf("syncing %s: %w", name, err)
+		}
+	}
+	return p.r.syncDirs(p.place)
+}
+
 // writeAt puts data at the offset of a file in a recording's folder and cuts off what follows: it
 // may be the rest of an attempt that failed.
 func (r *Recorder) writeAt(dir *os.Root, name string, offset int64, data []byte) error {
-	if err := r.fault("open", name); err != nil {
-		return err
-	}
-	f, err := dir.OpenFile(path.Base(name), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := r.openIn(dir, name)
 	if err != nil {
-		return fmt.Errorf("opening %s: %w", name, err)
+		return err
 	}
 	err = r.writeOpen(f, name, offset, data)
 	return errors.Join(err, f.Close())
+}
+
+// openIn opens a file of a recording in its folder for writing.
+func (r *Recorder) openIn(dir *os.Root, name string) (*os.File, error) {
+	if err := r.fault("open", name); err != nil {
+		return nil, err
+	}
+	f, err := dir.OpenFile(path.Base(name), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", name, err)
+	}
+	return f, nil
 }
 
 func (r *Recorder) writeOpen(f *os.File, name string, offset int64, data []byte) error {
@@ -216,16 +289,6 @@ func (r *Recorder) writeOpen(f *os.File, name string, offset int64, data []byte)
 	}
 	if _, err := f.WriteAt(data, offset); err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
-	}
-	return nil
-}
-
-func (r *Recorder) remove(name string) error {
-	if err := r.fault("remove", name); err != nil {
-		return err
-	}
-	if err := r.root.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("removing %s: %w", name, err)
 	}
 	return nil
 }

@@ -96,7 +96,8 @@ func (r *Recorder) WriteScreens(path string, data []byte) error {
 }
 
 func (r *Recorder) writeScreens(where place, data []byte) error {
-	if err := r.wantMode(where.packed(), 0); err != nil { // they go with it
+	root, packed := r.near(where.packed())
+	if err := r.wantMode(root, packed, 0); err != nil { // they go with it
 		return err
 	}
 	// Under another name first: half of it must never be taken for the whole.

@@ -8,20 +8,22 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/internal/testenv"
 )
 
 // The events of all parts are those of the recording, with their times, while it is open and afterwards.
 func TestPartEvents(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
+	clock := testenv.NewClock(time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC))
 	var ended []string
 	r := newRecorder(t, func(c *Config) {
-		c.PartSize, c.Sync, c.Now = 2000, time.Hour, func() time.Time { return now }
-		c.OnSealed = func(path string) { ended = append(ended, path) }
+		c.PartSize, c.Sync, c.Now = 2000, time.Hour, clock.Now
+		c.OnSealed = func(s Summary) { ended = append(ended, s.Path) }
 	})
 	w := create(t, r, Header{Term: "xterm"})
 	for i := range 100 {
-		now = now.Add(1234567 * time.Microsecond)
+		clock.Move(1234567 * time.Microsecond)
 		must(t, w.Output([]byte(strings.Repeat("x", 50)+"\xff\r\n")))
 		must(t, w.Stderr([]byte("err")))
 		must(t, w.Resize(80+i, 24))

@@ -195,7 +195,7 @@ func (r *Recorder) restore(ctx context.Context, where place, text []byte, here w
 	}
 	lines := bytes.SplitAfter(text, []byte("\n"))
 	lines = lines[:len(there.parts)+1] // the head and the parts, without the end of the other node
-	dir, err := r.root.OpenRoot(where.dir())
+	dir, err := r.openDir(where)
 	if err != nil {
 		return err
 	}

@@ -33,10 +33,8 @@ import (
 	"path"
 	"regexp"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"filippo.io/age"
@@ -86,9 +84,9 @@ type Config struct {
 	// goroutines and must not call back into the recording. May be nil.
 	OnError func(path string, err error)
 
-	// OnSealed is told the path of a recording that has ended and was sealed, by the goroutine that
+	// OnSealed is told of a recording that has ended and was sealed, by the goroutine that
 	// has closed it; it must not wait. May be nil.
-	OnSealed func(path string)
+	OnSealed func(Summary)
 
 	// OnStored is told, in a goroutine of the Recorder, that a sealed recording is in the store, was
 	// proved there, and is not on this node any more. May be nil.
@@ -107,7 +105,8 @@ type Recorder struct {
 	cfg     Config
 	signer  atomic.Pointer[signer]
 	root    *os.Root
-	rootDir *os.File // the folder itself, for statfs and syncfs
+	rootDir *os.File               // the folder itself, for statfs and syncfs
+	day     atomic.Pointer[folder] // that of the last recording that was begun; nil: none was
 	encoder *zstd.Encoder
 
 	lines sync.Pool // *[]byte: lines being written
@@ -226,6 +225,9 @@ func (r *Recorder) Close() error {
 	for _, w := range left {
 		w.f.Close()
 	}
+	if day := r.day.Load(); day != nil {
+		day.root.Close()
+	}
 	return errors.Join(r.rootDir.Close(), r.root.Close())
 }
 
@@ -246,6 +248,28 @@ func (r *Recorder) Writing() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.active)
+}
+
+// Open is a recording that is being written and can be read here.
+type Open struct {
+	Session string
+	Channel int
+	Path    string
+	Begun   time.Time
+}
+
+// Readable lists the recordings of terminals that are being written by this Recorder and may go into an index: those
+// that are not encrypted and do not have [TagUnsearched].
+func (r *Recorder) Readable() []Open {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]Open, 0, len(r.active))
+	for _, w := range r.active {
+		if w.readable {
+			list = append(list, Open{Session: w.place.session, Channel: w.place.channel, Path: w.path, Begun: w.begun})
+		}
+	}
+	return list
 }
 
 // Accepting tells why a new recording would not be begun, such as [ErrReserve] or [ErrQuota]; nil if it would.
@@ -327,31 +351,4 @@ func newPlace(session string, channel int, started time.Time) (place, error) {
 	}
 	base := fmt.Sprintf("%s/%s/%d", started.UTC().Format("2006/01/02"), session, channel)
 	return parsePath(base + castSuffix)
-}
-
-// openFile opens a file of a recording for reading, or to mend it. A symbolic link anywhere on the
-// way is refused: nothing of ours makes one, and os.Root alone would follow it to another recording.
-func (r *Recorder) openFile(name string, flag int) (*os.File, error) {
-	for i, c := range name {
-		if c == '/' {
-			if err := r.wantMode(name[:i], os.ModeDir); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if err := r.wantMode(name, 0); err != nil && (flag&os.O_CREATE == 0 || !errors.Is(err, os.ErrNotExist)) {
-		return nil, err
-	}
-	return r.root.OpenFile(name, flag|syscall.O_CLOEXEC, 0o600)
-}
-
-func (r *Recorder) wantMode(name string, mode os.FileMode) error {
-	st, err := r.root.Lstat(name)
-	if err != nil {
-		return err
-	}
-	if st.Mode().Type() != mode {
-		return fmt.Errorf("%w: %q is %s", ErrPath, name, strings.TrimSpace(st.Mode().Type().String()))
-	}
-	return nil
 }

@@ -48,6 +48,7 @@ type Recording struct {
 	limit    int64
 	begun    time.Time
 	terminal bool // what is recorded is drawn on a terminal
+	readable bool // may go into an index while it is open
 	f        *os.File
 	raw      syscall.RawConn
 	failed   chan struct{} // closed at the first error
@@ -127,7 +128,8 @@ func (r *Recorder) Create(h Header) (*Recording, error) {
 	}
 
 	w := &Recording{
-		r: r, place: where, path: where.cast(), limit: h.Limit, begun: now, terminal: h.Term != "", f: f, raw: raw,
+		r: r, place: where, path: where.cast(), limit: h.Limit, begun: now, terminal: h.Term != "",
+		readable: h.Term != "" && v == nil && !slices.Contains(h.Tags, TagUnsearched), f: f, raw: raw,
 		failed: make(chan struct{}), done: make(chan struct{}),
 		vault: v, fileSize: int64(len(begin)), size: int64(len(header)), cols: h.Width, rows: h.Height,
 		hash: sha256.New(), dirtySince: clean, syncingSince: clean,
@@ -181,17 +183,6 @@ func (r *Recorder) createFile(where place, header []byte) (*os.File, error) {
 		return nil, errors.Join(err, f.Close(), dir.Remove(name))
 	}
 	return f, nil
-}
-
-// makeDir opens the folder of a recording's session, and makes it if it is missing.
-func (r *Recorder) makeDir(where place) (*os.Root, error) {
-	if err := r.root.MkdirAll(where.dir(), 0o700); err != nil {
-		return nil, err
-	}
-	if err := r.wantMode(where.dir(), os.ModeDir); err != nil {
-		return nil, err
-	}
-	return r.root.OpenRoot(where.dir())
 }
 
 // Output records bytes of stdout. When it returns nil they are in the file, and may be forwarded.
@@ -547,16 +538,17 @@ func (w *Recording) Close() (Summary, error) {
 	w.r.mu.Unlock()
 	w.f.Close()
 	if err == nil && w.r.cfg.OnSealed != nil {
-		w.r.cfg.OnSealed(w.sum.Path)
+		w.r.cfg.OnSealed(w.sum)
 	}
 	return w.sum, w.closeErr
 }
 
 // seal packs what is left, and takes the asciicast away. On an error that is at least on the disk.
 func (w *Recording) seal() error {
-	err := w.pack()
 	w.packMu.Lock()
 	defer w.packMu.Unlock()
+	defer w.packer.hold()()
+	err := w.packLocked()
 	if err == nil {
 		err = w.packer.seal(endRecord{
 			Duration: w.sum.Duration.Microseconds(), Kept: w.sum.Kept, Counted: w.sum.Counted, Lost: w.sum.Lost,

@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/internal/testenv"
+
 	"github.com/zeebo/blake3"
 	"pgregory.net/rapid"
 )
@@ -233,41 +235,23 @@ func TestBinary(t *testing.T) {
 	}
 }
 
-// stepClock is a clock that a test sets.
-type stepClock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *stepClock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *stepClock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // TestTimesDoNotDrift: after many intervals that no microsecond holds exactly, the sum of what was
 // written is still the time that passed; a clock set back makes no negative interval.
 func TestTimesDoNotDrift(t *testing.T) {
 	t.Parallel()
-	clock := &stepClock{now: time.Date(2026, 11, 23, 23, 59, 59, 999_999_999, time.UTC)}
+	clock := testenv.NewClock(time.Date(2026, 11, 23, 23, 59, 59, 999_999_999, time.UTC))
 	r := newRecorder(t, func(c *Config) { c.Now = clock.Now; c.Sync = 20 * time.Hour; c.PartAge = 100 * time.Hour })
 	w := create(t, r, Header{})
 	var passed time.Duration
 	for range 20_000 {
 		const step = 333*time.Microsecond + 333*time.Nanosecond
-		clock.add(step)
+		clock.Move(step)
 		passed += step
 		must(t, w.Output([]byte("x")))
 	}
-	clock.add(-time.Hour)
+	clock.Move(-time.Hour)
 	must(t, w.Output([]byte("the clock was set back")))
-	clock.add(26 * time.Hour)
+	clock.Move(26 * time.Hour)
 	passed += 25 * time.Hour
 	must(t, w.Output([]byte("a day later")))
 

@@ -471,7 +471,7 @@ func (m *remains) finishSealed() (Summary, int64, error) {
 			return sum, m.packed.end.Torn, errors.Join(m.damage, err)
 		}
 	}
-	err := m.r.syncSealed(m.where)
+	err := m.r.syncSealed((&packer{r: m.r, place: m.where}).sync)
 	if err == nil {
 		err = m.r.remove(m.where.cast())
 	}

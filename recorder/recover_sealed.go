@@ -65,11 +65,6 @@ func (m *remains) lastAt() int64 {
 
 // addChunks makes parts of the chunks that stand behind the packed ones.
 func (p *packer) addChunks(src io.ReaderAt, head []byte, chunks []chunk) error {
-	dir, err := p.r.root.OpenRoot(p.place.dir())
-	if err != nil {
-		return fmt.Errorf("opening folder %s: %w", p.place.dir(), err)
-	}
-	defer dir.Close()
 	for len(chunks) > 0 {
 		if chunks[0].offset < p.end.offset { // it is in a packed part
 			chunks = chunks[1:]
@@ -87,7 +82,7 @@ func (p *packer) addChunks(src io.ReaderAt, head []byte, chunks []chunk) error {
 			end.offset = c.offset + c.length
 			chunks = chunks[1:]
 		}
-		if err := p.addTail(dir, frame, end); err != nil {
+		if err := p.addTail(frame, end); err != nil {
 			return err
 		}
 	}
@@ -104,7 +99,7 @@ func (m *remains) finishSealedTail(plain int64) (Summary, int64, error) {
 			return sum, m.packed.end.Torn, errors.Join(m.damage, err)
 		}
 	}
-	err := m.r.syncSealed(m.where)
+	err := m.r.syncSealed((&packer{r: m.r, place: m.where}).sync)
 	if err == nil {
 		err = m.r.remove(m.where.cast())
 	}

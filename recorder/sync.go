@@ -153,33 +153,17 @@ func (r *Recorder) syncDirs(p place) error {
 	return nil
 }
 
-// syncPath brings one file, or the entries of one folder, to the disk.
-func (r *Recorder) syncPath(name string) error {
-	if err := r.fault("sync", name); err != nil {
-		return err
-	}
-	f, err := r.root.Open(name)
-	if err != nil {
-		return fmt.Errorf("syncing %s: %w", name, err)
-	}
-	defer f.Close()
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("syncing %s: %w", name, err)
-	}
-	return nil
-}
-
 // sealing is a recording whose packed files wait for the disk.
 type sealing struct {
-	place place
-	done  bool
-	err   error
+	sync func() error // of these files alone
+	done bool
+	err  error
 }
 
 // syncSealed brings the packed file and the index of a recording to the disk. Of several callers
 // the first one does it for all that wait: many short channels that end together cost one sync.
-func (r *Recorder) syncSealed(p place) error {
-	s := &sealing{place: p}
+func (r *Recorder) syncSealed(sync func() error) error {
+	s := &sealing{sync: sync}
 	r.mu.Lock()
 	r.sealing = append(r.sealing, s)
 	r.mu.Unlock()
@@ -196,21 +180,11 @@ func (r *Recorder) syncSealed(p place) error {
 	together := len(batch) >= sealTogether && r.syncAll() == nil
 	for _, b := range batch {
 		if !together {
-			b.err = r.syncFiles(b.place)
+			b.err = b.sync()
 		}
 		b.done = true
 	}
 	return s.err
-}
-
-func (r *Recorder) syncFiles(p place) error {
-	if err := r.syncPath(p.packed()); err != nil {
-		return err
-	}
-	if err := r.syncPath(p.index()); err != nil {
-		return err
-	}
-	return r.syncDirs(p)
 }
 
 // syncAll brings the whole file system to the disk.
@@ -292,6 +266,10 @@ func (w *Recording) closeOldPart() {
 func (w *Recording) pack() error {
 	w.packMu.Lock()
 	defer w.packMu.Unlock()
+	return w.packLocked()
+}
+
+func (w *Recording) packLocked() error {
 	for {
 		w.mu.Lock()
 		if w.abandoned || len(w.cuts) == 0 {

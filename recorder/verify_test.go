@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/internal/testenv"
 )
 
 // sealed records something in several parts and returns where.
@@ -382,7 +384,7 @@ func TestNewRefuses(t *testing.T) {
 
 // FuzzVerify: an exported recording is proved if and only if nobody altered it.
 func FuzzVerify(f *testing.F) {
-	clock := &stepClock{now: time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)} // the same file in every process
+	clock := testenv.NewClock(time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)) // the same file in every process
 	r := newRecorder(f, func(c *Config) { c.PartSize = 300; c.Now = clock.Now })
 	w := create(f, r, Header{Session: "fuzz"})
 	for range 10 {

@@ -18,7 +18,7 @@ func hostile(t testing.TB, w *tape) (path string, list []testenv.Hostile) {
 	list = testenv.HostileRecordings()
 	r := w.record(80, 24)
 	for _, h := range list {
-		w.now = w.now.Add(time.Second)
+		w.clock.Move(time.Second)
 		must(t, r.Mark(h.Name))
 		must(t, r.Output([]byte(h.Output)))
 		for _, s := range h.Sizes {
@@ -26,7 +26,7 @@ func hostile(t testing.TB, w *tape) (path string, list []testenv.Hostile) {
 		}
 		must(t, r.Output([]byte(testenv.HostileEnd+h.Name+" was shown\r\n")))
 	}
-	w.now = w.now.Add(time.Second)
+	w.clock.Move(time.Second)
 	must(t, r.Output([]byte("the last line")))
 	sum, err := r.Close()
 	must(t, err)
@@ -88,7 +88,7 @@ func TestManyLines(t *testing.T) {
 		pieces = 100
 	}
 	for range pieces {
-		w.now = w.now.Add(time.Millisecond)
+		w.clock.Move(time.Millisecond)
 		must(t, r.Output([]byte(strings.Repeat("y\r\n", 10_000))))
 	}
 	must(t, r.Output([]byte("the end")))
@@ -123,7 +123,7 @@ func FuzzSegments(f *testing.F) {
 		w := newTape(t, func(c *recorder.Config) { c.PartSize = 1000 })
 		rec := w.record(80, 24)
 		for i := 0; i < len(output); i += 700 {
-			w.now = w.now.Add(time.Duration(i) * time.Microsecond)
+			w.clock.Move(time.Duration(i) * time.Microsecond)
 			must(t, rec.Output(output[i:min(i+700, len(output))]))
 			must(t, rec.Resize(int(cols)%300, int(rows)%100))
 		}

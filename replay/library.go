@@ -75,9 +75,12 @@ func (l *Library) Open(path string) *Replay {
 }
 
 // Prepare makes the screens of a recording that has just ended, in the background, so that whoever
-// wants to see its last minute does not wait for all before it. Recordings with more output than
-// screens are kept for are left until somebody wants to see them.
-func (l *Library) Prepare(path string) {
+// wants to see its last minute does not wait for all before it. Recordings with so little output (bytes) that none is kept
+// are not even looked at, those with more than screens are made for are left until somebody wants to see them.
+func (l *Library) Prepare(path string, output int64) {
+	if output <= near || output > prepared {
+		return
+	}
 	select {
 	case l.ended <- path:
 	default: // so many have ended at once: those that are not looked at need nothing
@@ -88,9 +91,6 @@ func (l *Library) prepareLoop() {
 	for {
 		select {
 		case path := <-l.ended:
-			if l.large(path) {
-				continue
-			}
 			r := newReplay(l.run, recording{l.recordings, path}, l.busy, screensFile{l, path})
 			if err := r.prepare(l.run); err != nil && l.run.Err() == nil && !errors.Is(err, recorder.ErrEncrypted) {
 				l.log.Warn("preparing the replay of a recording", "recording", path, "error", err)
@@ -100,17 +100,6 @@ func (l *Library) prepareLoop() {
 			return
 		}
 	}
-}
-
-// large tells whether a recording is not to be prepared, by the lengths of its parts: reading one to find that out costs as
-// much as recording it did.
-func (l *Library) large(path string) bool {
-	parts, err := l.recordings.Parts(l.run, path)
-	length := int64(0)
-	for _, p := range parts {
-		length += p.Length
-	}
-	return err != nil || length > 2*prepared // of asciicast, which is longer than the output in it
 }
 
 func (r *Replay) prepare(ctx context.Context) error {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/internal/testenv"
 	"sallyport/recorder"
 	"sallyport/screen"
 )
@@ -29,16 +30,16 @@ func must(t testing.TB, err error) {
 // tape is a recorder whose clock the test moves.
 type tape struct {
 	*recorder.Recorder
-	t   testing.TB
-	now time.Time
+	t     testing.TB
+	clock *testenv.Clock
 }
 
 func newTape(t testing.TB, change func(*recorder.Config)) *tape {
 	t.Helper()
-	w := &tape{t: t, now: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)}
+	w := &tape{t: t, clock: testenv.NewClock(time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC))}
 	cfg := recorder.Config{
 		Dir: t.TempDir(), SigningKey: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, ed25519.SeedSize)), Node: "node-1",
-		Sync: 100 * time.Hour, Now: func() time.Time { return w.now }, // a clock that jumps must not be waited for
+		Sync: 100 * time.Hour, Now: w.clock.Now, // a clock that jumps must not be waited for
 	}
 	if change != nil {
 		change(&cfg)
@@ -62,8 +63,8 @@ func (w *tape) record(cols, rows int) *recorder.Recording {
 func sixHours(w *tape, mebibytes int) string {
 	r := w.record(100, 30)
 	random := rand.New(rand.NewPCG(1, 2))
-	began := w.now
-	for n := 0; w.now.Sub(began) < 6*time.Hour; n++ {
+	began := w.clock.Now()
+	for n := 0; w.clock.Now().Sub(began) < 6*time.Hour; n++ {
 		var b strings.Builder
 		fmt.Fprintf(&b, "\x1b]0;alice@web1: ~\x07\x1b[01;32malice@web1\x1b[00m:\x1b[01;34m~\x1b[00m$ command %d\r\n", n)
 		for b.Len() < mebibytes<<20/2160/2+random.IntN(mebibytes<<20/2160) {
@@ -82,8 +83,8 @@ func sixHours(w *tape, mebibytes int) string {
 		if n%200 == 100 {
 			must(w.t, r.Resize(100+n%7, 30))
 		}
-		w.now = w.now.Add(time.Duration(5000+random.IntN(10_000)) * time.Millisecond)
-		must(w.t, r.Output(fmt.Appendf(nil, "moment %d\r\n", int(w.now.Sub(began).Seconds()))))
+		w.clock.Move(time.Duration(5000+random.IntN(10_000)) * time.Millisecond)
+		must(w.t, r.Output(fmt.Appendf(nil, "moment %d\r\n", int(w.clock.Now().Sub(began).Seconds()))))
 	}
 	sum, err := r.Close()
 	must(w.t, err)
@@ -278,12 +279,12 @@ func TestSegmentRules(t *testing.T) {
 		"one moment":      func(_ *tape, r *recorder.Recording) { _ = r.Output(bytes.Repeat([]byte("x"), 5000)) },
 		"all at one time": func(_ *tape, r *recorder.Recording) { _ = r.Output(bytes.Repeat([]byte("0123456789"), 20_000)) },
 		"all at the end": func(w *tape, r *recorder.Recording) {
-			w.now = w.now.Add(time.Hour)
+			w.clock.Move(time.Hour)
 			_ = r.Output(bytes.Repeat([]byte("0123456789"), 20_000))
 		},
 		"odd times": func(w *tape, r *recorder.Recording) {
 			for i := range 500 {
-				w.now = w.now.Add(time.Duration(i*i*7919) * time.Microsecond)
+				w.clock.Move(time.Duration(i*i*7919) * time.Microsecond)
 				_ = r.Output(bytes.Repeat([]byte("x"), 300))
 				_ = r.Resize(80+i%3, 24)
 				_ = r.Mark("here")
@@ -291,7 +292,7 @@ func TestSegmentRules(t *testing.T) {
 		},
 		"no output": func(w *tape, r *recorder.Recording) {
 			for range 500 {
-				w.now = w.now.Add(time.Minute)
+				w.clock.Move(time.Minute)
 				_ = r.Mark("still here")
 			}
 			_ = r.ExitSignal("KILL")
@@ -325,7 +326,7 @@ func TestOpenRecording(t *testing.T) {
 	w := newTape(t, func(c *recorder.Config) { c.PartSize = 2000 })
 	rec := w.record(80, 24)
 	say := func(text string) {
-		w.now = w.now.Add(time.Second)
+		w.clock.Move(time.Second)
 		must(t, rec.Output([]byte(text+"\r\n")))
 	}
 	for i := range 10 {
@@ -367,7 +368,7 @@ func TestMarkersAndPauses(t *testing.T) {
 	t.Parallel()
 	w := newTape(t, nil)
 	rec := w.record(80, 24)
-	later := func(d time.Duration) { w.now = w.now.Add(d) }
+	later := func(d time.Duration) { w.clock.Move(d) }
 	later(3 * time.Second)
 	must(t, rec.Output([]byte("\x1b]0;nothing to see\x07")))
 	later(2 * time.Second)
@@ -406,7 +407,7 @@ func TestDamagedPart(t *testing.T) {
 	w := newTape(t, func(c *recorder.Config) { c.PartSize, c.Dir = 2000, folder })
 	rec := w.record(80, 24)
 	for i := range 500 {
-		w.now = w.now.Add(time.Second)
+		w.clock.Move(time.Second)
 		must(t, rec.Output(fmt.Appendf(nil, "line %d\r\n", i)))
 	}
 	sum, err := rec.Close()

@@ -40,6 +40,10 @@ type finder struct {
 
 	lastPrompt string
 	fresh      bool // the last command was found in the output that has just been drawn
+
+	started string // the command line of the channel, if it has one
+	shells  bool   // the alternate screen is that of a program that shows shells
+	ahead
 }
 
 // below is the text on the screen from a line on to the row of the cursor, which may be one line that was wrapped.
@@ -74,20 +78,23 @@ func (t *terminal) atCursor() (text string, x, y int) {
 // prompted looks whether a prompt waits, once an event was drawn.
 func (t *terminal) prompted(p []byte) {
 	defer func() { t.fresh = false }()
-	if t.waiting || t.marked || len(p) == 0 || p[len(p)-1] == '\n' || t.screen.AltScreen() {
+	if t.waiting && !t.more || t.marked || len(p) == 0 || p[len(p)-1] == '\n' || t.fullScreen() {
 		return
 	}
 	if x, _ := t.screen.Cursor(); x < 2 {
 		return
 	}
 	text, _, y := t.atCursor()
+	t.events++
 	switch trimmed := strings.TrimRight(text, " "); {
-	case isPrompt(text, trimmed):
+	case isPrompt(text, trimmed) && (!t.editing || t.shells || t.events <= promptEvents):
+		t.completed("")
 		t.wait(text, y)
 	case t.lastPrompt != "" && strings.HasPrefix(text, t.lastPrompt):
 		// The prompt and more came together: keys that were typed ahead, or the line as it was before the
 		// shell listed what it could be completed to. That was no command yet.
 		typed := strings.TrimSpace(text[len(t.lastPrompt):])
+		t.completed(typed)
 		if n := len(t.commands); t.fresh && n > 0 && strings.HasPrefix(typed, t.commands[n-1].Text) {
 			t.commands = t.commands[:n-1]
 		}
@@ -109,31 +116,46 @@ func isPrompt(text, trimmed string) bool {
 
 func (t *terminal) wait(prompt string, y int) {
 	t.waiting, t.prompt, t.line, t.lastPrompt = true, prompt, t.gone+y, prompt
+	t.resolve(prompt)
 }
 
-// entered is called before the end of a line while a prompt waits: the line has the command.
+// entered is called before the end of a line while a prompt waits: the line has the command. Without a prompt it is
+// that of a line editor.
 func (t *terminal) entered(at time.Duration) {
-	t.waiting = false
-	if t.screen.AltScreen() || len(t.commands) >= t.most {
+	if !t.waiting {
+		t.editedRow(at)
 		return
 	}
-	text, ok := t.below(t.line)
-	if !ok || !strings.HasPrefix(text, t.prompt) {
-		_, y := t.screen.Cursor() // the screen was cleared, or the line drawn again
-		if text, ok = t.below(t.gone + y); !ok || !strings.HasPrefix(text, t.prompt) {
-			return
-		}
-	}
-	command := legible(strings.TrimSpace(text[len(t.prompt):]))
-	if command == "" || strings.HasSuffix(command, "^C") {
+	more := t.more
+	t.waiting, t.editing, t.more = false, false, false
+	if t.fullScreen() {
 		return
 	}
 	by := foundByPrompt
 	if t.marked {
 		by = foundByMarks
 	}
-	t.commands = append(t.commands, store.Command{At: at, Text: clip(command, maxCommand), FoundBy: by})
-	t.fresh = true
+	n := len(t.commands)
+	if more {
+		if t.pasted(at, by); len(t.commands) == n { // it has left the screen
+			t.found(t.first.since, t.first.text, by)
+		}
+	} else if text, ok := t.command(); ok {
+		t.found(at, text, by)
+	}
+	t.fresh = len(t.commands) > n
+}
+
+// command is what stands behind the prompt that waits.
+func (t *terminal) command() (string, bool) {
+	text, ok := t.below(t.line)
+	if !ok || !strings.HasPrefix(text, t.prompt) {
+		_, y := t.screen.Cursor() // the screen was cleared, or the line drawn again
+		if text, ok = t.below(t.gone + y); !ok || !strings.HasPrefix(text, t.prompt) {
+			return "", false
+		}
+	}
+	return text[len(t.prompt):], true
 }
 
 // mark takes a mark of the shell, with which p begins, and returns how long it is. The command begins where the
@@ -145,11 +167,12 @@ func (t *terminal) mark(p []byte) int {
 	switch p[len(markPrefix)] {
 	case 'B':
 		t.marked = true
-		if text, _, y := t.atCursor(); !t.screen.AltScreen() {
+		if text, _, y := t.atCursor(); !t.fullScreen() {
 			t.wait(text, y)
 		}
 	case 'A', 'D':
-		t.marked, t.waiting = true, false
+		t.completed("")
+		t.marked, t.waiting, t.editing = true, false, false
 	}
 	p = p[:min(len(p), maxMark)]
 	for i := len(markPrefix); i < len(p); i++ {

@@ -39,12 +39,19 @@ type Config struct {
 	most limits // zero: standard
 }
 
-// Indexer puts sealed recordings into the index, one at a time.
+// Indexer puts recordings into the index, one at a time: whole when they are sealed, those of terminals that are open
+// for longer part by part.
 type Indexer struct {
 	cfg    Config
 	worker string
 	looked time.Time // up to when ended channels are known
 	swept  time.Time
+
+	grown   time.Time // when all open recordings were looked at
+	growing struct {
+		open map[string]*growing // by path
+		took time.Duration       // for the last look
+	}
 }
 
 // NewIndexer returns an Indexer. The Config must not be modified afterwards.
@@ -61,7 +68,9 @@ func NewIndexer(cfg Config) *Indexer {
 	if cfg.most == (limits{}) {
 		cfg.most = standard
 	}
-	return &Indexer{cfg: cfg, worker: cfg.Node + " " + uuid.NewString()}
+	x := &Indexer{cfg: cfg, worker: cfg.Node + " " + uuid.NewString()}
+	x.growing.open = map[string]*growing{}
+	return x
 }
 
 // Run works until ctx ends, with the lowest priority that the system has. It says once when it begins to fail.
@@ -86,6 +95,9 @@ func (x *Indexer) Run(ctx context.Context) {
 
 // Once indexes all that is due.
 func (x *Indexer) Once(ctx context.Context) error {
+	if err := x.grow(ctx); err != nil {
+		return err
+	}
 	if err := x.discover(ctx); err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func read(r *recorder.Reader, most limits, emit func(stream, store.SearchLine) e
 			return nil
 		}
 		if lines == most.lines {
-			f.note = fmt.Sprintf("only the first %d lines can be found", most.lines)
+			f.note = fullOfLines(most.lines)
 			return errFull
 		}
 		lines++
@@ -93,6 +93,7 @@ func draw(r *recorder.Reader, most limits, emit func(stream, store.SearchLine) e
 	h := r.Header()
 	t := newTerminal(min(h.Width, maxCols), min(h.Height, maxRows), most.commands, emit)
 	defer t.screen.Close()
+	t.started = h.Command
 	begun, left := time.Now(), most.bytes
 	for t.err == nil {
 		e, err := r.Next()
@@ -103,29 +104,45 @@ func draw(r *recorder.Reader, most limits, emit func(stream, store.SearchLine) e
 			}
 			return t.commands, errors.Join(err, t.err)
 		}
-		switch e.Code {
-		case recorder.CodeOutput, recorder.CodeStderr:
-			t.output(e.At, e.Data[:min(len(e.Data), left)])
-			left -= min(len(e.Data), left)
-		case recorder.CodeResize:
-			var cols, rows int
-			if n, _ := fmt.Sscanf(e.Text, "%dx%d", &cols, &rows); n == 2 {
-				t.resize(e.At, min(cols, maxCols), min(rows, maxRows))
-			}
-		}
-		switch {
-		case left == 0:
-			*note = fmt.Sprintf("only what was on the screen in the first %d MiB can be found", most.bytes>>20)
-		case time.Since(begun) > most.time:
-			*note = "only what could be drawn in " + most.time.String() + " can be found, up to " + e.At.Round(time.Second).String()
-		default:
+		t.event(e, &left)
+		if *note = enough(most, left, time.Since(begun), e.At, *note); *note == "" {
 			continue
 		}
-		t.end()
-		return t.commands, t.err
+		break
 	}
+	t.end()
 	return t.commands, t.err
 }
+
+// event draws an event; left are the bytes that may still be drawn.
+func (t *terminal) event(e recorder.Event, left *int) {
+	switch e.Code {
+	case recorder.CodeOutput, recorder.CodeStderr:
+		n := min(len(e.Data), *left)
+		t.output(e.At, e.Data[:n])
+		*left -= n
+	case recorder.CodeResize:
+		var cols, rows int
+		if n, _ := fmt.Sscanf(e.Text, "%dx%d", &cols, &rows); n == 2 {
+			t.resize(e.At, min(cols, maxCols), min(rows, maxRows))
+		}
+	}
+}
+
+// enough says why nothing more of a recording is drawn, once the limits are reached; note is why before.
+func enough(most limits, left int, spent, at time.Duration, note string) string {
+	switch {
+	case note != "":
+		return note
+	case left == 0:
+		return fmt.Sprintf("only what was on the screen in the first %d MiB can be found", most.bytes>>20)
+	case spent > most.time:
+		return "only what could be drawn in " + most.time.String() + " can be found, up to " + at.Round(time.Second).String()
+	}
+	return ""
+}
+
+func fullOfLines(n int) string { return fmt.Sprintf("only the first %d lines can be found", n) }
 
 // legible is a line as the index keeps it: nothing that controls a terminal, hides or reorders text. It is "" if
 // there is nothing in it that could be searched for.

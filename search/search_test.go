@@ -350,6 +350,67 @@ func TestCommands(t *testing.T) {
 			k.typing("a")
 			k.print("\r\n"+prompt+"exit", "\r\nlogout\r\n")
 		}, []string{"a", "exit"}},
+		// A shell that is busy draws prompt, line and end at once for what was typed meanwhile. Nothing of it was found, so
+		// that "sleep 9", and while it sleeps all the rest, was a way around the list.
+		"typed ahead, with their ends": {func(k take) {
+			k.print(prompt)
+			k.typing("sleep 1")
+			k.print("\r\n\x1b[?2004l\r", prompt+"rm a\r\n\x1b[?2004l\rrm: no a\r\n"+prompt+"rm b\r\n\x1b[?2004l\r"+prompt)
+			k.typing("w")
+			k.print("\r\n\x1b[?2004l\r")
+		}, []string{"sleep 1", "rm a", "rm b", "w"}},
+		"typed ahead of the first prompt, into other folders": {func(k take) {
+			k.print("ls\r\ncd /tmp\r\n", prompt+"ls\r\n\x1b[?2004l\rx 5> y\r\n"+prompt+"cd /tmp\r\n\x1b[?2004l\r\x1b[?2004halice@web1:/tmp$ pwd\r\n\x1b[?2004l\r/tmp\r\n\x1b[?2004halice@web1:/tmp$ ")
+			k.typing("w")
+			k.print("\r\n\x1b[?2004l\r")
+		}, []string{"ls", "cd /tmp", "pwd", "w"}},
+		"typed ahead in zsh": {func(k take) {
+			const zsh = "\x1b[1m\x1b[7m#\x1b[0m      \r \r\r\x1b[Jvm# \x1b[K\x1b[?1h\x1b=\x1b[?2004h"
+			k.print(zsh, "s\bsleep 1\x1b[?1l\x1b>\x1b[?2004l\r\r\n"+zsh+"i\bid\x1b[?1l\x1b>\x1b[?2004l\r\r\nuid=0\r\n"+zsh)
+			k.typing("w")
+			k.print("\x1b[?2004l\r\r\n")
+		}, []string{"sleep 1", "id", "w"}},
+		// A prompt was all that the list of commands went by: whoever set PS1 to nothing was not on it any more.
+		"without a prompt": {func(k take) {
+			k.print(prompt)
+			k.typing("PS1=")
+			k.print("\r\n\x1b[?2004l\r\x1b[?2004h")
+			for _, c := range []string{"wget -O - x > y", "rm -rf /", "exit"} {
+				k.typing(c)
+				k.print("\r\n\x1b[?2004l\rsome output # 1\r\n\x1b[?2004h")
+			}
+		}, []string{"PS1=", "wget -O - x > y", "rm -rf /", "exit"}},
+		"a transcript is shown": {func(k take) {
+			k.print(prompt)
+			k.typing("cat transcript")
+			k.print("\r\n\x1b[?2004l\ralice@web1:~$ rm a\r\nalice@web1:~$ rm b\r\n" + prompt)
+			k.typing("w")
+			k.print("\r\n\x1b[?2004l\r")
+		}, []string{"cat transcript", "w"}},
+		"several lines pasted": {func(k take) {
+			k.print(prompt, "\x1b[7mecho a\x1b[27m\r\n", "\r\x1b[7mecho b\x1b[27m\r\n\r\x1b[7mecho c\x1b[27m",
+				"\x1b[A\x1b[A\r\x1b[14Cecho a\r\n\recho b\r\n\recho c\r\n\x1b[?2004l\ra\r\nb\r\nc\r\n"+prompt)
+			k.typing("w")
+			k.print("\r\n\x1b[?2004l\r")
+		}, []string{"echo a", "echo b", "echo c", "w"}},
+		"completed by an editor": {func(k take) {
+			k.print(prompt)
+			k.typing("cat /et")
+			k.print("\r\netc/  ete/\r\n", "alice@web1:~$ cat /et")
+			k.typing("c/passwd")
+			k.print("\r\n\x1b[?2004l\r")
+		}, []string{"cat /etc/passwd"}},
+		"in tmux": {func(k take) {
+			k.print(prompt)
+			k.typing("sudo tmux attach")
+			k.print("\r\n\x1b[?2004l\r", "\x1b[?1049h\x1b[H\x1b[2J\x1b[24;1H[0] 0:bash*\x1b[1;23r\x1b[1;1H"+prompt)
+			k.typing("id")
+			k.print("\r\nuid=0\r\nalice@web1:~$ \x1b[?2004h")
+			k.typing("exit")
+			k.print("\r\n\x1b[?1049l[exited]\r\n" + prompt)
+			k.typing("w")
+			k.print("\r\n\x1b[?2004l\r")
+		}, []string{"sudo tmux attach", "id", "exit", "w"}},
 		"root": {func(k take) {
 			k.print("[root@web1 ~]# ")
 			k.typing("reboot")
@@ -708,12 +769,14 @@ func TestCommandsOfBash(t *testing.T) {
 		send("read -s -p Pass''word: x\n") // not what is expected, when it is echoed
 		expect("Password:")
 		send("hunter2\n")
+		send("sleep 0.3\necho ah''ead\n") // before its prompt is drawn
+		expect("\rahead")
 		send("exit\n")
 		expect("exit")
 	})
 	f := s.read(sum.Path, standard)
 	got := texts(f.commands)
-	if !slices.Contains(got, "echo one") || !slices.Contains(got, "echo two $((1+1))") || f.has("hunter2") {
+	if !slices.Contains(got, "echo one") || !slices.Contains(got, "echo two $((1+1))") || !slices.Contains(got, "echo ah''ead") || f.has("hunter2") {
 		t.Errorf("commands %q, lines %q", got, f.texts())
 	}
 }

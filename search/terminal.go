@@ -3,6 +3,7 @@ package search
 import (
 	"bytes"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,6 +57,7 @@ type row struct {
 	since time.Duration
 	looks int
 	keep  bool // it is given when it goes, however short it stood
+	given bool // it was given while it stands
 }
 
 func newTerminal(cols, rows, commands int, emit func(stream, store.SearchLine) error) *terminal {
@@ -79,8 +81,17 @@ func (t *terminal) output(at time.Duration, p []byte) {
 				t.look(at, true)
 				t.forced++
 			}
+			if bytes.HasPrefix(rest, exchange) {
+				t.exchanged()
+			}
 		case stopLine:
-			t.entered(at)
+			if !t.goesOn(rest) {
+				t.entered(at)
+			}
+		case stopEdit:
+			t.edits()
+		case stopEdited:
+			t.editingEnds(at)
 		case stopMark:
 			skip = t.mark(rest)
 		case stopNone:
@@ -117,14 +128,17 @@ func (t *terminal) write(p []byte) {
 type stop int
 
 const (
-	stopNone  stop = iota
-	stopClear      // the screen is cleared, or exchanged for another
-	stopLine       // a line that may have a command ends
-	stopMark       // a mark of the shell
+	stopNone   stop = iota
+	stopClear       // the screen is cleared, or exchanged for another
+	stopLine        // a line that may have a command ends
+	stopMark        // a mark of the shell
+	stopEdit        // a line editor begins to read
+	stopEdited      // it ends
 )
 
 var (
 	markPrefix = []byte("\x1b]133;")
+	exchange   = []byte("\x1b[?1049h")
 	clearing   = [][]byte{
 		[]byte("\x1b[J"), []byte("\x1b[0J"), []byte("\x1b[1J"), []byte("\x1b[2J"), []byte("\x1b[3J"), []byte("\x1bc"), []byte("\x1b[?1049"), []byte("\x1b[?1047"),
 		[]byte("\x1b[?47"), []byte("\x1b[!p"),
@@ -135,9 +149,13 @@ var (
 func (t *terminal) nextStop(p []byte) (int, stop) {
 	for i, c := range p {
 		switch {
-		case c == '\n' && t.waiting:
+		case c == '\n' && (t.waiting || t.editing):
 			return i, stopLine
 		case c != 0x1b:
+		case bytes.HasPrefix(p[i:], editBegin):
+			return i, stopEdit
+		case t.editing && bytes.HasPrefix(p[i:], editEnd):
+			return i, stopEdited
 		case bytes.HasPrefix(p[i:], markPrefix):
 			return i, stopMark
 		default:
@@ -173,6 +191,9 @@ func (t *terminal) look(at time.Duration, keep bool) {
 		which = 1
 	}
 	lines := t.screen.Lines()
+	if alt {
+		t.statusRow(lines)
+	}
 	old := t.rows[which]
 	if len(old) > len(lines) {
 		t.leave(old[len(lines):], at, false)
@@ -196,7 +217,7 @@ func (t *terminal) look(at time.Duration, keep bool) {
 // leave gives rows that are on the screen no more, if they stood long enough to be seen.
 func (t *terminal) leave(rows []row, at time.Duration, all bool) {
 	for _, r := range rows {
-		if r.text != "" && (all || r.keep || r.looks > 1 || at-r.since >= stood) {
+		if r.text != "" && !r.given && (all || r.keep || r.looks > 1 || at-r.since >= stood) {
 			t.once(r)
 		}
 	}
@@ -227,7 +248,7 @@ func (t *terminal) scrolled(text string) {
 	r := row{text: text, since: t.now}
 	if rows := t.rows[0]; len(rows) > 0 {
 		if rows[0].text == text {
-			r.since = rows[0].since
+			r.since, r.given = rows[0].since, rows[0].given
 		} else if !strings.HasPrefix(text, rows[0].text) {
 			t.leave(rows[:1], t.now, false)
 		}
@@ -240,7 +261,7 @@ func (t *terminal) scrolled(text string) {
 // top gives a line that left the top of the screen, once if it is the same as the one before. Where lines filled
 // their rows, they may be one line that was wrapped: that is given as well.
 func (t *terminal) top(r row) {
-	if r.text != t.last {
+	if r.text != t.last && !r.given {
 		t.give(scrolledOff, r)
 	}
 	t.last = r.text
@@ -266,9 +287,28 @@ func (t *terminal) unwrap() {
 	t.joined, t.parts = row{}, 0
 }
 
+// standing gives what stands on the screen, but for the row of the cursor, which is not ended.
+func (t *terminal) standing() {
+	t.look(t.before, false)
+	which := 0
+	if t.alt {
+		which = 1
+	}
+	_, cursor := t.screen.Cursor()
+	for y := range t.rows[which] {
+		if r := &t.rows[which][y]; y != cursor && r.text != "" && !r.given {
+			t.give(overwritten, *r)
+			r.given = true
+		}
+	}
+}
+
 // end gives what is still on the screen.
 func (t *terminal) end() {
 	t.look(t.before, false)
+	t.completed("")
+	t.guess()
+	t.commands = slices.DeleteFunc(t.commands, func(c store.Command) bool { return c.Text == "" })
 	if t.alt {
 		t.leave(t.rows[1], t.before, true)
 	}

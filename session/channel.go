@@ -49,6 +49,8 @@ type channel struct {
 
 	starting sync.Mutex     // held from asking the target to run something until the client has the answer
 	fromUp   sync.WaitGroup // stdout and stderr of the target
+	streams  atomic.Int32   // of them, those that are not over
+	cut      atomic.Bool    // one of them ended although there may be more
 	over     chan struct{}  // closed when the channel is done
 	left     chan struct{}  // closed when the client has closed it
 
@@ -207,8 +209,9 @@ func (c *channel) start() {
 	c.tellObserved()
 	c.tellPaused()
 	c.fromUp.Add(2)
-	newPump(c.up, c.toClient(c.down, c.up, recordOutput), c.fromUp.Done).start()
-	newPump(c.up.Stderr(), c.toClient(c.down.Stderr(), c.up.Stderr(), recordStderr), c.fromUp.Done).start()
+	c.streams.Store(2)
+	newPump(c.up, c.toClient(c.down, c.up, recordOutput), c.streamOver).start()
+	newPump(c.up.Stderr(), c.toClient(c.down.Stderr(), c.up.Stderr(), recordStderr), c.streamOver).start()
 	newPump(c.down, c.toTarget, func() { _ = c.up.CloseWrite() }).start()
 }
 
@@ -241,7 +244,12 @@ const (
 
 // toClient moves what the target shows from src to dst. The recorder has each byte before the person does.
 func (c *channel) toClient(dst io.Writer, src io.Reader, which stream) func(p []byte) bool {
-	return func(p []byte) bool {
+	return func(p []byte) (goOn bool) {
+		defer func() {
+			if !goOn {
+				c.cut.Store(true)
+			}
+		}()
 		c.out.Add(int64(len(p)))
 		c.s.touch()
 		if !c.admit(which, p) {
@@ -347,12 +355,15 @@ func (c *channel) resume(n int) bool {
 }
 
 // fromTarget begins to pass on the target's requests in their order, and takes the channel down when the target
-// has closed it. EOF and close of the client's side are held back until the exit status went out: x/crypto/ssh
-// answers the client's close at once, and a status after that would be lost.
+// has closed it. Close of the client's side, and EOF where [channel.streamOver] does not tell it, are held back
+// until the exit status went out: x/crypto/ssh answers the client's close at once, and a status after that would be lost.
 func (c *channel) fromTarget(reqs <-chan *ssh.Request, over func()) {
 	shift.Each(reqs, shift.Requests(c.up), c.targetRequest, func() {
 		c.answered()
 		c.drained(0)
+		if !c.exited {
+			c.tellLost()
+		}
 		c.receipt()
 		c.endOutput()
 		c.s.vacate(c)
@@ -387,6 +398,56 @@ func (c *channel) closed(over func()) {
 	if c.sides.Add(1) == 2 {
 		c.close()
 		over()
+	}
+}
+
+// tellLost tells the person that the connection to the target was lost, if that is why the channel has ended before the
+// program did: the client knows nothing of that connection, and would end without a word.
+func (c *channel) tellLost() {
+	select {
+	case <-c.started:
+	default:
+		return
+	}
+	select {
+	case <-c.left: // by itself
+		return
+	case <-c.s.closing: // the person reads why
+		return
+	default:
+	}
+	if !c.s.upstreamLost() {
+		return
+	}
+	if c.rec != nil {
+		_ = c.rec.Mark("session ended: " + upstreamClosed)
+	}
+	say(c.down, c.term != nil, "session ended: "+upstreamClosed+".")
+	_, _ = c.down.SendRequest("exit-status", false, ssh.Marshal(exitStatus{255}))
+}
+
+// halfClosing is the part of an edited library's channel that tells an end of data from the end of the channel, and can leave
+// the answer to a client's close to Close.
+type halfClosing interface {
+	PeerEOF() bool
+	HoldClose()
+}
+
+// streamOver is called when stdout or stderr of the target has been passed on. When both have, and the program goes on, the
+// client hears so at once. It may then close the channel, which must not keep the exit status from it: without the edited
+// library that end comes with the status. On a terminal there are last words of ours to come, and a half has no meaning.
+func (c *channel) streamOver() {
+	defer c.fromUp.Done()
+	if c.streams.Add(-1) > 0 || c.cut.Load() || c.term != nil {
+		return
+	}
+	down, ok := c.down.(halfClosing)
+	if !ok {
+		return
+	}
+	if up, ok := c.up.(halfClosing); ok && up.PeerEOF() {
+		down.HoldClose()
+		c.endOutput()
 	}
 }
 

@@ -10,6 +10,8 @@ const (
 	kindShell = "shell"
 	kindExec  = "exec"
 	kindSFTP  = "sftp"
+
+	kindSubsystem = "subsystem" // another one; the command is its name
 )
 
 // shortcut names the kind of a command that is one of the well-known file transfer programs and
@@ -31,12 +33,13 @@ func shortcut(command string) string {
 			return "scp"
 		}
 	case "rsync":
-		// -e on the server's side would run a program (rsync --server -e.sh).
-		if words[1] == "--server" && !strings.Contains(command, " --rsh") && !strings.Contains(command, " --daemon") {
+		if isRsync(words[1:]) {
 			return "rsync"
 		}
 	case "git-upload-pack", "git-receive-pack", "git-upload-archive":
-		return "git"
+		if isGit(strings.TrimLeft(strings.TrimPrefix(command, words[0]), " \t")) {
+			return "git"
+		}
 	}
 	return ""
 }
@@ -44,6 +47,15 @@ func shortcut(command string) string {
 // strangeSpace tells that r separates words here and not in a shell, or ends a command where C is spoken: sshd takes
 // a NUL at its end.
 func strangeSpace(r rune) bool { return r == 0 || r != ' ' && r != '\t' && unicode.IsSpace(r) }
+
+// isGit tells that what stands behind the program is one path, as clients send it, and no option: --help opens a manual in a
+// pager, and that a shell.
+func isGit(path string) bool {
+	if quoted, ok := strings.CutPrefix(path, "'"); ok {
+		return !strings.HasPrefix(quoted, "-")
+	}
+	return len(strings.Fields(path)) == 1 && !strings.ContainsAny(path, "'*?[") && !strings.HasPrefix(path, "-")
+}
 
 // isSCP tells that command is the far end of a copy: flags that only say how, one of them which way, and one path. Programs
 // write them apart or together (-p -t, -pt). Any other flag, such as -S and -o, names a program or an option of ssh.
@@ -64,6 +76,27 @@ func isSCP(command string) bool {
 		}
 	}
 	return ways == 1
+}
+
+// otherRsync are options that make something else of `rsync --server`: a daemon, whose configuration runs any command before a
+// transfer, or a program to connect with.
+var otherRsync = []string{"--daemon", "--config", "--dparam", "--detach", "--no-detach", "--rsh", "--rsync-path"}
+
+// isRsync tells that the words behind rsync are the far end of a copy. Options stand anywhere among them, so that the name of a
+// file that the shell on the target would put in the place of a pattern may be one.
+func isRsync(words []string) bool {
+	for _, w := range words[1:] {
+		w = strings.Trim(w, "'")
+		if strings.HasPrefix(w, "-") && strings.ContainsAny(w, "*?[") || strings.HasPrefix(w, "*") || strings.HasPrefix(w, "?") || strings.HasPrefix(w, "[") {
+			return false
+		}
+		for _, option := range otherRsync {
+			if strings.HasPrefix(w, option) {
+				return false
+			}
+		}
+	}
+	return words[0] == "--server"
 }
 
 // noUDP is what the person reads instead of a mosh that never connects.

@@ -45,14 +45,35 @@ func TestShortcut(t *testing.T) {
 		"rsync --server --sender -e.sh . x":        "rsync",
 		"rsync --server --rsh=sh . x":              "",
 		"rsync --daemon":                           "",
-		"rsync a b":                                "",
-		"git-upload-pack '/srv/r.git'":             "git",
-		"git-receive-pack 'r'":                     "git",
-		"git-upload-pack '$(sh)'":                  "",
-		"git-upload-pack 'a';sh":                   "",
-		"ls":                                       "",
-		"":                                         "",
-		"scp":                                      "",
+		// Whoever had rsync alone got any command on the target: a daemon runs what its configuration, which rsync had brought
+		// there, says to run before a transfer. Only " --daemon" was looked for, with a space and without quotes.
+		"rsync --server --daemon .":                            "",
+		"rsync --server\t--daemon --config=/tmp/evil .":        "",
+		"rsync --server --config=/tmp/evil . '--daemon'":       "",
+		"rsync --server -a . '--daemon'":                       "",
+		"rsync --server\t--rsh=sh . x":                         "",
+		"rsync --server --dparam=port=1 .":                     "",
+		"rsync --server -a . --daemo[n]":                       "", // with a file of that name in the person's folder
+		"rsync --server -a . *":                                "",
+		"rsync --server --sender -logDtpre.iLsfxCIvu . /srv/*": "rsync",
+		"rsync --server -logDtpre.iLsfxCIvu . '/srv/a b'":      "rsync",
+		"rsync a b":                    "",
+		"git-upload-pack '/srv/r.git'": "git",
+		"git-receive-pack 'r'":         "git",
+		// As in git-shell (CVE-2017-8386): the manual's pager gave whoever had git alone a shell.
+		"git-upload-pack '--help'":        "",
+		"git-upload-pack --help x":        "",
+		"git-receive-pack\t--help":        "",
+		"git-upload-archive *":            "",
+		"git-upload-pack a --help":        "",
+		"git-upload-pack x '--help'":      "",
+		"git-upload-pack '/srv/a -b.git'": "git",
+		"git-receive-pack ~/r.git":        "git",
+		"git-upload-pack '$(sh)'":         "",
+		"git-upload-pack 'a';sh":          "",
+		"ls":                              "",
+		"":                                "",
+		"scp":                             "",
 	} {
 		if got := shortcut(command); got != want {
 			t.Errorf("shortcut(%q) = %q, want %q", command, got, want)

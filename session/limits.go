@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -132,6 +133,9 @@ func (c *channel) warn(text string) {
 	}
 	say(c.down, true, text)
 }
+
+// sessionChannels is how many session channels may be open at once.
+func (s *Session) sessionChannels() int { return cmp.Or(s.p.Limits.Channels, maxSessionChannels) }
 
 // full says why there may be no further channel, "" if there may. s.mu is held.
 func (s *Session) full() string {

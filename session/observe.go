@@ -74,7 +74,7 @@ func (p *Params) moderated() {
 	ask := p.Authorize
 	p.Authorize = func(ctx context.Context, kind, to, command string) (Grant, error) {
 		switch kind {
-		case "", kindShell, kindExec, "scp", "rsync", "git":
+		case "", kindShell, kindExec, kindSubsystem, "scp", "rsync", "git":
 			return ask(ctx, kind, to, command)
 		}
 		return Grant{Refusal: errModerated, Denied: true}, nil

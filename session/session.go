@@ -81,7 +81,7 @@ type Params struct {
 }
 
 // maxSessionChannels bounds the session channels that are open at once in one connection, as
-// OpenSSH's MaxSessions does.
+// OpenSSH's MaxSessions does, where no rule says how many channels there may be.
 const maxSessionChannels = 10
 
 // Session is one open session.
@@ -119,6 +119,7 @@ type Session struct {
 	root     Root // of the recordings that have ended
 	ended    bool
 	closed   bool // Close was called
+	lost     bool // the target has closed the connection
 	reason   string
 	timers   []*time.Timer
 	gone     *sync.Cond // a channel has ended
@@ -185,10 +186,48 @@ func (s *Session) started() audit.Event {
 // ID is the session's id.
 func (s *Session) ID() string { return s.row.ID }
 
+// upstreamClosed is why a session ends whose target is gone.
+const upstreamClosed = "the target closed the connection"
+
+// aliveTime is how long a target may take to answer whether it is there.
+const aliveTime = 2 * time.Second
+
+// upstreamLost tells whether the connection to the target has ended. If so, that is why the session ends, whatever the client
+// does next.
+func (s *Session) upstreamLost() bool {
+	lost := make(chan bool, 1)
+	go func() {
+		// Any answer is a sign of life.
+		_, _, err := s.p.Upstream.SendRequest("keepalive@openssh.com", true, nil)
+		lost <- err != nil
+	}()
+	t := time.NewTimer(aliveTime)
+	defer t.Stop()
+	select {
+	case gone := <-lost:
+		if gone {
+			s.loseUpstream()
+		}
+		return gone
+	case <-t.C:
+		return false
+	case <-s.closing:
+		return false
+	}
+}
+
+// loseUpstream keeps why the session ends.
+func (s *Session) loseUpstream() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost = true
+}
+
 // upstreamGone lets the channels that are open bring home what the target had still sent, then ends.
 func (s *Session) upstreamGone() {
+	s.loseUpstream()
 	s.wait(lastWords)
-	s.End("the target closed the connection")
+	s.End(upstreamClosed)
 }
 
 // End tells the person why, and closes both sides. Bookkeeping is done by [Session.Close], which the
@@ -239,6 +278,9 @@ func (s *Session) Close(reason string) {
 	}
 	s.closed = true
 	if !s.ended {
+		if s.lost {
+			reason = upstreamClosed
+		}
 		s.ended, s.reason = true, reason
 		for _, t := range s.timers {
 			t.Stop()
@@ -318,16 +360,16 @@ const placeWait = 500 * time.Millisecond
 
 // reserve takes a place for c and gives it a number, or says why there may be no more channels.
 func (s *Session) reserve(c *channel) error {
-	s.await(placeWait, func() bool { return s.ended || s.taken < maxSessionChannels && s.full() == "" })
+	s.await(placeWait, func() bool { return s.ended || s.full() == "" && s.taken < s.sessionChannels() })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.ended:
 		return errors.New("the session has ended")
-	case s.taken >= maxSessionChannels:
-		return fmt.Errorf("no more than %d session channels at once in one connection", maxSessionChannels)
 	case s.full() != "":
 		return errors.New(s.full())
+	case s.taken >= s.sessionChannels():
+		return fmt.Errorf("no more than %d session channels at once in one connection", s.sessionChannels())
 	}
 	c.row.ID = s.next
 	s.next++

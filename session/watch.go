@@ -183,7 +183,7 @@ func pick(row store.Session, channel int) (c store.Channel, ok bool, err error) 
 // watchable tells whether a channel of this kind prints anything.
 func watchable(kind string) bool {
 	switch kind {
-	case kindShell, kindExec, "scp", "rsync", "git":
+	case kindShell, kindExec, kindSubsystem, "scp", "rsync", "git":
 		return true
 	}
 	return false

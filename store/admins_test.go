@@ -24,7 +24,7 @@ func TestAdmins(t *testing.T) {
 			t.Errorf("administrators at first: %d", got)
 		}
 		alice := addAdmin(t, s, "alice")
-		e.clock.move(time.Second)
+		e.clock.Move(time.Second)
 		bob := addUser(t, s, "bob")
 		check(t, s.Admins.Set(ctx, bob.ID, store.RoleAuditor))
 		if got := must[int](t)(s.Admins.Count(ctx)); got != 1 {
@@ -104,16 +104,16 @@ func TestAPITokens(t *testing.T) {
 			_, err := s.APITokens.Check(ctx, wrong)
 			wantError(t, "wrong secret", err, store.ErrNotFound)
 		}
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		_, err = s.APITokens.Check(ctx, secret)
 		wantError(t, "expired", err, store.ErrNotFound)
 
 		lasting, secret, err := s.APITokens.Add(ctx, "lasting", store.RoleAdmin, time.Time{})
 		check(t, err)
-		e.clock.move(10_000 * time.Hour)
+		e.clock.Move(10_000 * time.Hour)
 		must[store.APIToken](t)(s.APITokens.Check(ctx, secret))
 		list := must[[]store.APIToken](t)(s.APITokens.List(ctx))
-		if len(list) != 2 || list[0].ID != lasting.ID || !list[0].LastUsed.Equal(e.clock.now()) {
+		if len(list) != 2 || list[0].ID != lasting.ID || !list[0].LastUsed.Equal(e.clock.Now()) {
 			t.Errorf("got %+v", list)
 		}
 		check(t, s.APITokens.Delete(ctx, lasting.ID))

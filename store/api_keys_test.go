@@ -31,7 +31,7 @@ func TestAPIKeys(t *testing.T) {
 		}
 		_, err = s.APIKeys.Find(ctx, secret+"x")
 		wantError(t, "wrong secret", err, store.ErrNotFound)
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		_, err = s.APIKeys.Find(ctx, secret)
 		wantError(t, "expired", err, store.ErrNotFound)
 		wantError(t, "use of an expired one", s.APIKeys.Use(ctx, k.ID, ""), store.ErrNotFound)
@@ -63,7 +63,7 @@ func TestAPIKeyRate(t *testing.T) {
 		if passed.Load() != 20 || refused.Load() != 40 {
 			t.Errorf("%d passed and %d were refused, want 20 and 40", passed.Load(), refused.Load())
 		}
-		e.clock.move(3 * time.Second)
+		e.clock.Move(3 * time.Second)
 		check(t, nodes[1].APIKeys.Use(ctx, k.ID, "192.0.2.8"))
 		wantError(t, "a second one", nodes[0].APIKeys.Use(ctx, k.ID, ""), store.ErrRateLimit)
 		if list := must[[]store.APIKey](t)(nodes[0].APIKeys.List(ctx)); list[0].LastSource != "192.0.2.8" || !list[0].LastUsed.Equal(start.Add(3*time.Second)) {
@@ -126,7 +126,7 @@ func TestTokenForProgram(t *testing.T) {
 		}
 		_, err = s.Tokens.Asked(ctx, ask)
 		wantError(t, "once it was used", err, store.ErrNotFound)
-		e.clock.move(10 * time.Minute)
+		e.clock.Move(10 * time.Minute)
 		check(t, s.Purge(ctx))
 		_, err = s.Tokens.Asked(ctx, ask)
 		wantError(t, "after ten minutes", err, store.ErrNotFound)

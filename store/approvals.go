@@ -300,6 +300,17 @@ func (s Approvals) Expire(ctx context.Context) ([]Approval, error) {
 	return list, err
 }
 
+// WithdrawAll ends the requests of people who waited at a node, and returns them. Nobody waits there when it starts.
+func (s Approvals) WithdrawAll(ctx context.Context, node, why string) ([]Approval, error) {
+	var list []Approval
+	err := s.db.writing(ctx, "ending requests for approval of node "+node, func(ctx context.Context, q querier) (err error) {
+		list, err = all(ctx, q, approvalFields, "UPDATE approvals SET state = ?, why = ?, settled = ? WHERE node = ? AND state = ? RETURNING "+approvalColumns,
+			ApprovalWithdrawn, why, ms(s.db.now()), node, ApprovalPending)
+		return err
+	})
+	return list, err
+}
+
 // Get returns an approval by its id.
 func (s Approvals) Get(ctx context.Context, id string) (Approval, error) {
 	return s.find(ctx, "reading approval "+id, "id = ?", id)

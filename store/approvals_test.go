@@ -60,7 +60,7 @@ func TestApproval(t *testing.T) {
 		_, err = s.Sessions.Open(ctx, early)
 		wantError(t, "before it is approved", err, store.ErrConflict)
 
-		e.clock.move(time.Minute)
+		e.clock.Move(time.Minute)
 		got = must[store.Approval](t)(s.Approvals.Decide(ctx, a.ID, says("dave", true), decided))
 		if got.State != store.ApprovalApproved || got.Given != 2 || !got.Settled.Equal(start.Add(time.Minute)) || !slices.Equal(got.ApprovedBy(), []string{"carol", "dave"}) {
 			t.Errorf("after two of two: %+v", got)
@@ -113,7 +113,7 @@ func TestApprovalEnds(t *testing.T) {
 		wantError(t, "of a withdrawn one", err, store.ErrConflict)
 		must[store.Approval](t)(s.Approvals.Decide(ctx, late.ID, says("carol", true), decided))
 
-		e.clock.move(15 * time.Minute)
+		e.clock.Move(15 * time.Minute)
 		_, err = s.Approvals.Decide(ctx, expired.ID, says("carol", true), decided)
 		wantError(t, "too late", err, store.ErrConflict)
 		if list := must[[]store.Approval](t)(s.Approvals.List(ctx, store.ApprovalFilter{State: store.ApprovalPending})); len(list) != 0 {
@@ -122,18 +122,35 @@ func TestApprovalEnds(t *testing.T) {
 		if list := must[[]store.Approval](t)(s.Approvals.Expire(ctx)); len(list) != 1 || list[0].ID != expired.ID {
 			t.Errorf("expired: %+v", list)
 		}
-		e.clock.move(time.Minute)
+		e.clock.Move(time.Minute)
 		x := store.Session{ID: late.Session, UserID: late.UserID, User: "dora", Target: "vault", Account: "root", Approval: late.ID}
 		_, err = s.Sessions.Open(ctx, x)
 		wantError(t, "long after", err, store.ErrConflict)
 		if list := must[[]store.Approval](t)(s.Approvals.Expire(ctx)); len(list) != 1 || list[0].ID != late.ID {
 			t.Errorf("expired: %+v", list)
 		}
-		e.clock.move(91 * 24 * time.Hour)
+		e.clock.Move(91 * 24 * time.Hour)
 		check(t, s.Purge(ctx))
 		if list := must[[]store.Approval](t)(s.Approvals.List(ctx, store.ApprovalFilter{})); len(list) != 0 {
 			t.Errorf("left: %+v", list)
 		}
+	})
+}
+
+// Who waited at a node that was killed waits no more: an approver was shown their request for up to a day, and agreed to nothing.
+func TestApprovalsOfKilledNode(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s, ctx := e.open(), t.Context()
+		left := must[store.Approval](t)(s.Approvals.Request(ctx, asked("alice", 1), 15*time.Minute))
+		elsewhere := asked("bob", 1)
+		elsewhere.Node = "n2"
+		elsewhere = must[store.Approval](t)(s.Approvals.Request(ctx, elsewhere, 15*time.Minute))
+		if list := must[[]store.Approval](t)(s.Approvals.WithdrawAll(ctx, "n1", "it has ended")); len(list) != 1 || list[0].ID != left.ID || list[0].Why != "it has ended" || list[0].State != store.ApprovalWithdrawn {
+			t.Errorf("withdrawn: %+v", list)
+		}
+		_, err := s.Approvals.Decide(ctx, left.ID, says("carol", true), decided)
+		wantError(t, "of one that waits no more", err, store.ErrConflict)
+		must[store.Approval](t)(s.Approvals.Decide(ctx, elsewhere.ID, says("carol", true), decided))
 	})
 }
 
@@ -197,7 +214,7 @@ func TestApprovalRequestsAreBounded(t *testing.T) {
 			t.Errorf("%d made, %d refused", made.Load(), refused.Load())
 		}
 		must[store.Approval](t)(nodes[0].Approvals.Request(ctx, asked("bob", 1), time.Hour))
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		must[store.Approval](t)(nodes[0].Approvals.Request(ctx, asked("alice", 1), time.Hour))
 	})
 }

@@ -36,13 +36,13 @@ func TestReap(t *testing.T) {
 			fail(t, nodes[0], c)
 		}
 		late, _ := reserve(t, nodes[0], c, store.Reserved)
-		e.clock.move(59 * time.Second)
+		e.clock.Move(59 * time.Second)
 		young, _ := reserve(t, nodes[0], five("198.51.100.1"), store.Reserved)
 		if got := must[int](t)(nodes[1].Attempts.Reap(ctx, time.Minute)); got != 0 {
 			t.Fatalf("reaped %d attempts of 59 s", got)
 		}
 		reserve(t, nodes[1], c, store.Busy)
-		e.clock.move(time.Second)
+		e.clock.Move(time.Second)
 		var reaped atomic.Int32
 		errs := make([]error, 20)
 		parallel(len(errs), func(i int) {

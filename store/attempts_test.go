@@ -82,7 +82,7 @@ func TestLockout(t *testing.T) {
 		for range 4 {
 			fail(t, s, other)
 		}
-		e.clock.move(time.Minute)
+		e.clock.Move(time.Minute)
 		locks = fail(t, s, other)
 		if len(locks) != 2 || locks[0].Kind != "source" || locks[1].Kind != "user+source" {
 			t.Fatalf("the tenth failure of the source sets %+v", locks)
@@ -100,9 +100,9 @@ func TestLockout(t *testing.T) {
 		if _, lock := reserve(t, s, other, store.Locked); lock.Kind != "source" {
 			t.Errorf("bob is locked by %+v, want the source, which holds longer", lock)
 		}
-		e.clock.move(30*time.Minute - time.Millisecond)
+		e.clock.Move(30*time.Minute - time.Millisecond)
 		reserve(t, s, c, store.Locked)
-		e.clock.move(time.Millisecond)
+		e.clock.Move(time.Millisecond)
 		for i := range 5 {
 			if locks := fail(t, s, c); (len(locks) == 1) != (i == 4) {
 				t.Fatalf("after the lock: failure %d sets %v", i+1, locks)
@@ -117,9 +117,9 @@ func TestWindow(t *testing.T) {
 		c := five("192.0.2.7")
 		for range 4 {
 			fail(t, s, c)
-			e.clock.move(time.Minute)
+			e.clock.Move(time.Minute)
 		}
-		e.clock.move(time.Minute) // five minutes after the first failure
+		e.clock.Move(time.Minute) // five minutes after the first failure
 		for i := range 4 {
 			if locks := fail(t, s, c); len(locks) != 0 {
 				t.Fatalf("failure %d of the next window sets %v", i+1, locks)
@@ -128,7 +128,7 @@ func TestWindow(t *testing.T) {
 		// An attempt that began in one window and fails in the next counts there.
 		r, _ := reserve(t, s, c, store.Reserved)
 		reserve(t, s, c, store.Busy)
-		e.clock.move(5 * time.Minute)
+		e.clock.Move(5 * time.Minute)
 		if locks := must[[]store.Lock](t)(s.Attempts.Fail(t.Context(), r)); len(locks) != 0 {
 			t.Fatalf("a failure in the next window sets %v", locks)
 		}
@@ -152,7 +152,7 @@ func TestFailuresInARow(t *testing.T) {
 		r, _ = reserve(t, s, c, store.Reserved)
 		check(t, s.Attempts.Succeed(ctx, r, "user+source", "user")) // ends the row
 		for range 3 {
-			e.clock.move(80 * 24 * time.Hour)
+			e.clock.Move(80 * 24 * time.Hour)
 			check(t, s.Purge(ctx))
 			fail(t, s, c)
 		}
@@ -160,7 +160,7 @@ func TestFailuresInARow(t *testing.T) {
 		if len(locks) != 1 || !locks[0].Until.Equal(store.Forever) {
 			t.Fatalf("the fourth failure in a row sets %+v", locks)
 		}
-		e.clock.move(1000 * 24 * time.Hour)
+		e.clock.Move(1000 * 24 * time.Hour)
 		check(t, s.Purge(ctx))
 		reserve(t, s, c, store.Locked)
 
@@ -200,7 +200,7 @@ func TestBusy(t *testing.T) {
 		}
 		reserve(t, s, c, store.Busy)
 		wantError(t, "clearing what has no failures", s.Attempts.Clear(ctx, "source:192.0.2.7"), store.ErrNotFound)
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		check(t, s.Purge(ctx))
 		reserve(t, s, c, store.Busy)
 
@@ -283,7 +283,7 @@ func TestLoweredLimit(t *testing.T) {
 		if got := must[[]store.Lock](t)(s.Attempts.Locks(t.Context())); len(got) != 1 || got[0] != lock || !lock.Until.Equal(start.Add(30*time.Minute)) {
 			t.Errorf("got lock %+v, and in the list %+v", lock, got)
 		}
-		e.clock.move(30 * time.Minute)
+		e.clock.Move(30 * time.Minute)
 		reserve(t, s, c, store.Reserved)
 	})
 }

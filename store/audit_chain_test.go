@@ -75,8 +75,8 @@ func TestAuditChain(t *testing.T) {
 		if n := chainAll(t, s); n != 603 {
 			t.Errorf("%d events were chained", n)
 		}
-		e.clock.move(time.Hour)
-		late := e.clock.now()
+		e.clock.Move(time.Hour)
+		late := e.clock.Now()
 		event(2000)
 		chainAll(t, s)
 		// One that a node could not write earlier comes late, and stands where it came.

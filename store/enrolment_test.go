@@ -151,7 +151,7 @@ func TestFreeLoginsAreExact(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
 		nodes, ctx := e.nodes(), t.Context()
 		u := addUser(t, nodes[0], "bob")
-		since := e.clock.now().Add(-time.Hour)
+		since := e.clock.Now().Add(-time.Hour)
 		try := func(node *store.Store, f *store.FreeLogins) error {
 			r, _, _, err := node.Attempts.Reserve(ctx, []store.Counter{{Kind: "user", Key: "user:" + u.ID, Limit: 1000, Window: time.Minute, Lock: time.Minute}})
 			if err != nil {
@@ -183,7 +183,7 @@ func TestFreeLoginsAreExact(t *testing.T) {
 		if f.Made != 1 {
 			t.Errorf("after an operator has granted them anew it is number %d", f.Made)
 		}
-		wantError(t, "after the time", try(nodes[0], &store.FreeLogins{Most: 7, Since: e.clock.now().Add(time.Hour)}), store.ErrNoFreeLogin)
+		wantError(t, "after the time", try(nodes[0], &store.FreeLogins{Most: 7, Since: e.clock.Now().Add(time.Hour)}), store.ErrNoFreeLogin)
 		token := must[store.Token](t)(nodes[0].Tokens.Add(ctx, store.Token{UserID: u.ID, Enabled: true}, secret))
 		wantError(t, "with a token", try(nodes[0], &store.FreeLogins{Most: 7, Since: since}), store.ErrNoFreeLogin)
 		check(t, nodes[0].Tokens.Delete(ctx, token.ID))
@@ -197,7 +197,7 @@ func TestTokenWaits(t *testing.T) {
 		s, ctx := e.open(), t.Context()
 		u := addUser(t, s, "bob")
 		token := must[store.Token](t)(s.Tokens.AddFirst(ctx, store.Token{UserID: u.ID, Waiting: true}, secret, 5))
-		if token.Enabled || token.State(e.clock.now()) != store.TokenWaiting {
+		if token.Enabled || token.State(e.clock.Now()) != store.TokenWaiting {
 			t.Errorf("got %+v", token)
 		}
 		if list := must[[]store.TokenSecret](t)(s.Tokens.Usable(ctx, u.ID)); len(list) != 0 {

@@ -39,7 +39,7 @@ func TestRecordingsThatAreGone(t *testing.T) {
 		wantError(t, "removing what is not being removed", s.Recordings.Removed(ctx, r, event()), store.ErrConflict)
 		check(t, s.Recordings.SealLost(ctx, r.SessionID, 1, *sealed(r.SessionID)))
 		check(t, s.Recordings.Stored(ctx, r.SessionID, 1))
-		e.clock.move(25 * time.Hour)
+		e.clock.Move(25 * time.Hour)
 		due := must[[]store.Recording](t)(s.Recordings.ClaimExpired(ctx, "n1"))
 		if len(due) != 1 {
 			t.Fatalf("due: %+v", due)
@@ -64,7 +64,7 @@ func TestGiveUp(t *testing.T) {
 		check(t, s.Recordings.SetPending(ctx, some, []byte(`{"end":1}`), *sealed(some.SessionID)))
 		_, err := s.Recordings.GiveUp(ctx, none.SessionID, true)
 		wantError(t, "before anybody has looked into the bucket", err, store.ErrConflict)
-		e.clock.move(48 * time.Hour)
+		e.clock.Move(48 * time.Hour)
 		if due := must[[]store.Recording](t)(s.Recordings.ClaimExpired(ctx, "n1")); len(due) != 0 {
 			t.Errorf("deleted while its tail is waited for: %+v", due)
 		}
@@ -78,13 +78,13 @@ func TestGiveUp(t *testing.T) {
 		if r := recordingOf(t, s, none.SessionID); r.State != store.RecordingRemoved || r.GivenUp.IsZero() || r.Removed.IsZero() {
 			t.Errorf("of which nothing is left: %+v", r)
 		}
-		if r := recordingOf(t, s, some.SessionID); r.State != store.RecordingSealed || r.AtNode || !r.DeleteAfter.Equal(e.clock.now().Add(24*time.Hour)) || r.GivenUp.IsZero() {
+		if r := recordingOf(t, s, some.SessionID); r.State != store.RecordingSealed || r.AtNode || !r.DeleteAfter.Equal(e.clock.Now().Add(24*time.Hour)) || r.GivenUp.IsZero() {
 			t.Errorf("what was sealed: %+v", r)
 		}
 		if got := must[[]audit.Event](t)(s.Audit.List(ctx, store.AuditFilter{Type: audit.OperatorChange})); len(got) != 2 {
 			t.Errorf("events: %+v", got)
 		}
-		e.clock.move(25 * time.Hour)
+		e.clock.Move(25 * time.Hour)
 		due := must[[]store.Recording](t)(s.Recordings.ClaimExpired(ctx, "n1"))
 		if len(due) != 1 || due[0].SessionID != some.SessionID {
 			t.Fatalf("due: %+v", due)
@@ -119,7 +119,7 @@ func TestLedgerIsDeleted(t *testing.T) {
 		recorded := open(24*time.Hour, true)
 		check(t, s.Sessions.CloseChannel(ctx, recorded, store.Channel{ID: 3, Kind: "shell", Recording: "day/x/3.cast", Sealed: sealed(recorded)}))
 		check(t, s.Recordings.Hold(ctx, store.Hold{SessionID: held, Reason: "case 7", Actor: "carol"}))
-		e.clock.move(25 * time.Hour)
+		e.clock.Move(25 * time.Hour)
 		list := must[[]store.ExpiredLedger](t)(s.Transfers.Expired(ctx))
 		if len(list) != 1 || list[0] != (store.ExpiredLedger{SessionID: due, Channel: 1, Lines: 1, Retention: 24 * time.Hour}) {
 			t.Fatalf("due: %+v", list)

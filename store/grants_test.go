@@ -47,7 +47,7 @@ func TestGrants(t *testing.T) {
 			wantError(t, "another "+name, err, store.ErrNotFound)
 		}
 
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		use := func(g store.Grant, step int64, target string) error {
 			a := acceptable(t, s, "alice", step)
 			a.TokenID, a.Step = "", 0
@@ -72,7 +72,7 @@ func TestGrants(t *testing.T) {
 		}
 		wantError(t, "use of the grant before", use(g, 0, "web1"), store.ErrGrantUsed)
 
-		e.clock.move(24 * time.Hour)
+		e.clock.Move(24 * time.Hour)
 		_, err := s.Grants.Find(ctx, g.GrantKey)
 		wantError(t, "expired", err, store.ErrNotFound)
 		wantError(t, "use of an expired one", use(again, 0, "web1"), store.ErrGrantUsed)
@@ -110,7 +110,7 @@ func TestGrantsEnd(t *testing.T) {
 		}
 		must[store.Grant](t)(s.Grants.Find(ctx, other.GrantKey))
 		for i := range 120 {
-			e.clock.move(time.Second)
+			e.clock.Move(time.Second)
 			step++
 			remember(t, s, "alice", step, fmt.Sprint("key ", i))
 		}

@@ -141,7 +141,7 @@ func TestImportForgotten(t *testing.T) {
 		check(t, s.Imports.AddUsers(ctx, i.ID, []store.ImportedUser{{User: store.User{ID: "new", Login: "bob"}}}))
 		check(t, s.Purge(ctx))
 		must[store.Import](t)(s.Imports.Get(ctx, i.ID))
-		e.clock.move(2 * time.Hour)
+		e.clock.Move(2 * time.Hour)
 		_, err := s.Imports.Get(ctx, i.ID)
 		wantError(t, "an old import", err, store.ErrNotFound)
 		wantError(t, "committing an old import", s.Imports.Commit(ctx, i.ID), store.ErrNotFound)

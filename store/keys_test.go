@@ -115,9 +115,9 @@ func TestRotationKilledAtEveryBatch(t *testing.T) {
 		}
 		ctx := t.Context()
 		path, last := fileRing(t)
-		first := open(t, store.Config{DSN: e.dsn, Ring: must[*seal.Ring](t)(seal.Load(path)), Now: e.clock.now})
+		first := open(t, store.Config{DSN: e.dsn, Ring: must[*seal.Ring](t)(seal.Load(path)), Now: e.clock.Now})
 		f := furnish(t, first, 230)
-		beside := open(t, store.Config{DSN: e.dsn, Ring: must[*seal.Ring](t)(seal.Load(path)), Now: e.clock.now})
+		beside := open(t, store.Config{DSN: e.dsn, Ring: must[*seal.Ring](t)(seal.Load(path)), Now: e.clock.Now})
 		total := rowsOf(t, first, last)
 		die, finished := 0, false
 		for !finished {
@@ -125,7 +125,7 @@ func TestRotationKilledAtEveryBatch(t *testing.T) {
 			id, err := seal.AddKey(path)
 			check(t, err)
 			check(t, seal.Promote(path, id))
-			dying := open(t, store.Config{DSN: e.dsn, Ring: must[*seal.Ring](t)(seal.Load(path)), Now: e.clock.now})
+			dying := open(t, store.Config{DSN: e.dsn, Ring: must[*seal.Ring](t)(seal.Load(path)), Now: e.clock.Now})
 			var p store.Pass
 			for i := 0; i < die && !finished; i++ {
 				finished, err = dying.Keys.Reseal(ctx, &p)
@@ -134,7 +134,7 @@ func TestRotationKilledAtEveryBatch(t *testing.T) {
 			check(t, dying.Close())
 			f.readable(t, beside)
 
-			again := open(t, store.Config{DSN: e.dsn, Ring: must[*seal.Ring](t)(seal.Load(path)), Now: e.clock.now})
+			again := open(t, store.Config{DSN: e.dsn, Ring: must[*seal.Ring](t)(seal.Load(path)), Now: e.clock.Now})
 			f.readable(t, again)
 			p = store.Pass{}
 			for done := false; !done; {
@@ -163,7 +163,7 @@ func TestRotationInParallel(t *testing.T) {
 		}
 		path, old := fileRing(t)
 		newStore := func() *store.Store {
-			return open(t, store.Config{DSN: e.dsn, Ring: must[*seal.Ring](t)(seal.Load(path)), Now: e.clock.now})
+			return open(t, store.Config{DSN: e.dsn, Ring: must[*seal.Ring](t)(seal.Load(path)), Now: e.clock.Now})
 		}
 		writer := newStore() // still seals with the old key until it looks again
 		f := furnish(t, writer, 150)
@@ -217,7 +217,7 @@ func TestRotationLeavesWhatDoesNotOpen(t *testing.T) {
 			return
 		}
 		path, _ := fileRing(t)
-		s := open(t, store.Config{DSN: e.dsn, Ring: must[*seal.Ring](t)(seal.Load(path)), Now: e.clock.now})
+		s := open(t, store.Config{DSN: e.dsn, Ring: must[*seal.Ring](t)(seal.Load(path)), Now: e.clock.Now})
 		f := furnish(t, s, 3)
 		_, err := raw(t, e.dsn).ExecContext(t.Context(), "INSERT INTO secrets (name, value, created) VALUES ('foreign', 'v1.00000000.AAAA', 0)")
 		check(t, err)
@@ -246,13 +246,13 @@ func TestRingsOfNodes(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
 		s, ctx := e.open(), t.Context()
 		check(t, s.Keys.Publish(ctx, "b"))
-		e.clock.move(2 * time.Minute)
+		e.clock.Move(2 * time.Minute)
 		check(t, s.Keys.Publish(ctx, "a"))
 		nodes := must[[]store.NodeRing](t)(s.Keys.Nodes(ctx))
 		if len(nodes) != 2 || nodes[0].Node != "a" || !slices.Equal(nodes[0].IDs, e.ring.IDs()) || len(nodes[0].IDs) != 1 {
 			t.Errorf("nodes %+v", nodes)
 		}
-		e.clock.move(time.Minute)
+		e.clock.Move(time.Minute)
 		if nodes := must[[]store.NodeRing](t)(s.Keys.Nodes(ctx)); len(nodes) != 1 || nodes[0].Node != "a" {
 			t.Errorf("a minute later: %+v", nodes)
 		}

@@ -31,13 +31,13 @@ func TestWatches(t *testing.T) {
 		if got := must[[]store.Watch](t)(near.Watching.WatchesAt(ctx, "n2")); len(got) != 0 {
 			t.Errorf("watches at n2: %+v", got)
 		}
-		e.clock.move(10 * time.Second)
+		e.clock.Move(10 * time.Second)
 		check(t, far.Watching.Renew(ctx, id, 3))
-		e.clock.move(10 * time.Second)
+		e.clock.Move(10 * time.Second)
 		if got := must[[]store.Watch](t)(near.Watching.Watches(ctx, x.ID)); len(got) != 1 || got[0].Channel != 3 {
 			t.Errorf("watches after renewing: %+v", got)
 		}
-		e.clock.move(10 * time.Second)
+		e.clock.Move(10 * time.Second)
 		if got := must[[]store.Watch](t)(near.Watching.Watches(ctx, x.ID)); len(got) != 0 {
 			t.Errorf("watches that were not renewed: %+v", got)
 		}
@@ -96,9 +96,9 @@ func TestLiveStreams(t *testing.T) {
 		if seq > 60 {
 			t.Errorf("%d chunks wait", seq)
 		}
-		e.clock.move(10 * time.Second)
+		e.clock.Move(10 * time.Second)
 		check(t, near.Watching.Sending(ctx, stream.ID))
-		e.clock.move(10 * time.Second)
+		e.clock.Move(10 * time.Second)
 		wantError(t, "nobody reads", near.Watching.Sending(ctx, stream.ID), store.ErrNotFound)
 		wantError(t, "nobody reads", near.Watching.Put(ctx, stream.ID, store.LiveChunk{Seq: seq}), store.ErrNotFound)
 		check(t, near.Purge(ctx))

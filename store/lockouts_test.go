@@ -29,10 +29,10 @@ func TestLocksGrow(t *testing.T) {
 			if !held.Until.Equal(locks[0].Until) {
 				t.Errorf("told until %v, holds until %v", locks[0].Until, held.Until)
 			}
-			return held.Until.Sub(e.clock.now())
+			return held.Until.Sub(e.clock.Now())
 		}
 		wait := func(d time.Duration) {
-			e.clock.move(d)
+			e.clock.Move(d)
 			check(t, s.Purge(ctx)) // must not forget how often somebody was locked
 		}
 		for i, want := range []time.Duration{10 * time.Minute, 20 * time.Minute, 40 * time.Minute, time.Hour, time.Hour} {
@@ -74,9 +74,9 @@ func TestRepeatedGuess(t *testing.T) {
 		for range 10 {
 			guess("x")
 		}
-		e.clock.move(59 * time.Second)
+		e.clock.Move(59 * time.Second)
 		guess("x")
-		e.clock.move(2 * time.Second)
+		e.clock.Move(2 * time.Second)
 		guess("x") // the second failure: a minute after the first
 		guess("y") // the third
 		if locks := guess("x"); len(locks) != 1 || locks[0].Failures != 4 {
@@ -109,12 +109,12 @@ func TestLockByHand(t *testing.T) {
 		}
 		check(t, s.Purge(ctx))
 		reserve(t, s, five("192.0.2.7"), store.Locked)
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		r, _ := reserve(t, s, five("192.0.2.7"), store.Reserved)
 		check(t, s.Attempts.Cancel(ctx, r))
 
 		must[store.Lock](t)(s.Attempts.Lock(ctx, "source", "192.0.2.7", "ada", "", time.Time{}))
-		e.clock.move(365 * 24 * time.Hour)
+		e.clock.Move(365 * 24 * time.Hour)
 		check(t, s.Purge(ctx))
 		reserve(t, s, five("192.0.2.7"), store.Locked)
 		check(t, s.Attempts.Clear(ctx, "source:192.0.2.7"))

@@ -12,7 +12,7 @@ import (
 )
 
 func mail(e *engine, to string) store.OutMessage {
-	return store.OutMessage{Channel: store.ByMail, Kind: "test", User: "alice", Recipient: to, Subject: "About " + to, Text: "Hello", Expires: e.clock.now().Add(24 * time.Hour)}
+	return store.OutMessage{Channel: store.ByMail, Kind: "test", User: "alice", Recipient: to, Subject: "About " + to, Text: "Hello", Expires: e.clock.Now().Add(24 * time.Hour)}
 }
 
 func TestOutbox(t *testing.T) {
@@ -27,7 +27,7 @@ func TestOutbox(t *testing.T) {
 		check(t, s.Outbox.Add(ctx, first)) // the same again
 		urgent := mail(e, "+4915112345678")
 		urgent.Channel, urgent.Urgent = store.BySMS, true
-		e.clock.move(time.Second)
+		e.clock.Move(time.Second)
 		check(t, s.Outbox.Add(ctx, urgent))
 		if _, err := s.Outbox.Claim(ctx, time.Minute, "pigeon"); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("a channel without sender: %v", err)
@@ -44,7 +44,7 @@ func TestOutbox(t *testing.T) {
 		}
 		_, err = claim()
 		wantError(t, "a message that is being delivered", err, store.ErrNotFound)
-		check(t, s.Outbox.Later(ctx, m, e.clock.now().Add(time.Minute), "away"))
+		check(t, s.Outbox.Later(ctx, m, e.clock.Now().Add(time.Minute), "away"))
 		_, err = claim()
 		wantError(t, "before it is due", err, store.ErrNotFound)
 		check(t, s.Outbox.Retry(ctx, m.ID))
@@ -60,7 +60,7 @@ func TestOutbox(t *testing.T) {
 		wantError(t, "retry of a sent one", s.Outbox.Retry(ctx, list[0].ID), store.ErrNotFound)
 		check(t, s.Outbox.Drop(ctx, m.ID))
 		wantError(t, "drop twice", s.Outbox.Drop(ctx, m.ID), store.ErrNotFound)
-		e.clock.move(8 * 24 * time.Hour)
+		e.clock.Move(8 * 24 * time.Hour)
 		check(t, s.Purge(ctx))
 		if list := must[[]store.OutMessage](t)(s.Outbox.List(ctx, "", 0)); len(list) != 0 {
 			t.Errorf("after a week: %+v", list)
@@ -75,10 +75,10 @@ func TestOutboxLease(t *testing.T) {
 		dead, alive, ctx := e.open(), e.open(), t.Context()
 		check(t, dead.Outbox.Add(ctx, mail(e, "a@example.org")))
 		lost := must[store.OutMessage](t)(dead.Outbox.Claim(ctx, time.Minute, store.ByMail))
-		e.clock.move(time.Minute - time.Millisecond)
+		e.clock.Move(time.Minute - time.Millisecond)
 		_, err := alive.Outbox.Claim(ctx, time.Minute, store.ByMail)
 		wantError(t, "within the lease", err, store.ErrNotFound)
-		e.clock.move(time.Millisecond)
+		e.clock.Move(time.Millisecond)
 		m := must[store.OutMessage](t)(alive.Outbox.Claim(ctx, time.Minute, store.ByMail))
 		if m.ID != lost.ID || m.Tries != 2 || m.Text != "Hello" {
 			t.Errorf("%+v", m)
@@ -131,7 +131,7 @@ func TestOutboxExpires(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
 		s, ctx := e.open(), t.Context()
 		check(t, s.SentCodes.Issue(ctx, sent(addUser(t, s, "alice"), "a", "123456", wide)))
-		e.clock.move(store.SentCodeLife)
+		e.clock.Move(store.SentCodeLife)
 		_, err := s.Outbox.Claim(ctx, time.Minute, store.ByMail)
 		wantError(t, "an old code", err, store.ErrNotFound)
 		check(t, s.Purge(ctx))

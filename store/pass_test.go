@@ -76,7 +76,7 @@ func TestAcceptAtOnce(t *testing.T) {
 			fail(t, s, two[:1])
 		}
 		reserve(t, s, two[:1], store.Locked) // what the first one forgot was taken back
-		e.clock.move(31 * time.Minute)
+		e.clock.Move(31 * time.Minute)
 		accept("two", two, nil)
 		wantFailures(t, s, "source", "at two", 0)
 		wantFailures(t, s, "user", "two", 0)

@@ -21,7 +21,7 @@ func TestPlaces(t *testing.T) {
 		u := addUser(t, s, "alice")
 		see := func(source string) { check(t, s.Places.Seen(ctx, u.ID, addr(source))) }
 		see("192.0.2.7")
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		see("2001:db8::1")
 		see("::ffff:192.0.2.7")
 		for _, c := range []struct {
@@ -70,7 +70,7 @@ func TestRefusedPlaces(t *testing.T) {
 		u := addUser(t, s, "alice")
 		refuse := func(a netip.Addr) { check(t, s.Places.Refused(ctx, u.ID, a)) }
 		refuse(addr("192.0.2.7"))
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		refuse(addr("::ffff:192.0.2.7"))
 		list := must[[]store.Place](t)(s.Places.ListRefused(ctx, u.ID))
 		if len(list) != 1 || list[0].Count != 2 || !list[0].First.Equal(start) || !list[0].Last.Equal(start.Add(time.Hour)) {
@@ -81,7 +81,7 @@ func TestRefusedPlaces(t *testing.T) {
 		}
 		a := addr("198.51.100.0")
 		for range 510 {
-			e.clock.move(time.Second)
+			e.clock.Move(time.Second)
 			refuse(a)
 			a = a.Next()
 		}
@@ -127,7 +127,7 @@ func TestPlacesAlarm(t *testing.T) {
 			}
 		}
 		quiet("192.0.2.1", "2001:db8::1", "192.0.2.1", "2001:db8::2")
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		quiet("192.0.2.2", "192.0.2.3", "2001:db8::3") // the first two are not new any more
 		if got := login("192.0.2.4", false); got != 3 {
 			t.Errorf("the third new one: alarm of %d", got)
@@ -136,7 +136,7 @@ func TestPlacesAlarm(t *testing.T) {
 		if must[store.User](t)(s.Users.ByID(ctx, u.ID)).Locked {
 			t.Error("locked without the setting")
 		}
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		quiet("192.0.2.7", "192.0.2.8")
 		if got := login("192.0.2.9", true); got != 3 {
 			t.Errorf("an hour later: alarm of %d", got)

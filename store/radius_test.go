@@ -24,7 +24,7 @@ func TestRadiusClients(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
 		s, ctx := e.open(), t.Context()
 		c := must[store.RadiusClient](t)(s.RadiusClients.Add(ctx, radiusClient("vpn"), sharedSecret))
-		if c.ID == "" || !c.Created.Equal(e.clock.now()) || c.Remember != time.Hour || c.DemandsAuthenticator() {
+		if c.ID == "" || !c.Created.Equal(e.clock.Now()) || c.Remember != time.Hour || c.DemandsAuthenticator() {
 			t.Errorf("added %+v", c)
 		}
 		if got := must[store.SharedSecret](t)(s.RadiusClients.Secret(ctx, c.ID)); string(got) != string(sharedSecret) {
@@ -51,9 +51,9 @@ func TestRadiusClients(t *testing.T) {
 			t.Errorf("changed to %+v", c)
 		}
 		for range 2 {
-			check(t, s.RadiusClients.Count(ctx, []store.RadiusCount{{ClientID: c.ID, Kind: "request", Times: 3, Last: e.clock.now(), Detail: "x"}, {Kind: "unknown", Times: 1}}))
+			check(t, s.RadiusClients.Count(ctx, []store.RadiusCount{{ClientID: c.ID, Kind: "request", Times: 3, Last: e.clock.Now(), Detail: "x"}, {Kind: "unknown", Times: 1}}))
 		}
-		if counts := must[[]store.RadiusCount](t)(s.RadiusClients.Counts(ctx, &c.ID)); len(counts) != 1 || counts[0].Times != 6 || !counts[0].Last.Equal(e.clock.now()) {
+		if counts := must[[]store.RadiusCount](t)(s.RadiusClients.Counts(ctx, &c.ID)); len(counts) != 1 || counts[0].Times != 6 || !counts[0].Last.Equal(e.clock.Now()) {
 			t.Errorf("counted %+v", counts)
 		}
 		check(t, s.RadiusClients.Delete(ctx, "vpn"))
@@ -103,7 +103,7 @@ func TestRadiusStates(t *testing.T) {
 			t.Errorf("%d of 40 took it", took.Load())
 		}
 		state = issue()
-		e.clock.move(store.RadiusStateLife)
+		e.clock.Move(store.RadiusStateLife)
 		_, err := s.RadiusStates.Take(ctx, state, c.ID, "alice", "198.51.100.7")
 		wantError(t, "too late", err, store.ErrNotFound)
 		check(t, s.Purge(ctx))
@@ -120,20 +120,20 @@ func TestRadiusGrants(t *testing.T) {
 		c := must[store.RadiusClient](t)(s.RadiusClients.Add(ctx, radiusClient("vpn"), sharedSecret))
 		u := addUser(t, s, "alice")
 		put := func(station string) {
-			check(t, s.RadiusGrants.Put(ctx, store.RadiusGrant{UserID: u.ID, ClientID: c.ID, Station: station, CodeAt: e.clock.now(), Expires: e.clock.now().Add(time.Hour), Assurance: store.FromSent}))
+			check(t, s.RadiusGrants.Put(ctx, store.RadiusGrant{UserID: u.ID, ClientID: c.ID, Station: station, CodeAt: e.clock.Now(), Expires: e.clock.Now().Add(time.Hour), Assurance: store.FromSent}))
 		}
 		if err := s.RadiusGrants.Put(ctx, store.RadiusGrant{UserID: u.ID, ClientID: c.ID}); err == nil {
 			t.Error("a grant was written for nowhere")
 		}
 		put("a")
 		put("b")
-		if g := must[store.RadiusGrant](t)(s.RadiusGrants.Find(ctx, u.ID, c.ID, "a")); !g.CodeAt.Equal(e.clock.now()) || g.Assurance != store.FromSent {
+		if g := must[store.RadiusGrant](t)(s.RadiusGrants.Find(ctx, u.ID, c.ID, "a")); !g.CodeAt.Equal(e.clock.Now()) || g.Assurance != store.FromSent {
 			t.Errorf("found %+v", g)
 		}
 		check(t, s.RadiusGrants.End(ctx, u.ID, c.ID, "a"))
 		_, err := s.RadiusGrants.Find(ctx, u.ID, c.ID, "a")
 		wantError(t, "ended", err, store.ErrNotFound)
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		_, err = s.RadiusGrants.Find(ctx, u.ID, c.ID, "b")
 		wantError(t, "expired", err, store.ErrNotFound)
 		for what, end := range map[string]func() error{

@@ -43,7 +43,7 @@ func TestRadiusVerdicts(t *testing.T) {
 		if got := must[[]byte](t)(s.RadiusVerdicts.Find(ctx, "e")); got != nil {
 			t.Errorf("another request has the verdict %q", got)
 		}
-		e.clock.move(store.RadiusVerdictLife)
+		e.clock.Move(store.RadiusVerdictLife)
 		if got := must[[]byte](t)(s.RadiusVerdicts.Find(ctx, "d")); got != nil {
 			t.Errorf("after its time there is %q", got)
 		}
@@ -54,9 +54,9 @@ func TestRadiusVerdicts(t *testing.T) {
 		}
 		check(t, s.RadiusVerdicts.Release(ctx, "d", owner))
 		claims("d")
-		e.clock.move(store.RadiusClaimLife) // the node is dead
+		e.clock.Move(store.RadiusClaimLife) // the node is dead
 		claims("d")
-		e.clock.move(store.RadiusClaimLife)
+		e.clock.Move(store.RadiusClaimLife)
 		check(t, s.Purge(ctx))
 		if n := count(t, e, "radius_verdicts"); n != 0 {
 			t.Errorf("%d are kept after their time", n)

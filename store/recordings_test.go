@@ -188,7 +188,7 @@ func TestRetention(t *testing.T) {
 		if list := must[[]store.Recording](t)(s.Recordings.ClaimExpired(ctx, "n1")); len(list) != 0 {
 			t.Errorf("deleted too early: %+v", list)
 		}
-		e.clock.move(2 * time.Hour)
+		e.clock.Move(2 * time.Hour)
 		if list := must[[]store.Recording](t)(s.Recordings.ClaimExpired(ctx, "n2")); len(list) != 0 {
 			t.Errorf("a node was given what is on the disk of another one: %+v", list)
 		}
@@ -242,11 +242,11 @@ func TestRetention(t *testing.T) {
 		if list := must[[]store.Recording](t)(s.Recordings.ClaimExpired(ctx, "n1")); len(list) != 0 {
 			t.Errorf("given out again at once: %+v", list)
 		}
-		e.clock.move(11 * time.Minute)
+		e.clock.Move(11 * time.Minute)
 		if list := must[[]store.Recording](t)(s.Recordings.ClaimExpired(ctx, "n1")); len(list) != len(given) {
 			t.Errorf("%d of %d were given out again", len(list), len(given))
 		}
-		check(t, s.Recordings.Postpone(ctx, r, e.clock.now().Add(time.Hour)))
+		check(t, s.Recordings.Postpone(ctx, r, e.clock.Now().Add(time.Hour)))
 		for _, id := range []string{old[8], old[9]} {
 			check(t, s.Transfers.Put(ctx, id, 2, []store.Transfer{{SessionID: id, Channel: 2, Seq: 1, Op: "read", Path: "/x", Result: "ok", Started: start}}))
 		}

@@ -19,7 +19,7 @@ func TestRobots(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
 		s, ctx := e.open(), t.Context()
 		r := must[store.Robot](t)(s.Robots.Add(ctx, robot("deploy-bot")))
-		if r.ID == "" || r.Commands[0] != "true <>&" || !r.Usable(e.clock.now()) || !r.Created.Equal(e.clock.now()) {
+		if r.ID == "" || r.Commands[0] != "true <>&" || !r.Usable(e.clock.Now()) || !r.Created.Equal(e.clock.Now()) {
 			t.Errorf("added %+v", r)
 		}
 		for what, change := range map[string]func(*store.Robot){
@@ -74,10 +74,10 @@ func TestRobots(t *testing.T) {
 		_, err = s.Robots.Change(ctx, "nobody", func(*store.Robot) error { return nil })
 		wantError(t, "a change of nobody", err, store.ErrNotFound)
 		r = must[store.Robot](t)(s.Robots.Change(ctx, "deploy-bot", func(r *store.Robot) error {
-			r.Expires, r.Note = e.clock.now().Add(time.Hour), "note"
+			r.Expires, r.Note = e.clock.Now().Add(time.Hour), "note"
 			return nil
 		}))
-		if !r.Usable(e.clock.now()) || r.Usable(e.clock.now().Add(time.Hour)) {
+		if !r.Usable(e.clock.Now()) || r.Usable(e.clock.Now().Add(time.Hour)) {
 			t.Errorf("usable at the wrong time: %+v", r)
 		}
 		if all := must[[]store.Robot](t)(s.Robots.List(ctx)); len(all) != 1 || all[0].Note != "note" {
@@ -95,7 +95,7 @@ func TestAcceptRobot(t *testing.T) {
 		for name, spoil := range map[string]func(*store.Robot){
 			"ok":       nil,
 			"disabled": func(r *store.Robot) { r.Enabled = false },
-			"expired":  func(r *store.Robot) { r.Expires = e.clock.now() },
+			"expired":  func(r *store.Robot) { r.Expires = e.clock.Now() },
 			"re-keyed": func(r *store.Robot) { r.Fingerprint = "SHA256:new" },
 		} {
 			r := must[store.Robot](t)(s.Robots.Add(ctx, robot(name)))
@@ -107,7 +107,7 @@ func TestAcceptRobot(t *testing.T) {
 			after := must[store.Robot](t)(s.Robots.ByName(ctx, name))
 			if spoil == nil {
 				check(t, err)
-				if after.LastSource != "192.0.2.7" || !after.LastUsed.Equal(e.clock.now()) {
+				if after.LastSource != "192.0.2.7" || !after.LastUsed.Equal(e.clock.Now()) {
 					t.Errorf("after its use: %+v", after)
 				}
 				continue

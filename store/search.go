@@ -39,7 +39,7 @@ const (
 // Bounds of one search: it gives up after so many blocks or so long, and says where to go on.
 const (
 	searchBatch   = 64
-	firstWindow   = 16  // blocks that are looked at one by one, first
+	pgWindow      = 16  // blocks that are looked at one by one on PostgreSQL, first
 	lastWindow    = 128 // … and at most
 	searchBlocks  = 4096
 	searchTime    = 1200 * time.Millisecond
@@ -171,7 +171,10 @@ func (s Search) Claim(ctx context.Context, worker, node string, lease time.Durat
 		}
 		claimed, err := one(ctx, q, func(c *SearchClaim) []any { return []any{&c.Session, &c.Channel, &c.Tries} },
 			`WITH next AS MATERIALIZED (SELECT session_id, channel FROM search_recordings
-				WHERE state = ? AND due <= ? AND (node = ? OR found <= ?) ORDER BY due, session_id DESC LIMIT 1`+skip+`)
+				WHERE state = ? AND due <= ? AND (node = ? OR found <= ?) AND NOT EXISTS
+					(SELECT 1 FROM session_channels c JOIN sessions s ON s.id = c.session_id
+					WHERE c.session_id = search_recordings.session_id AND c.id = search_recordings.channel AND c.ended = 0 AND s.state = 'live')
+				ORDER BY due, session_id DESC LIMIT 1`+skip+`)
 			UPDATE search_recordings SET worker = ?, due = ?, tries = tries + 1, line_count = 0
 			WHERE (session_id, channel) = (SELECT session_id, channel FROM next) RETURNING session_id, channel, tries`,
 			SearchPending, ms(now), node, ms(now.Add(-searchPatient)), worker, ms(now.Add(lease)))
@@ -179,13 +182,66 @@ func (s Search) Claim(ctx context.Context, worker, node string, lease time.Durat
 			return err
 		}
 		c.Session, c.Channel, c.Tries = claimed.Session, claimed.Channel, claimed.Tries
-		about, err := one(ctx, q, func(c *SearchClaim) []any { return []any{&c.Path, &c.Node, &c.User, &c.Target} },
-			`SELECT c.recording, s.node, s.user_name, s.target FROM session_channels c JOIN sessions s ON s.id = c.session_id
-			WHERE c.session_id = ? AND c.id = ?`, c.Session, c.Channel)
-		c.Path, c.Node, c.User, c.Target = about.Path, about.Node, about.User, about.Target
+		return c.about(ctx, q)
+	})
+	return c, err
+}
+
+// about reads what a recording is of.
+func (c *SearchClaim) about(ctx context.Context, q querier) error {
+	about, err := one(ctx, q, func(c *SearchClaim) []any { return []any{&c.Path, &c.Node, &c.User, &c.Target} },
+		`SELECT c.recording, s.node, s.user_name, s.target FROM session_channels c JOIN sessions s ON s.id = c.session_id
+		WHERE c.session_id = ? AND c.id = ?`, c.Session, c.Channel)
+	c.Path, c.Node, c.User, c.Target = about.Path, about.Node, about.User, about.Target
+	return err
+}
+
+// ClaimOpen takes a recording that is still being written, for the worker of the node that writes it. The error is
+// [ErrConflict] if another worker has it or it is settled, and [ErrNotFound] if there is no such channel.
+func (s Search) ClaimOpen(ctx context.Context, worker, node, session string, channel int, lease time.Duration) (SearchClaim, error) {
+	c := SearchClaim{Session: session, Channel: channel, worker: worker}
+	err := s.db.writing(ctx, "claiming an open recording to index", func(ctx context.Context, q querier) error {
+		if err := c.about(ctx, q); err != nil {
+			return err
+		}
+		now := s.db.now()
+		n, err := exec(ctx, q, `INSERT INTO search_recordings (session_id, channel, state, note, node, found, worker, due, tries, line_count)
+			VALUES (?, ?, ?, '', ?, ?, ?, ?, 0, 0)
+			ON CONFLICT (session_id, channel) DO UPDATE SET worker = excluded.worker, due = excluded.due
+			WHERE search_recordings.state = excluded.state AND search_recordings.due <= ?`,
+			session, channel, SearchPending, node, ms(now), worker, ms(now.Add(lease)), ms(now))
+		if err == nil && n == 0 {
+			err = ErrConflict
+		}
 		return err
 	})
 	return c, err
+}
+
+// Progress renews the claim of a recording that goes on, notes how far its index goes, and writes the commands that
+// were found so far; the first of them, as many as settled says, are as they were at the last call.
+func (s Search) Progress(ctx context.Context, c SearchClaim, lease time.Duration, note string, settled int, commands []Command) error {
+	return s.db.changingWithin(ctx, finishTime, "indexing session "+c.Session, func(ctx context.Context, tx querier) error {
+		if err := s.held(ctx, tx, c, "note = ?, due = ?", note, ms(s.db.now().Add(lease))); err != nil {
+			return err
+		}
+		return putCommands(ctx, tx, c, settled, commands)
+	})
+}
+
+// putCommands writes the commands of a recording behind the first, which are there.
+func putCommands(ctx context.Context, tx querier, c SearchClaim, settled int, commands []Command) error {
+	if _, err := exec(ctx, tx, "DELETE FROM session_commands WHERE session_id = ? AND channel = ? AND number > ?", c.Session, c.Channel, settled); err != nil {
+		return err
+	}
+	for i := settled; i < len(commands); i++ {
+		x := commands[i]
+		if _, err := exec(ctx, tx, `INSERT INTO session_commands (session_id, channel, number, at, command, found_by) VALUES (?, ?, ?, ?, ?, ?)`,
+			c.Session, c.Channel, i+1, x.At.Microseconds(), x.Text, x.FoundBy); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // held goes on with a claim in a transaction, or says [ErrConflict] if it is not the worker's any more.
@@ -300,13 +356,7 @@ func (s Search) Finish(ctx context.Context, c SearchClaim, r SearchResult) error
 		if err := s.held(ctx, tx, c, "note = ?, due = 0, state = ?", r.Note, r.State); err != nil {
 			return err
 		}
-		for i, command := range r.Commands {
-			if _, err := exec(ctx, tx, `INSERT INTO session_commands (session_id, channel, number, at, command, found_by) VALUES (?, ?, ?, ?, ?, ?)`,
-				c.Session, c.Channel, i+1, command.At.Microseconds(), command.Text, command.FoundBy); err != nil {
-				return err
-			}
-		}
-		return nil
+		return putCommands(ctx, tx, c, 0, r.Commands)
 	})
 }
 
@@ -399,6 +449,19 @@ type searchRow struct {
 	hit   SearchHit // without a line
 	begun time.Time
 	body  []byte
+	plain string // the body unpacked, once it was asked for
+}
+
+// text is the body unpacked. It is "" if that is damaged: then it hides its own lines and no others.
+func (r *searchRow) text() string {
+	if r.plain == "" {
+		text, err := blockDecoder.DecodeAll(r.body, nil)
+		if err != nil {
+			return ""
+		}
+		r.plain = string(text)
+	}
+	return r.plain
 }
 
 func searchFields(r *searchRow) []any {
@@ -415,7 +478,7 @@ func (s Search) Find(ctx context.Context, f SearchFilter) (SearchPage, error) {
 		f.Limit = searchLimit
 	}
 	f.Limit = min(f.Limit, maxSearch)
-	from, before, err := f.begin()
+	first, before, err := f.begin()
 	if err != nil {
 		return SearchPage{}, err
 	}
@@ -429,31 +492,33 @@ func (s Search) Find(ctx context.Context, f SearchFilter) (SearchPage, error) {
 			subjects = append(subjects, subject(kind, name))
 		}
 	}
-	match := q.match(s.db.postgres(), subjects)
 	var page SearchPage
 	err = s.db.reading(ctx, "searching", func(ctx context.Context, c querier) error {
-		begun, window := time.Now(), 0
-		if s.db.postgres() {
-			window = firstWindow
-		}
+		begun, from, window := time.Now(), first, s.firstWindow(q)
 		for seen := 0; ; {
-			rows, bottom, err := s.candidates(ctx, c, match, lowest, from, window)
+			rows, bottom, err := s.candidates(ctx, c, q, subjects, lowest, from, window)
 			if err != nil {
 				return err
 			}
-			for _, r := range rows {
-				if !page.take(q, f, r, before) {
+			for i := range rows {
+				line := 0
+				if rows[i].id == first {
+					line = before
+				}
+				if !page.take(q, f, &rows[i], line) {
 					return nil
 				}
-				before = 0
 			}
 			if bottom <= lowest {
 				return nil
 			}
-			from, before = bottom-1, 0
-			if len(rows) > window/8 {
+			from = bottom - 1
+			switch {
+			case window == 0:
+				window = s.firstWindow(q) // what is rare above may be frequent below
+			case len(rows) > window/8:
 				window = min(2*window, lastWindow)
-			} else {
+			default:
 				window = 0
 			}
 			if seen += len(rows); seen >= searchBlocks || time.Since(begun) > searchTime {
@@ -468,51 +533,17 @@ func (s Search) Find(ctx context.Context, f SearchFilter) (SearchPage, error) {
 	return page, nil
 }
 
-// candidates returns the newest blocks from an id on downwards that have all words, and the id down to which there are
-// no others.
-//
-// PostgreSQL's index on words gives all blocks with a word before the first can be taken, hundreds of milliseconds
-// for a word that nearly all have. So it is asked only for words that turn out not to be frequent: those that few
-// of the blocks just above have. Before, a window of so many blocks is looked at one by one; 0: the index is asked.
-func (s Search) candidates(ctx context.Context, q querier, match string, lowest, from int64, window int) ([]searchRow, int64, error) {
-	const order = " ORDER BY b.id DESC"
-	columns := "SELECT b.id, b.session_id, b.channel, b.begun, b.body, s.user_name, s.target, s.account FROM ("
-	joined := ") w JOIN search_blocks b ON b.id = w.id JOIN sessions s ON s.id = b.session_id"
-	if window > 0 {
-		bottom, err := scalar[int64](ctx, q, "SELECT id FROM search_words WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT 1 OFFSET ?", lowest, from, window-1)
-		if errors.Is(err, ErrNotFound) {
-			bottom, err = lowest, nil
-		}
-		if err != nil {
-			return nil, 0, err
-		}
-		rows, err := all(ctx, q, searchFields, "WITH near AS MATERIALIZED (SELECT id, words FROM search_words WHERE id >= ? AND id <= ?) "+
-			columns+"SELECT id FROM near WHERE words @@ ?::tsquery"+joined+order, bottom, from, match)
-		return rows, bottom, err
-	}
-	inner := "SELECT rowid AS id FROM search_words WHERE search_words MATCH ? AND rowid >= ? AND rowid <= ? ORDER BY rowid DESC LIMIT ?"
-	if s.db.postgres() {
-		inner = "SELECT id FROM search_words WHERE words @@ ?::tsquery AND id >= ? AND id <= ? ORDER BY id DESC LIMIT ?"
-	}
-	rows, err := all(ctx, q, searchFields, columns+inner+joined+order, match, lowest, from, searchBatch)
-	if err != nil || len(rows) < searchBatch {
-		return rows, lowest, err
-	}
-	return rows, rows[len(rows)-1].id, nil
-}
-
 // take adds the hits of one block, the newest first, from before its line of that number on (0: from its end). It is
 // false when the page is full.
-func (p *SearchPage) take(q searched, f SearchFilter, r searchRow, before int) bool {
+func (p *SearchPage) take(q searched, f SearchFilter, r *searchRow, before int) bool {
 	if f.Session != "" && r.hit.Session != f.Session || f.User != "" && r.hit.User != plain(f.User) || f.Target != "" && r.hit.Target != plain(f.Target) {
 		return true // two names of one hash
 	}
-	// A body that is damaged hides its own lines and no others.
-	text, err := blockDecoder.DecodeAll(r.body, nil)
-	if err != nil || !strings.Contains(strings.ToLower(string(text)), q.plain) {
+	text := r.text()
+	if !strings.Contains(strings.ToLower(text), q.plain) {
 		return true
 	}
-	lines := splitLines(string(text))
+	lines := splitLines(text)
 	if before > 0 {
 		lines = lines[:min(before-1, len(lines))]
 	}

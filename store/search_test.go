@@ -17,8 +17,8 @@ const lease = time.Minute
 // filmed notes a session of user on target with one recorded channel that has ended.
 func filmed(t *testing.T, s *store.Store, e *engine, user, target string) string {
 	t.Helper()
-	x := must[store.Session](t)(s.Sessions.Open(t.Context(), store.Session{User: user, Target: target, Account: "root", Node: "n1", Started: e.clock.now()}))
-	check(t, s.Sessions.CloseChannel(t.Context(), x.ID, store.Channel{ID: 1, Kind: "shell", BytesOut: 1, Recording: "r/" + x.ID, Started: e.clock.now(), Ended: e.clock.now()}))
+	x := must[store.Session](t)(s.Sessions.Open(t.Context(), store.Session{User: user, Target: target, Account: "root", Node: "n1", Started: e.clock.Now()}))
+	check(t, s.Sessions.CloseChannel(t.Context(), x.ID, store.Channel{ID: 1, Kind: "shell", BytesOut: 1, Recording: "r/" + x.ID, Started: e.clock.Now(), Ended: e.clock.Now()}))
 	return x.ID
 }
 
@@ -33,7 +33,7 @@ func indexed(t *testing.T, s *store.Store, e *engine, user, target string, lines
 	t.Helper()
 	id := filmed(t, s, e, user, target)
 	c := claim(t, s)
-	block := store.SearchBlock{Begun: e.clock.now()}
+	block := store.SearchBlock{Begun: e.clock.Now()}
 	for i, text := range lines {
 		block.Lines = append(block.Lines, store.SearchLine{At: time.Duration(i+1) * time.Second, Text: text})
 	}
@@ -112,9 +112,9 @@ func TestSearchFilters(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
 		s := e.open()
 		first := indexed(t, s, e, "alice", "web1", "needle 1", "needle 2")
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		indexed(t, s, e, "bob'); --", "web1", "needle 3")
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		indexed(t, s, e, "alice", "db1", "needle 4", "needle 5", "hay")
 		for _, c := range []struct {
 			f    store.SearchFilter
@@ -165,12 +165,14 @@ func TestSearchManyBlocksInOneSecond(t *testing.T) {
 		for i := range n / 20 {
 			var blocks []store.SearchBlock
 			for j := range 20 {
-				blocks = append(blocks, store.SearchBlock{Begun: e.clock.now(), Lines: []store.SearchLine{{Text: fmt.Sprintf("common number%d", i*20+j)}}})
+				blocks = append(blocks, store.SearchBlock{Begun: e.clock.Now(), Lines: []store.SearchLine{{Text: fmt.Sprintf("common number%d", i*20+j)}}})
 			}
 			check(t, s.Search.Add(t.Context(), c, lease, blocks...))
 		}
-		if got := found(t, s, store.SearchFilter{Text: "common", Limit: 1000}); len(got) != n {
-			t.Errorf("found %d of %d", len(got), n)
+		for _, text := range []string{"common", "comm*"} {
+			if got := found(t, s, store.SearchFilter{Text: text, Limit: 1000}); len(got) != n {
+				t.Errorf("%s: found %d of %d", text, len(got), n)
+			}
 		}
 	})
 }
@@ -180,8 +182,8 @@ func TestSearchManyBlocksInOneSecond(t *testing.T) {
 func TestSearchSkipsWhatIsEmpty(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
 		s, ctx := e.open(), t.Context()
-		x := must[store.Session](t)(s.Sessions.Open(ctx, store.Session{User: "alice", Node: "n1", Started: e.clock.now()}))
-		check(t, s.Sessions.CloseChannel(ctx, x.ID, store.Channel{ID: 1, Kind: "exec", Command: "true", Recording: "r/1", Started: e.clock.now(), Ended: e.clock.now()}))
+		x := must[store.Session](t)(s.Sessions.Open(ctx, store.Session{User: "alice", Node: "n1", Started: e.clock.Now()}))
+		check(t, s.Sessions.CloseChannel(ctx, x.ID, store.Channel{ID: 1, Kind: "exec", Command: "true", Recording: "r/1", Started: e.clock.Now(), Ended: e.clock.Now()}))
 		if n := must[int64](t)(s.Search.Discover(ctx, time.Time{})); n != 1 {
 			t.Errorf("%d recordings are new, want 1", n)
 		}
@@ -237,7 +239,7 @@ func TestSearchClaims(t *testing.T) {
 		if len(got) != len(want) {
 			t.Errorf("%d of %d were claimed", len(got), len(want))
 		}
-		e.clock.move(lease)
+		e.clock.Move(lease)
 		c := must[store.SearchClaim](t)(s.Search.Claim(t.Context(), "late", "n1", lease))
 		if c.Tries != 2 || c.Path != "r/"+c.Session || c.User != "alice" || c.Target != "web1" || c.Node != "n1" {
 			t.Errorf("claim %+v", c)
@@ -253,7 +255,7 @@ func TestSearchClaimIsLost(t *testing.T) {
 		slow := claim(t, s)
 		block := store.SearchBlock{Begun: start, Lines: []store.SearchLine{{Text: "needle"}}}
 		check(t, s.Search.Add(ctx, slow, lease, block))
-		e.clock.move(lease)
+		e.clock.Move(lease)
 		c := must[store.SearchClaim](t)(s.Search.Claim(ctx, "other", "n1", lease))
 		wantError(t, "add", s.Search.Add(ctx, slow, lease, block), store.ErrConflict)
 		wantError(t, "clear", s.Search.Clear(ctx, slow, lease), store.ErrConflict)
@@ -278,7 +280,7 @@ func TestSearchClaimIsLost(t *testing.T) {
 		if c = must[store.SearchClaim](t)(s.Search.Claim(ctx, "w", "n1", lease)); c.Session != id || c.Tries != 1 {
 			t.Errorf("again: %+v", c)
 		}
-		check(t, s.Search.Postpone(ctx, c, "not here", e.clock.now().Add(time.Hour)))
+		check(t, s.Search.Postpone(ctx, c, "not here", e.clock.Now().Add(time.Hour)))
 		_, err := s.Search.Claim(ctx, "w", "n1", lease)
 		wantError(t, "claim of what was put off", err, store.ErrNotFound)
 	})
@@ -308,7 +310,7 @@ func TestSearchWaitsForItsNode(t *testing.T) {
 		must[int64](t)(s.Search.Discover(t.Context(), time.Time{}))
 		_, err := s.Search.Claim(t.Context(), "w", "n2", lease)
 		wantError(t, "claim of another node's", err, store.ErrNotFound)
-		e.clock.move(10 * time.Minute)
+		e.clock.Move(10 * time.Minute)
 		if c := must[store.SearchClaim](t)(s.Search.Claim(t.Context(), "w", "n2", lease)); c.Session != id {
 			t.Errorf("claim %+v", c)
 		}

@@ -103,7 +103,23 @@ func (q searched) find(line string) (from, to int) {
 	return -1, -1
 }
 
-// match is the text of the query for the index: all words, and all subjects.
+// beginning is the last word, if others that begin with it are meant too; else "".
+func (q searched) beginning() string {
+	if !q.prefix {
+		return ""
+	}
+	return q.words[len(q.words)-1]
+}
+
+// others is q for the index without the word that may go on.
+func (q searched) others() searched {
+	if q.prefix {
+		q.words, q.prefix = q.words[:len(q.words)-1], false
+	}
+	return q
+}
+
+// match is the text of the query for the index: all words, and all subjects. It is "" if there is none of either.
 func (q searched) match(postgres bool, subjects []string) string {
 	var terms []string
 	last := len(q.words) - 1

@@ -46,7 +46,7 @@ func (s Secrets) Get(ctx context.Context, name string) ([]byte, error) {
 
 // Put makes value the secret of a name, in the place of any before.
 func (s Secrets) Put(ctx context.Context, name string, value []byte) error {
-	return s.put(ctx, "writing the secret "+name, name, value, "DO UPDATE SET value = excluded.value, created = excluded.created")
+	return s.put(ctx, "writing the secret "+name, name, value, replaceSecret)
 }
 
 func (s Secrets) put(ctx context.Context, what, name string, value []byte, onConflict string) error {

@@ -31,7 +31,7 @@ func TestSentCode(t *testing.T) {
 		}
 		issue := func(u store.User, attempt, code string) {
 			t.Helper()
-			e.clock.move(5 * time.Minute)
+			e.clock.Move(5 * time.Minute)
 			check(t, s.SentCodes.Issue(ctx, sent(u, attempt, code, wide)))
 		}
 		issue(alice, "a1", "111111")
@@ -62,7 +62,7 @@ func TestSentCode(t *testing.T) {
 			t.Error("accepted at the fourth try")
 		}
 		issue(alice, "a1", "555555")
-		e.clock.move(store.SentCodeLife)
+		e.clock.Move(store.SentCodeLife)
 		if take(alice, "a1", "192.0.2.7", "555555") {
 			t.Error("accepted after its time")
 		}
@@ -75,7 +75,7 @@ func TestSentCodeInParallel(t *testing.T) {
 		nodes, ctx := []*store.Store{e.open(), e.open()}, t.Context()
 		u := addUser(t, nodes[0], "alice")
 		for range 3 {
-			e.clock.move(5 * time.Minute)
+			e.clock.Move(5 * time.Minute)
 			check(t, nodes[0].SentCodes.Issue(ctx, sent(u, "a", "123456", wide)))
 			var won atomic.Int64
 			parallel(40, func(i int) {
@@ -91,7 +91,7 @@ func TestSentCodeInParallel(t *testing.T) {
 				t.Fatalf("%d of 40 were accepted with one code", won.Load())
 			}
 		}
-		e.clock.move(5 * time.Minute)
+		e.clock.Move(5 * time.Minute)
 		check(t, nodes[0].SentCodes.Issue(ctx, sent(u, "a", "123456", wide)))
 		parallel(40, func(i int) { nodes[i%2].SentCodes.Take(ctx, u.ID, "a", addr("192.0.2.7"), fmt.Sprintf("%06d", i)) })
 		if must[bool](t)(nodes[1].SentCodes.Take(ctx, u.ID, "a", addr("192.0.2.7"), "123456")) {
@@ -111,22 +111,22 @@ func TestSendLimits(t *testing.T) {
 		try := func(code string) error { return s.SentCodes.Issue(ctx, sent(u, "a", code, limits)) }
 		for i, wait := range []time.Duration{0, 30 * time.Second, time.Minute, 5 * time.Minute, 5 * time.Minute} {
 			if wait > 0 {
-				e.clock.move(wait - time.Millisecond)
+				e.clock.Move(wait - time.Millisecond)
 				wantError(t, fmt.Sprintf("code %d too early", i+1), try("000000"), store.ErrSendLimit)
-				e.clock.move(time.Millisecond)
+				e.clock.Move(time.Millisecond)
 			}
 			if err := try(fmt.Sprintf("%06d", i+1)); err != nil {
 				t.Fatalf("code %d: %v", i+1, err)
 			}
 		}
 		for range 7 { // twelve in a row
-			e.clock.move(time.Minute)
+			e.clock.Move(time.Minute)
 			wantError(t, "beyond the limit", try("000000"), store.ErrSendLimit)
 		}
-		e.clock.move(40 * time.Minute)
+		e.clock.Move(40 * time.Minute)
 		wantError(t, "within the hour", try("000000"), store.ErrSendLimit)
 		check(t, s.SentCodes.Issue(ctx, sent(addUser(t, s, "bob"), "a", "1", limits)))
-		e.clock.move(2 * time.Minute) // the first one is an hour old
+		e.clock.Move(2 * time.Minute) // the first one is an hour old
 		check(t, try("777777"))
 		wantError(t, "right after", try("888888"), store.ErrSendLimit)
 		if !must[bool](t)(s.SentCodes.Take(ctx, u.ID, "a", addr("192.0.2.7"), "777777")) {
@@ -155,7 +155,7 @@ func TestSendLimitsInParallel(t *testing.T) {
 			"person": {store.SendLimits{Person: 5, Recipient: 100, Source: 100, All: 100},
 				func(c *store.NewSentCode) { c.UserID = users[0].ID }, 1},
 		} {
-			e.clock.move(2 * time.Hour)
+			e.clock.Move(2 * time.Hour)
 			var passed atomic.Int64
 			parallel(len(users), func(i int) {
 				in := sent(users[i], "a", "123456", c.limits)

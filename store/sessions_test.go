@@ -70,7 +70,7 @@ func TestSessions(t *testing.T) {
 		x := must[store.Session](t)(s.Sessions.Open(ctx, want))
 		check(t, s.Sessions.OpenChannel(ctx, x.ID, store.Channel{ID: 1, Kind: "shell", Term: true, Recording: "2026/x.cast"}))
 		check(t, s.Sessions.OpenChannel(ctx, x.ID, store.Channel{ID: 2, Kind: "exec", Command: "false"}))
-		e.clock.move(time.Minute)
+		e.clock.Move(time.Minute)
 		status := 1
 		check(t, s.Sessions.CloseChannel(ctx, x.ID, store.Channel{
 			ID: 2, Kind: "exec", Command: "false", ExitStatus: &status, ExitSignal: "TERM", BytesIn: 1 << 40, BytesOut: 2,
@@ -126,7 +126,7 @@ func TestListSessions(t *testing.T) {
 			}))
 			check(t, s.Sessions.OpenChannel(ctx, x.ID, store.Channel{ID: 1, Kind: "shell"}))
 			ids = append(ids, x.ID)
-			e.clock.move(time.Minute)
+			e.clock.Move(time.Minute)
 		}
 		check(t, s.Sessions.End(ctx, ids[0], ""))
 		for _, c := range []struct {

@@ -64,7 +64,7 @@ func TestSigningKeys(t *testing.T) {
 	each(t, func(t *testing.T, e *engine) {
 		s, ctx := e.open(), t.Context()
 		check(t, s.SigningKeys.Publish(ctx, "old", "n1"))
-		e.clock.move(time.Minute)
+		e.clock.Move(time.Minute)
 		check(t, s.SigningKeys.Publish(ctx, "new", "n1"))
 		check(t, s.SigningKeys.Publish(ctx, "old", "n2")) // the node was given another name
 		check(t, s.SigningKeys.Compromise(ctx, "old", start.Add(time.Hour)))
@@ -78,7 +78,7 @@ func TestSigningKeys(t *testing.T) {
 			t.Errorf("keys %+v", keys)
 		}
 		// The key that takes another's place is good for all names of the node.
-		e.clock.move(time.Minute)
+		e.clock.Move(time.Minute)
 		check(t, s.SigningKeys.Succeed(ctx, "newest", "old"))
 		if keys = must[[]store.SigningKey](t)(s.SigningKeys.List(ctx)); len(keys) != 3 || keys[0].Public != "newest" || !slices.Equal(keys[0].Nodes, []string{"n1", "n2"}) || !keys[0].CompromisedFrom.IsZero() {
 			t.Errorf("keys %+v", keys)

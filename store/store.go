@@ -85,6 +85,7 @@ type Store struct {
 	Bus         *Bus
 
 	APIKeys        APIKeys
+	HostAuthority  HostAuthority
 	RadiusClients  RadiusClients
 	RadiusStates   RadiusStates
 	RadiusGrants   RadiusGrants
@@ -121,6 +122,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		APITokens: APITokens{d}, Tickets: Tickets{d}, WebSessions: WebSessions{d}, Secrets: Secrets{d}, CAKeys: CAKeys{d},
 		Settings: Settings{d}, Outbox: Outbox{d}, SentCodes: SentCodes{d}, Keys: Keys{d}, SigningKeys: SigningKeys{d}, Search: Search{d}, Bus: bus, db: d,
 		APIKeys:       APIKeys{d},
+		HostAuthority: HostAuthority{d},
 		RadiusClients: RadiusClients{d}, RadiusStates: RadiusStates{d}, RadiusGrants: RadiusGrants{d}, RadiusVerdicts: RadiusVerdicts{d},
 	}, nil
 }

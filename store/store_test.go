@@ -23,7 +23,7 @@ type engine struct {
 	name  string
 	dsn   string
 	ring  *seal.Ring
-	clock *clock
+	clock *testenv.Clock
 	only  *store.Store // for ":memory:", which cannot be opened twice
 }
 
@@ -38,7 +38,7 @@ func each(t *testing.T, test func(t *testing.T, e *engine)) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, &engine{t: t, name: name, dsn: dsn(t), ring: newRing(t), clock: &clock{at: start}})
+			test(t, &engine{t: t, name: name, dsn: dsn(t), ring: newRing(t), clock: testenv.NewClock(start)})
 		})
 	}
 }
@@ -56,7 +56,7 @@ func (e *engine) open() *store.Store {
 	if e.only != nil {
 		return e.only
 	}
-	s := open(e.t, store.Config{DSN: e.dsn, Ring: e.ring, Now: e.clock.now})
+	s := open(e.t, store.Config{DSN: e.dsn, Ring: e.ring, Now: e.clock.Now})
 	if e.name == "memory" {
 		e.only = s
 	}
@@ -85,24 +85,6 @@ func newRing(t *testing.T) *seal.Ring {
 }
 
 var start = time.Date(2026, time.November, 23, 10, 0, 0, 0, time.UTC)
-
-// clock stands still until it is moved.
-type clock struct {
-	mu sync.Mutex // guards at
-	at time.Time
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.at
-}
-
-func (c *clock) move(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.at = c.at.Add(d)
-}
 
 // must returns v and ends the test on an error.
 func must[T any](t *testing.T) func(v T, err error) T {
@@ -294,7 +276,7 @@ func TestPurge(t *testing.T) {
 		s := e.open()
 		lasting := must[string](t)(s.Tickets.Create(t.Context(), "link", "x", nil, 2*time.Hour))
 		must[string](t)(s.Tickets.Create(t.Context(), "link", "x", nil, time.Minute))
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		check(t, s.Purge(t.Context()))
 		must[store.Ticket](t)(s.Tickets.Take(t.Context(), "link", lasting))
 		if got := count(t, e, "tickets"); e.name != "memory" && got != 0 {

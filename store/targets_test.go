@@ -45,6 +45,10 @@ func TestTargets(t *testing.T) {
 		if got := strings.Join(names, " "); got != "db web web1 web02 web2 web10" {
 			t.Errorf("order: %s", got)
 		}
+		where := must[[]store.Target](t)(s.Targets.Where(ctx))
+		if i := slices.IndexFunc(where, func(x store.Target) bool { return x.Name == "web1" }); len(where) != len(names) || i < 0 || where[i].ID != added.ID || where[i].Address != want.Address {
+			t.Errorf("where: %+v", where)
+		}
 		added.Name, added.Accounts = "web1a", nil
 		check(t, s.Targets.Update(ctx, added))
 		if got := must[store.Target](t)(s.Targets.ByName(ctx, "web1a")); got.ID != added.ID || len(got.Accounts) != 0 {

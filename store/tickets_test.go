@@ -37,7 +37,7 @@ func TestTickets(t *testing.T) {
 		wantError(t, "second time", err, store.ErrNotFound)
 
 		old := must[string](t)(s.Tickets.Create(ctx, "enrol", "bob", nil, 15*time.Minute))
-		e.clock.move(15 * time.Minute)
+		e.clock.Move(15 * time.Minute)
 		_, err = s.Tickets.Peek(ctx, "enrol", old)
 		wantError(t, "looking at an expired one", err, store.ErrNotFound)
 		_, err = s.Tickets.Take(ctx, "enrol", old)

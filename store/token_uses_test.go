@@ -56,7 +56,7 @@ func TestTokenModel(t *testing.T) {
 		rapid.Check(t, func(rt *rapid.T) {
 			m := &modelToken{kind: rapid.SampledFrom([]string{"totp", "hotp"}).Draw(rt, "kind"), last: -1, on: true, everConsumed: map[int64]bool{}}
 			if rapid.Bool().Draw(rt, "expires") {
-				m.expires = e.clock.now().Add(time.Minute)
+				m.expires = e.clock.Now().Add(time.Minute)
 			}
 			token := must[store.Token](t)(nodes[0].Tokens.Add(ctx, store.Token{UserID: u.ID, Kind: m.kind, LastStep: -1, Enabled: true, Expires: m.expires}, secret))
 			now := int64(1000)
@@ -67,7 +67,7 @@ func TestTokenModel(t *testing.T) {
 					step, before := now+int64(ahead), *m
 					node := nodes[rapid.IntRange(0, 1).Draw(rt, "node")]
 					got := must[bool](t)(node.Tokens.ConsumeStep(ctx, store.TokenUse{TokenID: token.ID, Step: step, Ahead: ahead}))
-					if want := m.consume(e.clock.now(), step, ahead); got != want {
+					if want := m.consume(e.clock.Now(), step, ahead); got != want {
 						rt.Fatalf("step %d after %+v: got %v, want %v", step, before, got, want)
 					}
 					if got && m.everConsumed[step] {
@@ -96,7 +96,7 @@ func TestTokenModel(t *testing.T) {
 					m.on, m.lost = state == store.TokenEnabled, state == store.TokenLost
 				},
 				"time": func(rt *rapid.T) {
-					e.clock.move(time.Duration(rapid.IntRange(0, 20).Draw(rt, "seconds")) * time.Second)
+					e.clock.Move(time.Duration(rapid.IntRange(0, 20).Draw(rt, "seconds")) * time.Second)
 				},
 				"": func(rt *rapid.T) {
 					got := must[store.Token](t)(nodes[1].Tokens.Get(ctx, token.ID))
@@ -168,7 +168,7 @@ func TestClockSetBack(t *testing.T) {
 		for i := range int64(30) {
 			must[bool](t)(s.Tokens.ConsumeStep(ctx, store.TokenUse{TokenID: token.ID, Step: now + i}))
 		}
-		e.clock.move(-10 * time.Minute)
+		e.clock.Move(-10 * time.Minute)
 		for i := range int64(30) {
 			if must[bool](t)(s.Tokens.ConsumeStep(ctx, store.TokenUse{TokenID: token.ID, Step: now + i, Ahead: int(i)})) {
 				t.Errorf("step %d is good again", now+i)
@@ -241,7 +241,7 @@ func TestTokenStates(t *testing.T) {
 		check(t, s.Tokens.SetState(ctx, token.ID, store.TokenEnabled))
 		check(t, s.Tokens.Rename(ctx, token.ID, "keyring"))
 		usable("found again", true)
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		usable("expired", false)
 		if got := must[store.TokenSecret](t)(s.Tokens.WithSecret(ctx, token.ID)); got.Name != "keyring" || string(got.Secret) != string(secret) {
 			t.Errorf("got %v", got)
@@ -317,7 +317,7 @@ func TestSpareCodes(t *testing.T) {
 		if c := must[store.SpareCode](t)(s.SpareCodes.Take(ctx, alice.ID, "p")); c.Kind != store.BypassCode || c.Reason != "phone broken" {
 			t.Errorf("got %+v", c)
 		}
-		e.clock.move(time.Hour)
+		e.clock.Move(time.Hour)
 		_, err = s.SpareCodes.Take(ctx, alice.ID, "q")
 		wantError(t, "expired", err, store.ErrNotFound)
 		check(t, s.Purge(ctx))
@@ -327,7 +327,7 @@ func TestSpareCodes(t *testing.T) {
 		if err := s.SpareCodes.AddBypass(ctx, bypass, "r"); err == nil {
 			t.Error("a code was made that has expired")
 		}
-		bypass.Expires = e.clock.now().Add(time.Hour)
+		bypass.Expires = e.clock.Now().Add(time.Hour)
 		check(t, s.SpareCodes.AddBypass(ctx, bypass, "s"))
 		if n := must[int](t)(s.SpareCodes.DropBypasses(ctx, alice.ID)); n != 1 {
 			t.Errorf("%d dropped, want 1", n)
@@ -373,7 +373,7 @@ func TestClaimSetting(t *testing.T) {
 					claimed.Add(1)
 				}
 			})
-			e.clock.move(time.Hour)
+			e.clock.Move(time.Hour)
 		}
 		if claimed.Load() != 2 {
 			t.Errorf("claimed %d times in two hours, want 2", claimed.Load())

@@ -71,7 +71,7 @@ func TestAcceptCertificate(t *testing.T) {
 			a.KeyID, a.Certificate = "", &store.CertificateUse{CAID: ca.ID, Serial: 7, KeyID: "laptop"}
 			if spoil == nil {
 				check(t, s.Attempts.Accept(ctx, &a))
-				if got := must[store.UserCA](t)(s.UserCAs.ByName(ctx, name)); !got.LastUsed.Equal(e.clock.now()) {
+				if got := must[store.UserCA](t)(s.UserCAs.ByName(ctx, name)); !got.LastUsed.Equal(e.clock.Now()) {
 					t.Errorf("last used %v", got.LastUsed)
 				}
 				continue

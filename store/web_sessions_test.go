@@ -67,7 +67,7 @@ func TestWebSessions(t *testing.T) {
 			t.Error("the ended session is alive")
 		}
 		check(t, s.Commit("short", data, start.Add(time.Minute)))
-		e.clock.move(time.Minute)
+		e.clock.Move(time.Minute)
 		if find("short") {
 			t.Error("an expired session is alive")
 		}

@@ -222,7 +222,7 @@ func (d *Dialer) scanOne(ctx context.Context, address string, below *Upstream, a
 	defer context.AfterFunc(l.ctx, func() { _ = conn.Close() })()
 	var seen ssh.PublicKey
 	_, _, _, err = ssh.NewClientConn(readahead.New(conn), address, &ssh.ClientConfig{
-		Config: algorithms(), HostKeyAlgorithms: algos,
+		Config: d.algorithms(), HostKeyAlgorithms: algos,
 		HostKeyCallback: func(_ string, _ net.Addr, k ssh.PublicKey) error { seen = k; return errSeen },
 	})
 	if seen == nil {

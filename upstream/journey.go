@@ -86,7 +86,7 @@ func (j *journey) login(i int, conn net.Conn) (*Upstream, error) {
 		return err
 	}))
 	config := &ssh.ClientConfig{
-		Config: algorithms(),
+		Config: j.d.algorithms(),
 		User:   h.account,
 		Auth:   login.methods(),
 		HostKeyCallback: func(host string, remote net.Addr, key ssh.PublicKey) error { // also when keys are exchanged anew

@@ -39,6 +39,8 @@ type Config struct {
 	Reach     []netip.Prefix                                               // dialled although they are of those that never are
 	Early     int                                                          // connections begun before a verdict that may wait at once; 0: 64, below: none
 	Now       func() time.Time                                             // nil: time.Now
+
+	RekeyAfter uint64 // bytes after which the keys of a connection are changed from here; 0: as the cipher demands
 }
 
 // Dialer opens connections to targets. It is safe for concurrent use.
@@ -215,10 +217,11 @@ func (d *Dialer) channel(u *Upstream, target string, c ssh.NewChannel, report bo
 
 // algorithms that the bastion offers to targets: the same modern list as to clients, with what older
 // servers need at the end.
-func algorithms() ssh.Config {
+func (d *Dialer) algorithms() ssh.Config {
 	return ssh.Config{
-		KeyExchanges: []string{ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519, "curve25519-sha256@libssh.org", ssh.KeyExchangeECDHP256, ssh.KeyExchangeDH14SHA256},
-		Ciphers:      []string{ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherAES128CTR, ssh.CipherAES256CTR},
-		MACs:         []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256},
+		RekeyThreshold: d.cfg.RekeyAfter,
+		KeyExchanges:   []string{ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519, "curve25519-sha256@libssh.org", ssh.KeyExchangeECDHP256, ssh.KeyExchangeDH14SHA256},
+		Ciphers:        []string{ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherAES128CTR, ssh.CipherAES256CTR},
+		MACs:           []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256},
 	}
 }

@@ -24,5 +24,9 @@ for (const sign of ["pointermove", "keydown", "wheel", "touchstart"]) {
   }, { passive: true });
 }
 
-player.addEventListener("playing", () => { state.textContent = "You see what the person sees."; });
+// From here on the server counts this page among those who watch.
+player.addEventListener("playing", () => {
+  state.textContent = "You see what the person sees.";
+  dispatchEvent(new Event("sallyport:changed"));
+});
 player.addEventListener("ended", () => { state.textContent = "The live view is over. The recording has the rest."; });

@@ -28,7 +28,7 @@ func orNone(s string) string {
 }
 
 func auditCommand(g *globals) *cobra.Command {
-	return group("audit", "What happened", auditListCommand(g), auditTailCommand(g), auditVerifyCommand(g), auditExportCommand(g))
+	return group("audit", "What happened", auditListCommand(g), auditTailCommand(g), auditVerifyCommand(g), auditAcceptRestoreCommand(g), auditExportCommand(g))
 }
 
 // auditFlags narrow a list of events down.
@@ -78,7 +78,8 @@ var auditHead = []string{"TIME", "TYPE", "RESULT", "USER", "SOURCE", "TARGET", "
 
 func auditRow(e admin.AuditEvent) []string {
 	var words []string
-	for _, w := range []string{e.Detail["change"], e.Detail["channel"], e.Detail["kind"], e.Reason} {
+	d := e.Detail
+	for _, w := range []string{d["change"], d["channel"], d["kind"], d["channel-type"], d["request"], d["destination"], d["to"], e.Reason} {
 		if w != "" {
 			words = append(words, w)
 		}

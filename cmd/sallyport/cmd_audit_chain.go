@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"strconv"
@@ -61,9 +62,30 @@ func auditVerifyCommand(g *globals) *cobra.Command {
 	return c
 }
 
+func auditAcceptRestoreCommand(g *globals) *cobra.Command {
+	var in admin.AcceptRestore
+	c := action(g, "accept-restore", "Answer for what the audit log has lost because the database was brought back from a backup", cobra.NoArgs, func(c *cobra.Command, api *client, _ []string) error {
+		var r admin.AuditRestore
+		if err := api.call(c.Context(), http.MethodPost, route("audit", "restores"), in, &r); err != nil {
+			return err
+		}
+		if g.json() {
+			return g.printJSON(r)
+		}
+		g.say("written, and told with each proof from now on: %s", r.InWords())
+		return nil
+	})
+	c.Long = "Answer for what the audit log has lost because the database was brought back from a backup. Each node keeps signed heads of the log\n" +
+		"outside of the database, so that nobody cuts off its end; after a restore they are not in it, and every proof fails, as it should.\n" +
+		"This writes the event audit.restored, which this node signs, with your reason. It excuses the heads that are missing now, and nothing\n" +
+		"that is lost later; every proof tells it from then on."
+	c.Flags().StringVar(&in.Reason, "reason", "", "why; it stays in the log")
+	return c
+}
+
 // parseHeads reads heads as people kept them.
-func parseHeads(texts []string) (map[int64]audit.Hash, error) {
-	heads := map[int64]audit.Hash{}
+func parseHeads(texts []string) (map[int64][]audit.Kept, error) {
+	heads := map[int64][]audit.Kept{}
 	for _, text := range texts {
 		number, hash, _ := strings.Cut(text, ":")
 		position, err := strconv.ParseInt(number, 10, 64)
@@ -71,7 +93,7 @@ func parseHeads(texts []string) (map[int64]audit.Hash, error) {
 		if err != nil || position < 1 || h.UnmarshalText([]byte(hash)) != nil {
 			return nil, usage("Write it as 'sallyport audit verify' printed it: a number, a colon, 64 hexadecimal digits.", "%q is not a head", audit.Escape(text))
 		}
-		heads[position] = h
+		heads[position] = append(heads[position], audit.Kept{Head: h})
 	}
 	return heads, nil
 }
@@ -79,7 +101,7 @@ func parseHeads(texts []string) (map[int64]audit.Hash, error) {
 // auditProver proves logs; what it needs for it is fetched once.
 type auditProver struct {
 	verifier
-	heads    map[int64]audit.Hash
+	heads    map[int64][]audit.Kept
 	headFile string // "": none
 }
 
@@ -97,18 +119,12 @@ func (p *auditProver) keptHeads() error {
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", audit.Escape(p.headFile), err)
 	}
-	kept, err := audit.HeadsOf(list, admin.AuditCheck(p.keys.Check))
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", audit.Escape(p.headFile), err)
-	}
+	kept := audit.HeadsOf(list, admin.AuditCheck(p.keys.Check))
 	if len(kept) == 0 {
 		return failed("Give the keys of the nodes that signed them: --keys", "no head in %s is proved", audit.Escape(p.headFile))
 	}
-	for at, head := range kept {
-		if other, known := p.heads[at]; known && other != head {
-			return failed("", "the head at position %d in %s is another one than --head says", at, audit.Escape(p.headFile))
-		}
-		p.heads[at] = head
+	for at, heads := range kept {
+		p.heads[at] = append(p.heads[at], heads...)
 	}
 	return nil
 }
@@ -209,9 +225,10 @@ func (p *auditProver) prove(src io.Reader) (proof audit.Proof, broken, err error
 }
 
 func (g *globals) showAuditProofs(found []admin.AuditVerification) error {
-	bad := false
+	bad, lost := false, true
 	for _, v := range found {
 		bad = bad || !v.Proved
+		lost = lost && (v.Proved || v.Lost)
 	}
 	if g.json() {
 		if err := g.printJSON(found); err != nil {
@@ -230,6 +247,9 @@ func (g *globals) showAuditProofs(found []admin.AuditVerification) error {
 			return err
 		}
 		for _, v := range found {
+			for _, r := range v.Restores {
+				g.say("%s", r.InWords())
+			}
 			if v.HeadsProblem != "" {
 				g.say("heads that are kept elsewhere could not all be read: %s", v.HeadsProblem)
 			}
@@ -240,6 +260,10 @@ func (g *globals) showAuditProofs(found []admin.AuditVerification) error {
 				g.say("keep this elsewhere, to find later that nothing was cut off: --head %d:%s", v.Last, v.Head)
 			}
 		}
+	}
+	if bad && lost {
+		return failed("Nothing else is wrong. If the database was brought back from a backup, say so, signed and for good: sallyport audit accept-restore --reason TEXT\n"+
+			"Else somebody has cut off its end: keep it as it is, and compare with a backup and with the log on standard error.", "the audit log has lost events that were signed")
 	}
 	if bad {
 		return failed("Keep the database as it is, and compare with a backup and with the log on standard error.", "the audit log is not proved")

@@ -162,7 +162,7 @@ func eventText(e audit.Event) string {
 	}[e.Type]
 	switch {
 	case e.Type == audit.OperatorChange:
-		who, what = join(" ", e.Actor, e.Source), "changed something"
+		who, what = join(" ", e.Actor, e.Source), join(" ", "changed something:", e.Detail["change"])
 	case e.Type == audit.AccessDecided && e.Result != audit.OK:
 		what = "refused: " + e.Target
 	}

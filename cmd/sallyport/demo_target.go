@@ -8,12 +8,14 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/signal"
 	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	glssh "github.com/gliderlabs/ssh"
@@ -39,6 +41,11 @@ type demoTarget struct {
 
 // newDemoTarget returns a target that runs p's shell for whoever proves key. files must exist.
 func newDemoTarget(p person, accounts []string, hostKey ssh.Signer, key ssh.PublicKey, files string) *demoTarget {
+	if signal.Ignored(syscall.SIGHUP) {
+		// A program that nohup has started hands that on, and what a person leaves running would never hear that its
+		// terminal is gone. What a program waits for itself is what it does by default in those that it starts.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
 	t := &demoTarget{person: p, accounts: accounts, key: key, files: files, sessions: map[*targetSession]struct{}{}}
 	t.server = &glssh.Server{
 		Version:     "Sallyport_demo",

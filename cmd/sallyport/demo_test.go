@@ -354,7 +354,8 @@ func TestDemoRefusesOthersDatabase(t *testing.T) {
 // Somebody at work is told before the demo ends, the recording is whole, and the exit status is 0.
 func TestDemoDrains(t *testing.T) {
 	t.Parallel()
-	d := startDemo(t, "--users", "1")
+	d := startDemo(t, "--users", "2")
+	d.mustDial(t, "u2", "demo") // nothing runs in it
 	s, err := d.mustDial(t, "u1", "demo").NewSession()
 	if err != nil {
 		t.Fatal(err)
@@ -383,6 +384,9 @@ func TestDemoDrains(t *testing.T) {
 	}
 	if took := time.Since(begun); took > time.Minute {
 		t.Errorf("took %s", took)
+	}
+	if log := d.errs.String(); !strings.Contains(log, "stopping") || strings.Contains(log, "cutting connections") {
+		t.Errorf("a connection had to be cut: %s", log)
 	}
 	sealed, err := filepath.Glob(filepath.Join(d.State, "recordings", "*", "*", "*", "*", "*.cast.zst"))
 	if err != nil || len(sealed) != 1 {

@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"sallyport/bastion"
 	"sallyport/recorder"
 	"sallyport/store"
 	"sallyport/upstream"
@@ -24,26 +23,7 @@ import (
 const (
 	hostKeyName     = "host-key/ed25519"
 	upstreamKeyName = "upstream-key/ed25519"
-	hostCAName      = "host-ca/ed25519" // signs certificates for the host keys that the bastion shows in the place of targets
-	hostSecretName  = "host-ca/targets" // from which those host keys are derived
 )
-
-// sharedHostCA returns what makes host keys in the place of targets, the same on all nodes.
-func sharedHostCA(ctx context.Context, st *store.Store) (*bastion.HostCA, error) {
-	signer, err := sharedSigner(ctx, st, hostCAName)
-	if err != nil {
-		return nil, err
-	}
-	secret, err := st.Secrets.GetOrCreate(ctx, hostSecretName, func() ([]byte, error) {
-		b := make([]byte, bastion.HostSecretSize)
-		rand.Read(b) // never fails
-		return b, nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("getting key %s: %w", hostSecretName, err)
-	}
-	return bastion.NewHostCA(signer, secret)
-}
 
 // sharedSigner returns the SSH key of a name. Whichever node asks first makes it; all get the same.
 func sharedSigner(ctx context.Context, st *store.Store, name string) (ssh.Signer, error) {

@@ -61,7 +61,7 @@ type node struct {
 	Sessions  *session.Manager
 	Dialer    *upstream.Dialer
 	HostKey   ssh.Signer
-	HostCA    *bastion.HostCA
+	HostCA    *hostCA
 	Directory *identity.LDAP // nil: local users only
 	keeper    atomic.Pointer[custody.Keeper]
 	metrics   *metrics.Metrics
@@ -202,7 +202,7 @@ func (n *node) openRecorder(ctx context.Context) error {
 	cfg := recorder.Config{
 		Dir: string(n.cfg.Recordings.Local), SigningKey: key, Keys: keys, Recipients: recipients, Node: string(n.cfg.Node), Reserve: int64(n.cfg.Recordings.Reserve),
 		OnError:  func(path string, err error) { n.log.Error("recording", "path", path, "error", err) },
-		OnSealed: func(path string) { n.metrics.Sealed(); n.replays.Prepare(path) },
+		OnSealed: func(s recorder.Summary) { n.metrics.Sealed(); n.replays.Prepare(s.Path, s.Kept) },
 		OnStored: func(string) {
 			if k := n.keeper.Load(); k != nil {
 				k.Left()
@@ -277,7 +277,7 @@ func (n *node) openEngines(ctx context.Context) error {
 	if n.HostKey, err = sharedSigner(ctx, n.Store, hostKeyName); err != nil {
 		return err
 	}
-	if n.HostCA, err = sharedHostCA(ctx, n.Store); err != nil {
+	if n.HostCA, err = newHostCA(ctx, n.Store); err != nil {
 		return err
 	}
 	n.Dialer, err = newDialer(ctx, n.cfg, upstream.Config{Store: n.Store, Audit: n.Audit, Log: n.log, Listeners: n.listeners})
@@ -335,7 +335,7 @@ func (n *node) openDoors() (err error) {
 		suffixes = append(suffixes, string(s))
 	}
 	n.bastion, err = bastion.New(bastion.Config{
-		Engine: n.Engine, Store: n.Store, Sessions: n.Sessions, Dialer: n.Dialer, Audit: n.Audit, HostKeys: []ssh.Signer{n.HostKey}, HostCA: n.HostCA,
+		Engine: n.Engine, Store: n.Store, Sessions: n.Sessions, Dialer: n.Dialer, Audit: n.Audit, HostKeys: []ssh.Signer{n.HostKey}, HostCA: n.HostCA.now,
 		Guard: bastion.Guard{
 			PerSource: g.PerSource, Total: g.Total, Handshake: g.Handshake.Std(), Prompt: g.Prompt.Std(), Enrolment: g.Enrolment.Std(),
 			Bytes: int64(g.Bytes), Exempt: config.Prefixes(g.Exempt),
@@ -357,7 +357,7 @@ func (n *node) openDoors() (err error) {
 			TOTPRadius: n.cfg.Compat.TOTPRadius, PrivacyIDEA: n.cfg.Compat.PrivacyIDEA, WithPassword: n.cfg.Compat.WithPassword, Suffixes: suffixes,
 		},
 		Store: n.Store, Engine: n.Engine, Sessions: n.Sessions, Dialer: n.Dialer, Recorder: n.Recorder, Replays: n.replays, Audit: n.Audit, Search: bool(n.cfg.Recordings.Search),
-		HostCA: n.HostCA.PublicKey(), Chain: n.chain, Heads: n.heads.all, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
+		Chain: n.chain, Heads: n.heads.all, Addresses: addressList(n.cfg), SSHAddress: sshAddress(n.cfg), Secure: n.cfg.Web.Certificate != "" || len(n.cfg.Web.Proxies) > 0,
 		Proxies: config.Prefixes(n.cfg.Web.Proxies), Demo: n.opts.Demo, Numbers: n.messages.sent.Numbers,
 		Messages: n.messages.mail != nil || n.messages.sms != nil, Version: version, Node: string(n.cfg.Node), Log: n.log,
 		Mail: n.messages.mail != nil, Name: n.cfg.OTP.Issuer, URL: linkURL(n.cfg), WithoutToken: n.cfg.OTP.WithoutToken.Logins,

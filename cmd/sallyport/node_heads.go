@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -101,14 +103,85 @@ func (k *headKeeper) all(ctx context.Context) ([]audit.Checkpoint, error) {
 	if err != nil || k.bucket == nil {
 		return list, err
 	}
-	objects, err := k.bucket.List(ctx, headsPrefix)
-	if err != nil {
-		return list, fmt.Errorf("looking for heads of the audit chain in the bucket: %w", err)
+	more, err := k.inBucket(ctx)
+	return append(list, more...), err
+}
+
+// inBucket are the heads in the bucket. Who may write there can put less in the place of an object, or delete it, but a
+// bucket with versions keeps what was.
+func (k *headKeeper) inBucket(ctx context.Context) (list []audit.Checkpoint, err error) {
+	past, ok := k.bucket.(interface {
+		Versions(context.Context, string) ([]blob.Version, error)
+		GetVersion(context.Context, blob.Version) ([]byte, error)
+	})
+	if !ok {
+		objects, err := k.bucket.List(ctx, headsPrefix)
+		if err != nil {
+			return nil, fmt.Errorf("looking for heads of the audit chain in the bucket: %w", err)
+		}
+		for _, o := range objects {
+			more, failed := readHeads(ctx, k.bucket, o.Key)
+			err = errors.Join(err, failed) // one that somebody put there hides no other
+			list = append(list, more...)
+		}
+		return list, err
 	}
-	for _, o := range objects {
-		more, failed := readHeads(ctx, k.bucket, o.Key)
-		err = errors.Join(err, failed) // one that somebody put there hides no other
-		list = append(list, more...)
+	versions, err := past.Versions(ctx, headsPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("looking for heads of the audit chain in the bucket: %w", err)
+	}
+	for _, v := range telling(versions) {
+		text, failed := past.GetVersion(ctx, v)
+		if failed == nil {
+			var more []audit.Checkpoint
+			if more, failed = auditlog.ReadHeads(bytes.NewReader(text)); failed != nil {
+				failed = fmt.Errorf("%s: %w", v.Key, failed)
+			}
+			list = append(list, more...)
+		}
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("reading heads of the audit chain from the bucket: %w", failed))
+		}
 	}
 	return list, err
+}
+
+// telling are the versions that are worth reading, of hundreds that each object has: the newest, the largest, and the last that
+// was written on its day, which nobody can be later than.
+func telling(versions []blob.Version) []blob.Version {
+	const late = 10 * time.Minute // for what was under way at midnight
+	type choice struct{ newest, largest, last *blob.Version }
+	of := map[string]*choice{}
+	var names []string
+	for i := range versions {
+		v := &versions[i]
+		c := of[v.Key]
+		if c == nil {
+			c = &choice{}
+			of[v.Key] = c
+			names = append(names, v.Key)
+		}
+		if c.newest == nil || v.Modified.After(c.newest.Modified) {
+			c.newest = v
+		}
+		if c.largest == nil || v.Size > c.largest.Size {
+			c.largest = v
+		}
+		day, err := time.Parse(time.DateOnly, strings.TrimSuffix(path.Base(v.Key), ".jsonl"))
+		if err == nil && v.Modified.Before(day.AddDate(0, 0, 1).Add(late)) && (c.last == nil || v.Modified.After(c.last.Modified)) {
+			c.last = v
+		}
+	}
+	var list []blob.Version
+	for _, name := range names {
+		c := of[name]
+		list = append(list, *c.newest)
+		if c.largest != c.newest {
+			list = append(list, *c.largest)
+		}
+		if c.last != nil && c.last != c.newest && c.last != c.largest {
+			list = append(list, *c.last)
+		}
+	}
+	return list
 }

@@ -129,6 +129,9 @@ func (c *certificate) renew() error {
 // the time that the configuration gives them, and their recordings are sealed. It returns nil then.
 // ready is called once everything answers; it may be nil.
 func (n *node) Run(ctx context.Context, ready func()) error {
+	if err := n.Engine.WithdrawLeftApprovals(ctx, string(n.cfg.Node)); err != nil {
+		return err
+	}
 	if err := n.Sessions.Begin(ctx); err != nil {
 		return err
 	}
@@ -199,7 +202,9 @@ func (n *node) drain(ctx context.Context, servers ...*http.Server) {
 	})
 	doors.Go(func() { n.radius.Shutdown(within, n.log) })
 	n.letFinish(within)
-	n.Sessions.Drain(within, "this bastion stops; connect again in a moment")
+	const why = "this bastion stops; connect again in a moment"
+	n.Sessions.Drain(within, why)
+	n.bastion.Dismiss(why)
 	doors.Wait()
 	n.event(within, audit.NodeStopped, "")
 	if err := n.Audit.Flush(within); err != nil {

@@ -225,6 +225,61 @@ func TestHostCA(t *testing.T) {
 	}
 }
 
+// The key that vouches for hosts changes while people use ssh -J, who trust only what hostca prints: rotate, give them both
+// lines, activate. Nobody is asked anything; whoever did not get the new line is refused, and so is the old key where its
+// line says @revoked. With other host keys, the certificates are for those.
+func TestOperatorRotatesHostCA(t *testing.T) {
+	t.Parallel()
+	o := startOperatedAt(t, "127.0.0.1")
+	sshd := testenv.StartSSHD(t)
+	o.ok("target", "add", "web1", "--address", sshd.Addr, "--account", sshd.Account, "--host-key", sshd.HostKey)
+	sshd.Authorize(o.node.Dialer.AuthorizedKey())
+	c := o.person("web1")
+	o.ok("apply", "-f", o.file("rules.yaml", "version: 1\nrules:\n  - {name: ops, users: ['group:ops'], targets: ['*']}\n"))
+	_, port, _ := net.SplitHostPort(c.Addr)
+	host := fmt.Sprintf("[127.0.0.1]:%s %s", port, ssh.MarshalAuthorizedKey(o.node.HostKey.PublicKey()))
+	dir := t.TempDir()
+	known, file := filepath.Join(dir, "known_hosts"), filepath.Join(dir, "config")
+	noError(t, os.WriteFile(file, []byte("UserKnownHostsFile "+known+"\nGlobalKnownHostsFile /dev/null\nStrictHostKeyChecking yes\nIdentitiesOnly yes\nIdentityAgent none\nIdentityFile "+c.KeyFile+"\n"), 0o600))
+	trusts := func(lines string, want bool) {
+		t.Helper()
+		noError(t, os.WriteFile(known, []byte(host+lines), 0o600))
+		issued := object[admin.IssuedToken](o, "token", "add", "alice", "--name", "for one login")
+		c.Code = func() string { return testenv.Oathtool(t, issued.Secret, time.Now()) }
+		out, errs, status := testenv.Finish(t, c.Command(t, "ssh", "-F", file, "-J", "alice@"+c.Addr, sshd.Account+"@web1", "echo in"))
+		if got := out == "in\n" && status == 0; got != want || !want && !strings.Contains(errs, "Host key verification failed") {
+			t.Errorf("with %q: %q %q %d", lines, out, errs, status)
+		}
+	}
+	first := o.ok("hostca")
+	o.fails(1, "hostca", "activate")
+	o.ok("hostca", "rotate")
+	o.fails(1, "hostca", "rotate")
+	both := o.run("hostca").out
+	if !strings.HasPrefix(both, first) || strings.Count(both, "\n") != 2 {
+		t.Errorf("hostca: %q", both)
+	}
+	trusts(first, true)
+	revoked := o.run("hostca", "activate").out
+	second := o.run("hostca").out
+	if strings.Count(second, "\n") != 1 || second == first || !strings.HasPrefix(revoked, "@revoked * ssh-ed25519 ") || strings.Fields(revoked)[3] != strings.Fields(first)[3] {
+		t.Errorf("after the change: %q, %q", second, revoked)
+	}
+	trusts(both, true)
+	trusts(first, false)
+	trusts(revoked+second, true)
+	o.ok("hostca", "rotate")
+	o.run("hostca", "activate", "--host-keys")
+	trusts(second, false)
+	trusts(o.run("hostca").out, true)
+	log := o.ok("-o", "json", "audit", "list", "--type", "operator.change")
+	for _, want := range []string{"hostca.rotate", "hostca.activate", `"host-keys"`} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the audit log does not tell of %s", want)
+		}
+	}
+}
+
 // The keys of the CA change while the target is there: rotate, put both lines there, activate, retire.
 func TestOperatorRotatesCA(t *testing.T) {
 	t.Parallel()

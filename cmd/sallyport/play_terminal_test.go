@@ -234,23 +234,23 @@ var onlyDraws = regexp.MustCompile(`^(?:[^\x00-\x1f\x7f-\x{9f}]|[\x08-\x0f]|\x1b
 // left as it was.
 func TestPlayHostile(t *testing.T) {
 	t.Parallel()
-	clock := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
+	clock := testenv.NewClock(time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC))
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	noError(t, err)
-	rec, err := recorder.New(recorder.Config{Dir: t.TempDir(), SigningKey: key, Node: "n", Sync: 100 * time.Hour, Now: func() time.Time { return clock }})
+	rec, err := recorder.New(recorder.Config{Dir: t.TempDir(), SigningKey: key, Node: "n", Sync: 100 * time.Hour, Now: clock.Now})
 	noError(t, err)
 	defer rec.Close()
 	r, err := rec.Create(recorder.Header{Session: "01-test", Channel: 1, Width: 80, Height: 24, Term: "xterm", Title: "\x1b]0;owned\x07"})
 	noError(t, err)
 	list := testenv.HostileRecordings()
 	for _, h := range list {
-		clock = clock.Add(time.Second)
+		clock.Move(time.Second)
 		noError(t, r.Mark(h.Name+"\x1b[6n\u202e"))
 		noError(t, r.Output([]byte(h.Output)))
 		for _, s := range h.Sizes {
 			noError(t, r.Resize(s.Cols, s.Rows))
 		}
-		clock = clock.Add(500 * time.Millisecond)
+		clock.Move(500 * time.Millisecond)
 		noError(t, r.Output([]byte(testenv.HostileEnd+h.Name+" was shown\r\n")))
 	}
 	sum, err := r.Close()

@@ -304,6 +304,7 @@ func TestKeyOfAnotherNode(t *testing.T) {
 // unless somebody had noted a head by hand. Nodes keep heads in their data folder by themselves, and a proof asks for them.
 func TestAuditLogIsCutOff(t *testing.T) {
 	onBoth(t, func(t *testing.T, o *operated) {
+		o.chained() // so that something is left when the rest is cut off
 		o.ok("user", "add", "erin", "--generate")
 		o.chained()
 		state, err := o.node.Store.Audit.ChainState(t.Context())
@@ -327,13 +328,14 @@ func TestAuditLogIsCutOff(t *testing.T) {
 		}
 
 		db := o.database()
+		// More may have been chained since than the head that is kept tells of.
 		var before int64
-		noError(t, db.QueryRowContext(t.Context(), "SELECT MAX(after) FROM audit_checkpoints").Scan(&before))
+		noError(t, db.QueryRowContext(t.Context(), fmt.Sprintf("SELECT MAX(after) FROM audit_checkpoints WHERE position <= %d", state.Last.Position)).Scan(&before))
 		for _, query := range []string{"DELETE FROM audit_events WHERE position > %d OR position = 0", "DELETE FROM audit_checkpoints WHERE position > %d"} {
 			_, err := db.ExecContext(t.Context(), fmt.Sprintf(query, before))
 			noError(t, err)
 		}
-		if text := o.fails(exitFailed, "audit", "verify"); !strings.Contains(text, "not proved") {
+		if text := o.fails(exitFailed, "audit", "verify"); !strings.Contains(text, "lost events") || !strings.Contains(text, "accept-restore") {
 			t.Errorf("cut off: %q", text)
 		}
 		cut := o.file("cut.jsonl", o.ok("audit", "export"))
@@ -342,6 +344,46 @@ func TestAuditLogIsCutOff(t *testing.T) {
 		}
 		if r := command("", "audit", "verify", cut, "--keys", keys, "--heads", keys); r.code == 0 {
 			t.Errorf("heads that are none: %+v", r)
+		}
+
+		// If it was a backup, an administrator answers for it, for good: it is told with every proof.
+		if text := o.fails(exitUsage, "audit", "accept-restore"); !strings.Contains(text, "reason") {
+			t.Errorf("without a reason: %q", text)
+		}
+		o.ok("audit", "accept-restore", "--reason", "the disk <was> burnt")
+		o.chained()
+		v := object[[]admin.AuditVerification](o, "audit", "verify")
+		if !v[0].Proved || len(v[0].Restores) != 1 || v[0].Restores[0].Reason != "the disk <was> burnt" || v[0].Restores[0].After != before {
+			t.Errorf("answered for: %+v", v)
+		}
+		if r := o.run("audit", "verify"); r.code != 0 || !strings.Contains(r.out+r.err, "were lost with a database that came from a backup") {
+			t.Errorf("answered for: %+v", r)
+		}
+		if o.node.chain.Problem() != "" {
+			t.Errorf("the overview says %q", o.node.chain.Problem())
+		}
+		answered := o.file("answered.jsonl", o.ok("audit", "export"))
+		if r := command("", "audit", "verify", answered, "--keys", keys, "--heads", file); r.code != 0 {
+			t.Errorf("offline, answered for: %+v", r)
+		}
+		if text := o.fails(exitFailed, "audit", "accept-restore", "--reason", "again"); !strings.Contains(text, "lost nothing") {
+			t.Errorf("when nothing is lost: %q", text)
+		}
+		// What is lost later is not excused by it.
+		state, err = o.node.Store.Audit.ChainState(t.Context())
+		noError(t, err)
+		o.ok("user", "add", "frank", "--generate")
+		o.chained()
+		testenv.WaitFor(t, "the next head to be kept", func() bool {
+			list, err := o.node.heads.all(t.Context())
+			return err == nil && list[len(list)-1].Position > state.Last.Position && list[len(list)-1].Time.After(state.Last.Time)
+		})
+		for _, query := range []string{"DELETE FROM audit_events WHERE position > %d OR position = 0", "DELETE FROM audit_checkpoints WHERE position > %d"} {
+			_, err := db.ExecContext(t.Context(), fmt.Sprintf(query, state.Last.Position))
+			noError(t, err)
+		}
+		if text := o.fails(exitFailed, "audit", "verify"); !strings.Contains(text, "lost events") {
+			t.Errorf("cut off once more: %q", text)
 		}
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -105,18 +106,13 @@ func newLogs(w io.Writer, cfg config.Log) (server, auditing *slog.Logger) {
 	return slog.New(handler(slog.Level(cfg.Level))), slog.New(handler(slog.LevelInfo))
 }
 
-// tuneMemory trades memory for CPU where that pays: with Go's SSH library as it is published each byte that
-// is relayed makes a byte of garbage. With the one of `make build` garbage comes from logins alone, and what
-// lives of a session should not be strewn over much of it. The limit keeps either from filling the machine.
+// tuneMemory trades memory for CPU where that pays. The limit keeps it from filling the machine.
 // Who sets GOGC or GOMEMLIMIT knows better.
 func tuneMemory(log *slog.Logger) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	percent := 400
-	if pooledPackets() {
-		percent = 50
-	}
+	percent := collectAt(0)
 	debug.SetGCPercent(percent)
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
@@ -129,12 +125,12 @@ func tuneMemory(log *slog.Logger) {
 }
 
 // pooledPackets tells whether this binary was built with the SSH library of hack/patchssh.
-func pooledPackets() bool {
+var pooledPackets = sync.OnceValue(func() bool {
 	info, ok := debug.ReadBuildInfo()
 	return ok && slices.ContainsFunc(info.Deps, func(m *debug.Module) bool {
 		return m.Path == "golang.org/x/crypto" && m.Replace != nil
 	})
-}
+})
 
 // availableMemory is how much memory this process may use at most: that of its control group or of the
 // machine, 0 if neither can be read.

@@ -14,13 +14,14 @@ type edit struct {
 	old, new string
 }
 
-// edits are what the copy differs in; what they call is in added/. Seven things are changed:
+// edits are what the copy differs in; what they call is in added/. Nine things are changed:
 // channel data goes from the goroutine that reads a connection to the one that reads the channel, without
 // one in between; long packets of it are decrypted in a buffer of a pool, and handed on in that; what one
 // Write of a channel makes is encrypted where it is written from, and goes out together; the peer's window
 // is opened less often; the goroutines of key exchanges and of all other packets end when there are none;
-// who waits for data, requests or channels can be called in the place of having a goroutine for it; and the
-// one that reads ends after an error, whatever the peer sent with it.
+// who waits for data, requests or channels can be called in the place of having a goroutine for it;
+// the one that reads ends after an error, whatever the peer sent with it; who wants to tells of the end of a program after
+// the peer has closed its channel; and of a configuration no more is kept than is needed.
 // Nothing is held while a connection is idle.
 var edits = []edit{
 	{"leave long packets where they were decrypted", "transport.go",
@@ -184,6 +185,25 @@ var edits = []edit{
 	{"push with what follows", "handshake.go",
 		"	if err := t.pushPacket(p); err != nil {\n		t.writeError = err\n",
 		"	if err := t.push(p, more); err != nil {\n		t.writeError = err\n"},
+
+	{"know what is ended on one side", "channel.go",
+		"	sentEOF bool\n",
+		"	sentEOF bool\n\n	half half\n"},
+	{"let nothing come after a close that is not answered", "channel.go",
+		"	// Only the open response is expected before the channel is established.\n",
+		"	if ch.half.closed.Load() {\n		return nil\n	}\n	// Only the open response is expected before the channel is established.\n"},
+	{"leave the answer to a close to Close", "channel.go",
+		"	case msgChannelClose:\n		ch.sendMessage(",
+		"	case msgChannelClose:\n		if ch.half.holds(ch) {\n			return nil\n		}\n		ch.sendMessage("},
+	{"remember the end of the peer's data", "channel.go",
+		"		ch.extPending.eof()\n		ch.pending.eof()\n		return nil\n",
+		"		ch.half.eof.Store(true)\n		ch.extPending.eof()\n		ch.pending.eof()\n		return nil\n"},
+	{"forget the channel when the answer is sent", "channel.go",
+		"	return ch.sendMessage(channelCloseMsg{\n		PeersID: ch.remoteId})\n",
+		"	defer ch.half.finish(ch)\n	return ch.sendMessage(channelCloseMsg{\n		PeersID: ch.remoteId})\n"},
+	{"end requests once", "channel.go",
+		"		close(c.incomingRequests)\n",
+		"		c.half.endRequests(c)\n"},
 
 	{"keep the writer that holds back and the reader that wakes", "transport.go",
 		"	bufWriter *bufio.Writer\n",

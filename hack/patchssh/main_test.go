@@ -40,7 +40,7 @@ func TestPatch(t *testing.T) {
 	if err := patch(dir, edits); err != nil {
 		t.Fatal(err)
 	}
-	files := []string{"bulk.go", "bulk_test.go"}
+	files := []string{"bulk.go", "bulk_test.go", "half.go", "half_test.go"}
 	for _, e := range edits {
 		files = append(files, e.file)
 	}

@@ -45,6 +45,7 @@ type Chainer struct {
 	last    audit.Checkpoint
 	err     error
 	problem string
+	lost    audit.Checkpoint // that the database has forgotten; zero: none
 }
 
 // NewChainer returns a Chainer. The Config must not be modified afterwards.
@@ -63,7 +64,7 @@ func (c *Chainer) Run(ctx context.Context) {
 	tick := time.NewTicker(c.cfg.Every)
 	defer tick.Stop()
 	var witness time.Time
-	kept := keptHeads{c: c, file: c.cfg.Last.Position, away: c.cfg.Last.Position}
+	kept := keptHeads{c: c, file: markOf(c.cfg.Last), away: markOf(c.cfg.Last)}
 	for {
 		select {
 		case <-ctx.Done():
@@ -92,31 +93,39 @@ func (c *Chainer) Run(ctx context.Context) {
 // keptHeads is which heads are kept outside of the database.
 type keptHeads struct {
 	c                    *Chainer
-	file, away           int64 // position
+	file, away           mark
 	fileAt, awayAt       time.Time
 	fileFails, awayFails bool // and that was logged
 }
+
+// mark is which head was kept last. The position alone does not tell: a database that came from a backup goes on at an earlier one.
+type mark struct {
+	position int64
+	head     audit.Hash
+}
+
+func markOf(c audit.Checkpoint) mark { return mark{c.Position, c.Head} }
 
 // keep keeps the last head, if its time has come, or at once.
 func (k *keptHeads) keep(ctx context.Context, now bool) {
 	k.c.mu.Lock()
 	last := k.c.last
 	k.c.mu.Unlock()
-	if k.c.cfg.Heads != nil && last.Position > k.file && (now || time.Since(k.fileAt) >= headEvery) {
+	if k.c.cfg.Heads != nil && last.Position > 0 && markOf(last) != k.file && (now || time.Since(k.fileAt) >= headEvery) {
 		k.fileAt = time.Now()
 		err := k.c.cfg.Heads.Add(last)
 		if err == nil {
-			k.file = last.Position
+			k.file = markOf(last)
 		} else if !k.fileFails {
 			k.c.cfg.Logger.Error("heads of the audit chain cannot be kept in the data folder", "error", err)
 		}
 		k.fileFails = err != nil
 	}
-	if k.c.cfg.Away != nil && last.Position > k.away && (now || time.Since(k.awayAt) >= awayEvery) {
+	if k.c.cfg.Away != nil && last.Position > 0 && markOf(last) != k.away && (now || time.Since(k.awayAt) >= awayEvery) {
 		k.awayAt = time.Now()
 		err := k.c.cfg.Away(ctx, last)
 		if err == nil {
-			k.away = last.Position
+			k.away = markOf(last)
 		} else if !k.awayFails {
 			k.c.cfg.Logger.Error("heads of the audit chain cannot be kept in the bucket", "error", err)
 		}
@@ -154,10 +163,29 @@ func (c *Chainer) note(n int, made audit.Checkpoint) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if begun := made.Position - int64(n); begun < c.last.Position {
+		c.lost = c.last
 		c.problem = "the audit log has lost events: it went on at position " + strconv.FormatInt(begun, 10) + ", and had " + strconv.FormatInt(c.last.Position, 10)
 		c.cfg.Logger.Error(c.problem+"; was the database brought back from a backup?", "position", c.last.Position, "head", c.last.Head)
 	}
 	c.last = made
+}
+
+// Answered is told of statements about what the log has lost: what one of them excuses is no problem any more.
+func (c *Chainer) Answered(restores []audit.Restore) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range restores {
+		if c.lost.Position > 0 && r.Excuses(c.lost.Position, audit.Kept{Head: c.lost.Head, Time: c.lost.Time}) {
+			c.problem, c.lost = "", audit.Checkpoint{}
+		}
+	}
+}
+
+// Lost is the last head that the database has forgotten while this process ran, or before it was started; false: none is.
+func (c *Chainer) Lost() (audit.Checkpoint, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lost, c.lost.Position > 0
 }
 
 // Problem tells what is wrong with the chain as this process has seen it, "" if nothing is.

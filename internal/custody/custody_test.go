@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -30,29 +29,11 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// clock is the time of a test's database.
-type clock struct {
-	mu sync.Mutex // guards at
-	at time.Time
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.at
-}
-
-func (c *clock) move(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.at = c.at.Add(d)
-}
-
 // node is a Keeper with all that it looks after.
 type node struct {
 	*Keeper
 	t     *testing.T
-	clock *clock
+	clock *testenv.Clock
 	dir   string
 }
 
@@ -61,8 +42,8 @@ func newNode(t *testing.T, bucket blob.Store) *node {
 	t.Helper()
 	ring, err := seal.NewRing()
 	must(t, err)
-	c := &clock{at: time.Now()}
-	st, err := store.Open(t.Context(), store.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "x.db"), Ring: ring, Now: c.now})
+	c := testenv.NewClock(time.Now())
+	st, err := store.Open(t.Context(), store.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "x.db"), Ring: ring, Now: c.Now})
 	must(t, err)
 	t.Cleanup(func() { st.Close() })
 	n := &node{t: t, clock: c, dir: t.TempDir()}
@@ -155,7 +136,7 @@ func TestDeleteOld(t *testing.T) {
 		if d := n.deletions(); len(d) != 0 {
 			t.Errorf("deleted too early: %+v", d)
 		}
-		n.clock.move(2 * time.Hour)
+		n.clock.Move(2 * time.Hour)
 		if err := n.deleteOld(ctx); (err != nil) == withBucket {
 			t.Errorf("deleting: %v", err)
 		}
@@ -163,7 +144,7 @@ func TestDeleteOld(t *testing.T) {
 			if !n.readable(old) {
 				t.Error("deleted, and not forgotten")
 			}
-			n.clock.move(failedLater + time.Minute)
+			n.clock.Move(failedLater + time.Minute)
 			must(t, n.deleteOld(ctx))
 		}
 		e := n.deletions()
@@ -229,10 +210,10 @@ func TestDeleteLocked(t *testing.T) {
 	r := n.record(time.Minute)
 	testenv.WaitFor(t, "the bucket to have it", func() bool { s, _ := n.cfg.Recorder.Shipping(); return s.Recordings == 0 })
 	must(t, n.noteStored(t.Context()))
-	n.clock.move(time.Hour)
+	n.clock.Move(time.Hour)
 	must(t, n.deleteOld(t.Context()))
 	row := n.row(r.SessionID)
-	if row.State != store.RecordingSealed || !row.DeleteAfter.After(n.clock.now()) || len(n.deletions()) != 0 {
+	if row.State != store.RecordingSealed || !row.DeleteAfter.After(n.clock.Now()) || len(n.deletions()) != 0 {
 		t.Errorf("%+v", row)
 	}
 	if report, err := n.cfg.Recorder.Verify(r.Path); err != nil || !report.Complete() {
@@ -270,7 +251,7 @@ func TestHoldAfterHalfADeletion(t *testing.T) {
 	}
 
 	bucket.word = "/part-"
-	n.clock.move(time.Hour)
+	n.clock.Move(time.Hour)
 	if err := n.deleteOld(ctx); !errors.Is(err, recorder.ErrPartlyDeleted) {
 		t.Errorf("deleting: %v", err)
 	}
@@ -282,7 +263,7 @@ func TestHoldAfterHalfADeletion(t *testing.T) {
 	if r := n.row(half.SessionID); r.State != store.RecordingRemoving {
 		t.Errorf("tried again at once: %+v", r)
 	}
-	n.clock.move(failedLater + time.Minute)
+	n.clock.Move(failedLater + time.Minute)
 	must(t, n.deleteOld(ctx))
 	if r := n.row(half.SessionID); r.State != store.RecordingRemoved {
 		t.Errorf("not tried again: %+v", r)
@@ -294,7 +275,7 @@ func TestHoldAfterHalfADeletion(t *testing.T) {
 	}
 
 	bucket.word = "/index"
-	n.clock.move(3 * time.Hour)
+	n.clock.Move(3 * time.Hour)
 	if err := n.deleteOld(ctx); err == nil || errors.Is(err, recorder.ErrPartlyDeleted) {
 		t.Errorf("deleting: %v", err)
 	}
@@ -314,7 +295,7 @@ func TestQuota(t *testing.T) {
 	if !errors.Is(err, recorder.ErrQuota) || !strings.Contains(err.Error(), "recordings.quota") {
 		t.Errorf("beyond the quota: %v", err)
 	}
-	n.clock.move(time.Hour)
+	n.clock.Move(time.Hour)
 	must(t, n.deleteOld(t.Context()))
 	must(t, n.lookAtQuota(t.Context()))
 	w, err := n.cfg.Recorder.Create(recorder.Header{Session: "room"})
@@ -397,7 +378,7 @@ func TestSealPendingCompromised(t *testing.T) {
 	if err != nil || len(events) != 1 || events[0].Result != audit.Error || !strings.Contains(events[0].Reason, "compromised") {
 		t.Errorf("events %+v, %v", events, err)
 	}
-	n.clock.move(time.Hour)
+	n.clock.Move(time.Hour)
 	if pending, err := n.cfg.Store.Recordings.ClaimPending(ctx, "n2"); err != nil || len(pending) != 0 || n.row(x.ID).State != store.RecordingPending {
 		t.Errorf("tried again: %+v, %v", pending, err)
 	}
@@ -419,7 +400,7 @@ func TestDeleteLedgers(t *testing.T) {
 	if len(n.deletions()) != 0 {
 		t.Error("too early")
 	}
-	n.clock.move(2 * time.Hour)
+	n.clock.Move(2 * time.Hour)
 	must(t, n.deleteOld(ctx))
 	must(t, n.deleteOld(ctx))
 	if e := n.deletions()[x.ID]; e.Detail["ledger"] != "1" || e.Detail["channel"] != "1" || e.User != "alice" || e.Reason != "kept for 1h0m0s" {

@@ -25,7 +25,7 @@ type SSHD struct {
 	done chan struct{}
 }
 
-// StartSSHD starts an SSHD. extra are lines of sshd_config.
+// StartSSHD starts an SSHD. extra are lines of sshd_config; they stand first, since the first value of a keyword holds.
 func StartSSHD(t testing.TB, extra ...string) *SSHD {
 	t.Helper()
 	const program = "/usr/sbin/sshd"
@@ -54,7 +54,8 @@ func StartSSHD(t testing.TB, extra ...string) *SSHD {
 	if err := os.Mkdir(home, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	config := fmt.Sprintf(`Port %s
+	config := fmt.Sprintf(`%s
+Port %s
 ListenAddress 127.0.0.1
 HostKey %s
 AuthorizedKeysFile %s
@@ -73,8 +74,7 @@ MaxSessions 10
 PrintMotd no
 PrintLastLog no
 LogLevel VERBOSE
-%s
-`, port, key, filepath.Join(s.Dir, "authorized_keys"), home, strings.Join(extra, "\n"))
+`, strings.Join(extra, "\n"), port, key, filepath.Join(s.Dir, "authorized_keys"), home)
 	if err := os.WriteFile(filepath.Join(s.Dir, "config"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -255,6 +255,48 @@ func (s *S3) versions(ctx context.Context, key string) ([]minio.ObjectInfo, erro
 	return list, nil
 }
 
+// Version is one of the versions of an object.
+type Version struct {
+	Object
+	id string
+}
+
+// Versions lists the versions of all objects whose names begin with prefix, those of deleted ones too, by name. Of a bucket without
+// versions that is what List gives.
+func (s *S3) Versions(ctx context.Context, prefix string) ([]Version, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*s.cfg.Timeout)
+	defer cancel()
+	var list []Version
+	for o := range s.client.ListObjects(ctx, s.cfg.Bucket, minio.ListObjectsOptions{Prefix: s.key(prefix), WithVersions: true, Recursive: true}) {
+		switch code := answerOf(o.Err).Code; {
+		case code == "NotImplemented" || code == "MethodNotAllowed":
+			objects, err := s.List(ctx, prefix)
+			for _, o := range objects {
+				list = append(list, Version{Object: o})
+			}
+			return list, err
+		case o.Err != nil:
+			return nil, s.wrap("listing versions of", prefix, o.Err)
+		case !o.IsDeleteMarker:
+			list = append(list, Version{Object{Key: strings.TrimPrefix(o.Key, s.key("")), Size: o.Size, Modified: o.LastModified}, o.VersionID})
+		}
+	}
+	return list, nil
+}
+
+// GetVersion reads one of the versions of an object.
+func (s *S3) GetVersion(ctx context.Context, v Version) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	body, err := s.client.GetObject(ctx, s.cfg.Bucket, s.key(v.Key), minio.GetObjectOptions{VersionID: v.id})
+	if err != nil {
+		return nil, s.wrap("reading", v.Key, err)
+	}
+	defer body.Close()
+	data, err := io.ReadAll(body)
+	return data, s.wrap("reading", v.Key, err)
+}
+
 // isLocked tells whether a version may not be deleted yet.
 func (s *S3) isLocked(ctx context.Context, key, version string) bool {
 	o, err := s.client.StatObject(ctx, s.cfg.Bucket, s.key(key), minio.StatObjectOptions{VersionID: version})

@@ -53,5 +53,7 @@ if (seconds > 0) {
   // A server that is away for a moment is asked again; the page stays as it is meanwhile.
   setInterval(() => refresh().catch(() => {}), seconds * 1000);
 }
+// A page that has changed something tells so, and need not wait.
+addEventListener("sallyport:changed", () => refresh().catch(() => {}));
 const current = document.querySelector(".side nav [aria-current]");
 if (current) current.scrollIntoView({ block: "nearest", inline: "center" });
