@@ -31,6 +31,7 @@ recorder:              recorder/blob
 internal/seal:         -
 internal/readahead:    -
 internal/tcpend:       -
+internal/shift:        -
 internal/web:          audit
 internal/config:       -
 internal/auditlog:     audit
@@ -43,12 +44,12 @@ internal/notify:       audit store
 auth:                  audit identity internal/auditlog internal/notify otp policy store
 search:                recorder screen store
 internal/custody:      audit internal/auditlog recorder store
-session:               audit internal/auditlog internal/readahead ledger recorder screen store
-upstream:              audit internal/auditlog internal/readahead internal/tcpend store
+session:               audit internal/auditlog internal/readahead internal/shift ledger recorder screen store
+upstream:              audit internal/auditlog internal/readahead internal/shift internal/tcpend store
 internal/metrics:      audit identity internal/auditlog recorder session store
 
 radius:               audit auth identity internal/auditlog policy store
-bastion:               audit auth identity internal/auditlog internal/readahead internal/tcpend ledger policy replay session store upstream
+bastion:               audit auth identity internal/auditlog internal/readahead internal/shift internal/tcpend ledger policy replay session store upstream
 signin:                audit auth identity internal/auditlog internal/web otp store
 portal:                audit auth identity internal/auditlog internal/web otp session signin store
 admin:                 audit auth identity internal/auditlog internal/notify internal/web ledger otp otp/tokenfile policy recorder replay session signin store upstream

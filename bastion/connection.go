@@ -13,6 +13,7 @@ import (
 
 	"sallyport/audit"
 	"sallyport/auth"
+	"sallyport/internal/shift"
 	"sallyport/policy"
 	"sallyport/session"
 	"sallyport/store"
@@ -59,17 +60,20 @@ type connection struct {
 	inners  *atomic.Int64 // connections inside of this one, and of the one that this is inside of
 	vouched atomic.Bool   // one inside has been let in without a proof of its own
 
-	channels   atomic.Int64 // open now
-	receptions atomic.Int64 // of them, those without a target
-	refused    atomic.Int64 // turned away so far
-	denied     atomic.Int64 // refused by the rules so far, or not reachable
+	channels   atomic.Int64   // open now
+	receptions atomic.Int64   // of them, those without a target
+	byClient   sync.WaitGroup // of them, those that the client opened
+	refused    atomic.Int64   // turned away so far
+	denied     atomic.Int64   // refused by the rules so far, or not reachable
 
 	rights       rights
 	sessionsOpen atomic.Int64 // by this connection and those inside of it; of the outermost only
 
 	alive *time.Timer // sends keepalives
 
+	requests     *shift.Loop        // of global requests
 	barrier      chan chan struct{} // see inOrder
+	barriers     atomic.Int32       // how many are to come by it
 	requestsOver chan struct{}      // closed when the client can ask for nothing more
 
 	mu      sync.Mutex // guards the fields below, and is held while the target is dialled
@@ -80,45 +84,59 @@ type connection struct {
 // authenticated prepares the connection for channels, and begins to answer requests.
 func (c *connection) authenticated(sc *ssh.ServerConn, v *verdict, reqs <-chan *ssh.Request) {
 	c.conn, c.id, c.to, c.since = sc, v.id, v.login, time.Now()
+	c.keyrings = nil
 	if c.inners == nil {
 		c.inners = new(atomic.Int64)
 	}
 	c.gone, c.asked = make(chan struct{}), make(chan struct{})
 	c.barrier, c.requestsOver = make(chan chan struct{}), make(chan struct{})
 	c.enter(c.changes)
-	go c.globalRequests(reqs)
+	c.globalRequests(reqs)
 	c.alive = c.keepAlive()
 }
 
-// serve runs the connection after authentication.
-func (c *connection) serve(chans <-chan ssh.NewChannel) {
-	defer c.alive.Stop()
-	var open sync.WaitGroup
-	for nc := range chans {
-		if nc.ChannelType() != "session" && (!isForward(nc.ChannelType()) || c.robot()) {
-			c.refuseChannel(nc)
-			continue
+// serve begins to take the channels that the client opens, and calls over when the connection has ended and all of
+// them with it.
+func (c *connection) serve(chans <-chan ssh.NewChannel, over func()) {
+	shift.Each(chans, shift.Channels(c.conn.Conn), c.opens, func() {
+		close(c.gone)
+		c.mu.Lock()
+		s := c.session
+		c.over = true
+		c.mu.Unlock()
+		if s != nil {
+			s.Close("the client closed the connection")
 		}
-		n := c.take()
-		if n == 0 {
-			_ = nc.Reject(ssh.ResourceShortage, fmt.Sprintf("no more than %d channels at once in one connection", maxChannels))
-			continue
+		c.byClient.Wait()
+		c.alive.Stop()
+		over()
+	})
+}
+
+// opens takes a channel that the client opens.
+func (c *connection) opens(nc ssh.NewChannel) {
+	if nc.ChannelType() != "session" && (!isForward(nc.ChannelType()) || c.robot()) {
+		c.refuseChannel(nc)
+		return
+	}
+	n := c.take()
+	if n == 0 {
+		_ = nc.Reject(ssh.ResourceShortage, fmt.Sprintf("no more than %d channels at once in one connection", maxChannels))
+		return
+	}
+	c.byClient.Add(1)
+	over := func() {
+		c.channels.Add(-1)
+		c.byClient.Done()
+	}
+	go func() {
+		c.inOrder()
+		if s := c.channel(nc, n == 1); s != nil {
+			s.Channel(nc, over)
+		} else {
+			over()
 		}
-		open.Go(func() {
-			defer c.channels.Add(-1)
-			c.inOrder()
-			c.channel(nc, n == 1)
-		})
-	}
-	close(c.gone)
-	c.mu.Lock()
-	s := c.session
-	c.over = true
-	c.mu.Unlock()
-	if s != nil {
-		s.Close("the client closed the connection")
-	}
-	open.Wait()
+	}()
 }
 
 // take takes a place among the channels that may be open at once, whoever opens them, and returns how
@@ -132,33 +150,33 @@ func (c *connection) take() int64 {
 	return n
 }
 
-// channel opens the session if this is the connection's first channel, and relays. alone: no other channel
-// was open when the client asked for this one.
-func (c *connection) channel(nc ssh.NewChannel, alone bool) {
+// channel opens the session if this is the connection's first channel, and gives it for the channel; nil: there is
+// nothing left to do for that. alone: no other channel was open when the client asked for this one.
+func (c *connection) channel(nc ssh.NewChannel, alone bool) *session.Session {
 	if isForward(nc.ChannelType()) {
 		c.forward(nc, alone)
-		return
+		return nil
 	}
 	if refusal := c.needsTarget(); refusal != "" {
 		c.reportRefused("no target was named", "channel-type", nc.ChannelType())
 		session.Tell(nc, refusal)
-		return
+		return nil
 	}
 	if c.to.Target == "" {
 		c.reception(nc)
-		return
+		return nil
 	}
 	s, refusal, approval := c.openNow(nil)
 	if approval != nil {
 		c.holdChannel(nc, approval) // by reference: what stands on this stack stays as long as the channel
-		return
+		return nil
 	}
 	if s == nil {
 		session.Tell(nc, refusal)
-		return
+		return nil
 	}
 	c.afterAsking()
-	s.Channel(nc)
+	return s
 }
 
 // open is openNow for what cannot tell the person to wait for an approval, and waits for it all the same. what says
@@ -292,6 +310,9 @@ func (c *connection) noRoom(ctx context.Context, d auth.Decision) string {
 }
 
 func (c *connection) params(id auth.Identity, d auth.Decision, up *upstream.Upstream, client ssh.Conn) session.Params {
+	// What the session keeps does not keep all of d: it lasts for hours.
+	asked := auth.Request{Target: d.Target.Name, Account: d.Account, Source: c.source}
+	env, approval, moderator := d.Env, d.Approval, d.Moderator
 	return session.Params{
 		Row: store.Session{
 			UserID: id.UserID, User: id.Login, Target: d.Target.Name, Address: d.Target.Address, Account: d.Account,
@@ -302,14 +323,16 @@ func (c *connection) params(id auth.Identity, d auth.Decision, up *upstream.Upst
 		Limits:   session.Limits{Idle: d.Limits.Idle, KeyboardIdle: d.Limits.KeyboardIdle, Max: d.Limits.Max, Channels: d.Limits.Channels},
 		Only:     c.only(),
 		Quota:    quota(d.Limits),
-		Env:      func(name string) bool { return name != reasonEnv && d.Env.Allows(name) },
+		Env:      func(name string) bool { return name != reasonEnv && env.Allows(name) },
 		Greeting: trustLine(id, time.Now()),
 		Authorize: func(ctx context.Context, kind, to, command string) (session.Grant, error) {
-			g, err := c.authorize(ctx, id, auth.Request{Target: d.Target.Name, Account: d.Account, Channel: kind, To: to, Command: command, Source: c.source}, d)
+			r := asked
+			r.Channel, r.To, r.Command = kind, to, command
+			g, err := c.authorize(ctx, id, r, approval, moderator)
 			if err != nil {
 				return g, err
 			}
-			return c.authorizeForward(ctx, d.Target.Name, kind, to, g), nil
+			return c.authorizeForward(ctx, r.Target, kind, to, g), nil
 		},
 		Silent: d.Silent, Moderation: moderation(d),
 		Place:  func() bool { return c.take() > 0 },
@@ -349,17 +372,17 @@ func recordingWord(d auth.Decision) string {
 	return d.Recording.String()
 }
 
-// authorize asks the rules for one channel of the session that opened has allowed: what that asked of others holds for
-// the whole session, and what the rules ask by now must be no more.
-func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Request, opened auth.Decision) (session.Grant, error) {
+// authorize asks the rules for one channel of a session: what was asked of others when that was opened, approval and
+// moderator, holds for the whole of it, and what the rules ask by now must be no more.
+func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Request, approval *policy.Approval, moderator *policy.Moderator) (session.Grant, error) {
 	d, err := c.decide(ctx, id, r)
 	if err != nil {
 		return session.Grant{}, err
 	}
 	switch {
-	case d.Allow && !opened.Approval.Covers(d.Approval):
+	case d.Allow && !approval.Covers(d.Approval):
 		return session.Grant{Refusal: "the rules ask for an approval of this by now; connect again."}, nil
-	case d.Allow && !opened.Moderator.Covers(d.Moderator):
+	case d.Allow && !moderator.Covers(d.Moderator):
 		return session.Grant{Refusal: "the rules ask for a moderator of this by now; connect again."}, nil
 	}
 	return session.Grant{

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sallyport/internal/shift"
 	"sallyport/policy"
 	"sallyport/session"
 )
@@ -163,38 +164,42 @@ func isForward(kind string) bool {
 	return kind == "direct-tcpip" || kind == "direct-streamlocal@openssh.com"
 }
 
-// globalRequests answers what clients ask of the connection as a whole, in order (RFC 4254, section 4).
+// globalRequests begins to answer what clients ask of the connection as a whole, in order (RFC 4254, section 4).
 // Requests and channels come by two ways; a channel that waits in [connection.inOrder] goes on when the
 // requests that came before it are done.
 func (c *connection) globalRequests(reqs <-chan *ssh.Request) {
-	defer close(c.requestsOver)
-	q := requests{c: c}
-	for {
-		select {
-		case r, ok := <-reqs:
-			if !ok {
-				if q.busy != nil {
-					<-q.busy // it ends with the connection
+	q := &requests{c: c}
+	c.requests = shift.New(func() {
+		for !c.requests.Rests() {
+			select {
+			case r, ok := <-reqs:
+				if !ok {
+					if q.busy != nil {
+						<-q.busy // it ends with the connection
+					}
+					close(c.requestsOver)
+					return
 				}
-				return
-			}
-			q.take(r)
-		case <-q.busy: // nil while nothing is under way
-			q.busy = nil
-			q.goOn()
-		case passed := <-c.barrier:
-			for n := len(reqs); n > 0; n-- {
-				if r, ok := <-reqs; ok {
-					q.take(r)
+				q.take(r)
+			case <-q.busy: // nil while nothing is under way
+				q.busy = nil
+				q.goOn()
+			case passed := <-c.barrier:
+				c.barriers.Add(-1)
+				for n := len(reqs); n > 0; n-- {
+					if r, ok := <-reqs; ok {
+						q.take(r)
+					}
 				}
-			}
-			if q.busy == nil {
-				close(passed)
-			} else {
-				q.passed = append(q.passed, passed)
+				if q.busy == nil {
+					close(passed)
+				} else {
+					q.passed = append(q.passed, passed)
+				}
 			}
 		}
-	}
+	}, shift.Requests(c.conn.Conn), func(func()) bool { return c.barriers.Load() == 0 && q.busy == nil })
+	c.requests.Call()
 }
 
 // requests is the global requests of a connection that are not answered yet. To have the target listen can take as long
@@ -293,6 +298,8 @@ func (c *connection) inOrder() { c.afterRequests(c.asked) }
 // afterRequests is inOrder, or returns when unless is closed.
 func (c *connection) afterRequests(unless <-chan struct{}) {
 	passed := make(chan struct{})
+	c.barriers.Add(1)
+	c.requests.Call()
 	select {
 	case c.barrier <- passed:
 		select {
@@ -302,6 +309,7 @@ func (c *connection) afterRequests(unless <-chan struct{}) {
 		}
 	case <-c.requestsOver:
 	case <-unless:
+		c.barriers.Add(-1)
 	}
 }
 

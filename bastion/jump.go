@@ -169,7 +169,9 @@ func (c *connection) answerFor(nc ssh.NewChannel, to string, in inner) {
 		return
 	}
 	defer c.s.untrack(i)
-	i.speak(i.innerConfig(keys))
+	over := make(chan struct{})
+	go i.speak(i.innerConfig(keys), func() { close(over) }) // deep in the stack, on which the connection would lie for hours
+	<-over
 }
 
 // depth is how many connections c is inside of.

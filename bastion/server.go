@@ -60,7 +60,7 @@ type Server struct {
 	// listener accepts; every connection is taken over in its ConnCallback and run on
 	// x/crypto/ssh, because gliderlabs/ssh reads global requests and channel opens in separate
 	// goroutines and, without handlers of its own, would let clients in without credentials.
-	listener *gliderssh.Server
+	listener *gliderssh.Server // of takenOver
 
 	changes   atomic.Int64  // of rights that Watch has heard of
 	lookEvery time.Duration // how often Watch looks at the version of the rules, in case a message was lost
@@ -85,7 +85,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, gate: newGate(cfg.Guard), conns: map[*connection]struct{}{}, stopping: make(chan struct{}), lookEvery: time.Minute}
 	s.listener = &gliderssh.Server{
 		ConnCallback: func(_ gliderssh.Context, conn net.Conn) net.Conn {
-			s.serve(conn)
+			s.serve(conn.(callers).Conn)
 			return nil // taken over: there is nothing left for the library to serve
 		},
 	}
@@ -106,7 +106,7 @@ func (s *Server) Serve(l net.Listener) error {
 		case <-over:
 		}
 	}()
-	err := s.listener.Serve(l)
+	err := s.listener.Serve(takenOver{l})
 	select {
 	case <-s.stopping:
 		return nil
@@ -166,65 +166,85 @@ func (s *Server) Dismiss(reason string) {
 	told.Wait()
 }
 
-// serve runs one connection from its first byte to its last, in a goroutine of its own.
-func (s *Server) serve(conn net.Conn) {
-	defer conn.Close()
-	conn, source, err := s.origin(conn)
+// takenOver accepts for a library that closes each connection when its callback returns, although others run it by
+// then.
+type takenOver struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l takenOver) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return callers{conn}, nil
+}
+
+// callers is a connection that only who was called closes.
+type callers struct{ net.Conn }
+
+// Close implements net.Conn, and does nothing.
+func (callers) Close() error { return nil }
+
+// serve runs one connection from its first byte on, and returns when the person is logged in, or the connection over.
+func (s *Server) serve(accepted net.Conn) {
+	conn, source, err := s.origin(accepted)
+	var held *place
+	if err == nil {
+		held, err = s.gate.enter(source, conn)
+	}
 	if err != nil {
 		s.refuse(source, err)
+		_ = accepted.Close()
 		return
 	}
-	held, err := s.gate.enter(source, conn)
-	if err != nil {
-		s.refuse(source, err)
-		return
-	}
-	defer held.leave()
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetKeepAliveConfig(tcpend.KeepAlive)
 	}
 	c := &connection{s: s, source: source, nonce: rand.Text(), guarded: newGuardedConn(conn, s.cfg.Guard), held: held, changes: s.changes.Load()}
+	gone := func() { held.leave(); _ = accepted.Close() }
 	if !s.track(c) {
+		gone()
 		return
 	}
-	defer s.untrack(c)
-	c.speak(c.serverConfig())
+	c.speak(c.serverConfig(), func() { s.untrack(c); gone() })
 }
 
-// speak runs the connection from key exchange on, and returns when it is over.
-func (c *connection) speak(cfg *ssh.ServerConfig) {
-	defer c.kept.drop()
-	defer c.ahead.drop()
-	// Key exchange and login go deep into the stack, on which the connection would then lie for hours: one goroutine
-	// does that and ends, and this one waits for channels.
-	begun := make(chan (<-chan ssh.NewChannel))
-	go c.handshake(cfg, begun)
-	if chans := <-begun; chans != nil {
-		c.serve(chans)
+// speak runs the connection from key exchange on, returns when channels can come, and calls over when it is over.
+func (c *connection) speak(cfg *ssh.ServerConfig, over func()) {
+	done := func() {
+		c.ahead.drop()
+		c.kept.drop()
+		over()
 	}
+	chans := c.handshake(cfg)
+	if chans == nil {
+		done()
+		return
+	}
+	c.serve(chans, done)
 }
 
-// handshake runs the connection until channels can come, and sends what they come by; nil: it is over.
-func (c *connection) handshake(cfg *ssh.ServerConfig, begun chan<- (<-chan ssh.NewChannel)) {
-	defer close(begun)
+// handshake runs the connection until channels can come, and gives what they come by; nil: it is over.
+func (c *connection) handshake(cfg *ssh.ServerConfig) <-chan ssh.NewChannel {
 	sc, chans, reqs, err := ssh.NewServerConn(c.guarded, cfg)
 	if err != nil {
 		if c.guarded.overdrew.Load() {
 			c.s.refuse(c.source, errByteBudget)
 		}
 		c.s.cfg.Log.Debug("connection ended before authentication", "source", c.source, "error", audit.Escape(err.Error()))
-		return
+		return nil
 	}
 	v := verdictOf(sc)
 	if v == nil || c.guarded.authenticated() != nil {
 		_ = sc.Close()
-		return
+		return nil
 	}
 	if c.held != nil {
 		c.held.leave()
 	}
+	sc.Permissions = nil // v has it all, and the connection lasts for hours
 	c.authenticated(sc, v, reqs)
-	begun <- chans
+	return chans
 }
 
 // verdictOf is what authentication left with the connection; nil: nothing. It is a pointer so that no copy of it

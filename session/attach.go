@@ -25,16 +25,13 @@ func (s *Session) Attach(down ssh.Channel, pending []*ssh.Request, reqs <-chan *
 		_ = up.Close()
 		return errors.New("the session has ended")
 	}
-	requests := make(chan struct{})
-	go func() {
-		defer close(requests)
-		c.reqs = reqs
-		c.replayRequests(pending)
-		c.clientRequests(reqs)
-	}()
-	c.upstreamRequests(upReqs)
-	<-requests
-	c.close()
+	over := make(chan struct{})
+	done := func() { close(over) }
+	c.fromTarget(upReqs, done)
+	c.reqs = reqs
+	c.replayRequests(pending)
+	c.fromClient(reqs, done)
+	<-over
 	if c.refusal != "" {
 		return errors.New(c.refusal)
 	}

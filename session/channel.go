@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/audit"
+	"sallyport/internal/shift"
 	"sallyport/recorder"
 	"sallyport/store"
 )
@@ -27,6 +28,9 @@ type channel struct {
 	tapped    atomic.Pointer[tap]
 	holding   atomic.Pointer[bool] // set once a moderator was waited for before anything runs: there is a terminal
 	size      atomic.Uint64        // columns and rows of the terminal, as packed by sizeOf
+
+	sides  atomic.Int32 // that have closed the channel
+	exited bool         // the target has told how the program ended; only for its requests
 
 	// The fields below belong to the goroutine that handles the client's requests until started is
 	// closed, and do not change after that.
@@ -66,38 +70,45 @@ type channel struct {
 	retry  time.Time // when to try again to end it
 }
 
-// Channel relays one channel that the client opened, and returns when it is over.
-func (s *Session) Channel(nc ssh.NewChannel) {
+// Channel relays one channel that the client opened, and calls over when it is over, perhaps before it returns.
+func (s *Session) Channel(nc ssh.NewChannel, over func()) {
 	c := &channel{s: s, started: make(chan struct{}), over: make(chan struct{}), left: make(chan struct{})}
 	if err := s.reserve(c); err != nil {
 		_ = nc.Reject(ssh.ResourceShortage, err.Error())
+		over()
 		return
 	}
-	defer s.release(c)
+	done := func() { s.release(c); over() }
+	upReqs, downReqs, ok := s.openBoth(c, nc)
+	if !ok {
+		done()
+		return
+	}
+	c.fromTarget(upReqs, done)
+	c.fromClient(downReqs, done)
+}
+
+// openBoth opens both sides of c.
+func (s *Session) openBoth(c *channel, nc ssh.NewChannel) (upReqs, downReqs <-chan *ssh.Request, ok bool) {
 	up, upReqs, err := s.openUpstream()
 	if err != nil {
 		rejectAs(nc, err)
-		return
+		return nil, nil, false
 	}
 	c.up = up
 	// The client hears of the channel only now: what it sends must have somewhere to go.
 	down, downReqs, err := nc.Accept()
 	if err != nil {
 		_ = up.Close()
-		return
+		return nil, nil, false
 	}
 	c.down = down
 	if !s.attach(c) {
 		_ = down.Close()
 		_ = up.Close()
-		return
+		return nil, nil, false
 	}
-	// The target asks for little: it has the goroutine whose stack has not grown.
-	var fromUp sync.WaitGroup
-	fromUp.Go(func() { c.upstreamRequests(upReqs) })
-	c.clientRequests(downReqs)
-	fromUp.Wait()
-	c.close()
+	return upReqs, downReqs, true
 }
 
 // openUpstream opens a session channel on the target. sshd frees the place of a channel (MaxSessions)
@@ -343,40 +354,51 @@ func (c *channel) resume(n int) bool {
 	return true
 }
 
-// upstreamRequests passes on the target's requests in their order, and takes the channel down when
-// the target has closed it. Close of the client's side, and EOF where [channel.streamOver] does not tell it, are held back
+// fromTarget begins to pass on the target's requests in their order, and takes the channel down when the target
+// has closed it. Close of the client's side, and EOF where [channel.streamOver] does not tell it, are held back
 // until the exit status went out: x/crypto/ssh answers the client's close at once, and a status after that would be lost.
-func (c *channel) upstreamRequests(reqs <-chan *ssh.Request) {
-	exited := false
-	for r := range reqs {
-		switch r.Type {
-		case "exit-status", "exit-signal":
-			if exited { // a program ends once, and each would wait for output anew
-				break
-			}
-			exited = true
-			c.answered()
-			c.drained(exitGrace)
-			if c.noteExit(r) { // a client may die of a malformed one, and lose output it has not shown yet
-				_, _ = c.down.SendRequest(r.Type, false, r.Payload)
-			}
-		case "xon-xoff", "eow@openssh.com":
-			c.answered()
+func (c *channel) fromTarget(reqs <-chan *ssh.Request, over func()) {
+	shift.Each(reqs, shift.Requests(c.up), c.targetRequest, func() {
+		c.answered()
+		c.drained(0)
+		if !c.exited {
+			c.tellLost()
+		}
+		c.receipt()
+		c.endOutput()
+		c.s.vacate(c)
+		_ = c.down.Close()
+		c.closed(over)
+	})
+}
+
+func (c *channel) targetRequest(r *ssh.Request) {
+	switch r.Type {
+	case "exit-status", "exit-signal":
+		if c.exited { // a program ends once, and each would wait for output anew
+			break
+		}
+		c.exited = true
+		c.answered()
+		c.drained(exitGrace)
+		if c.noteExit(r) { // a client may die of a malformed one, and lose output it has not shown yet
 			_, _ = c.down.SendRequest(r.Type, false, r.Payload)
 		}
-		if r.WantReply {
-			_ = r.Reply(false, nil)
-		}
+	case "xon-xoff", "eow@openssh.com":
+		c.answered()
+		_, _ = c.down.SendRequest(r.Type, false, r.Payload)
 	}
-	c.answered()
-	c.drained(0)
-	if !exited {
-		c.tellLost()
+	if r.WantReply {
+		_ = r.Reply(false, nil)
 	}
-	c.receipt()
-	c.endOutput()
-	c.s.vacate(c)
-	_ = c.down.Close()
+}
+
+// closed is called once for each side that has closed the channel.
+func (c *channel) closed(over func()) {
+	if c.sides.Add(1) == 2 {
+		c.close()
+		over()
+	}
 }
 
 // tellLost tells the person that the connection to the target was lost, if that is why the channel has ended before the

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sallyport/audit"
+	"sallyport/internal/shift"
 	"sallyport/recorder"
 )
 
@@ -29,19 +30,21 @@ type PTYRequest struct {
 // windowChange is the payload of window-change (RFC 4254, section 6.7).
 type windowChange struct{ Cols, Rows, WidthPx, HeightPx uint32 }
 
-// clientRequests decides and passes on the client's requests in their order, and tells the target
-// when the client has closed the channel.
-func (c *channel) clientRequests(reqs <-chan *ssh.Request) {
-	defer close(c.left)
+// fromClient begins to decide and pass on the client's requests in their order, and tells the target when the client
+// has closed the channel.
+func (c *channel) fromClient(reqs <-chan *ssh.Request, over func()) {
 	c.reqs = reqs
-	for r := range reqs {
+	shift.Each(reqs, shift.Requests(c.down), func(r *ssh.Request) {
 		ok := c.clientRequest(r)
 		if r.WantReply {
 			_ = r.Reply(ok, nil)
 		}
-	}
-	_ = c.up.Close() // hangs up the program's terminal
-	c.s.vacate(c)
+	}, func() {
+		_ = c.up.Close() // hangs up the program's terminal
+		c.s.vacate(c)
+		close(c.left)
+		c.closed(over)
+	})
 }
 
 func (c *channel) clientRequest(r *ssh.Request) bool {

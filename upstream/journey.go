@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
 
@@ -66,24 +67,33 @@ func (j *journey) login(i int, conn net.Conn) (*Upstream, error) {
 	stop := context.AfterFunc(j.limit.ctx, func() { _ = conn.Close() })
 	check := j.d.hostKeyCheck(j.limit.ctx, h.target)
 	login := &login{d: j.d, hop: h, limit: j.limit}
+	// What is for the first exchange of keys is let go of after it: connections last for hours.
+	var first atomic.Pointer[func() error]
 	prepared := false
 	var notAdmitted error
+	first.Store(new(func() error {
+		if !j.admitted {
+			if j.who, notAdmitted = j.admit(); notAdmitted != nil {
+				return notAdmitted
+			}
+			j.admitted = true
+		}
+		if prepared {
+			return nil
+		}
+		err := login.prepare(j.limit.ctx, j.who)
+		prepared = err == nil
+		return err
+	}))
 	config := &ssh.ClientConfig{
 		Config: j.d.algorithms(),
 		User:   h.account,
 		Auth:   login.methods(),
 		HostKeyCallback: func(host string, remote net.Addr, key ssh.PublicKey) error { // also when keys are exchanged anew
-			if !j.admitted {
-				if j.who, notAdmitted = j.admit(); notAdmitted != nil {
-					return notAdmitted
-				}
-				j.admitted = true
-			}
-			if !prepared {
-				if err := login.prepare(j.limit.ctx, j.who); err != nil {
+			if before := first.Load(); before != nil {
+				if err := (*before)(); err != nil {
 					return err
 				}
-				prepared = true
 			}
 			return check.verify(host, remote, key)
 		},
@@ -103,14 +113,14 @@ func (j *journey) login(i int, conn net.Conn) (*Upstream, error) {
 		return nil, j.refused(i, err, check, login)
 	}
 	login.forget()
-	ended, end := context.WithCancel(context.Background())
-	u := &Upstream{Conn: client, ended: ended}
+	first.Store(nil)
+	u := &Upstream{Conn: client, over: make(chan struct{})}
 	ends := func() {
 		_ = client.Wait()
 		_ = conn.Close() // what carries it
-		end()
+		u.end()
 	}
-	go j.d.serve(u, h.target.Name, chans, reqs, ends)
+	j.d.serve(u, h.target.Name, chans, reqs, ends)
 	return u, nil
 }
 

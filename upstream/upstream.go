@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 
 	"sallyport/audit"
 	"sallyport/internal/auditlog"
+	"sallyport/internal/shift"
 	"sallyport/store"
 )
 
@@ -78,8 +80,11 @@ func (d *Dialer) AuthorizedKey() string {
 // Upstream is an open connection to a target, logged in.
 type Upstream struct {
 	ssh.Conn
-	ended context.Context // is over when the connection has ended
-	take  atomic.Pointer[func(ssh.NewChannel) bool]
+	take atomic.Pointer[func(ssh.NewChannel) bool]
+	over chan struct{} // closed when the connection has ended
+
+	mu   sync.Mutex // guards the field below
+	then []func()   // to be called when it has
 }
 
 // OnChannel sets who takes the channels that the target opens; until then, and when take says no, they
@@ -87,10 +92,30 @@ type Upstream struct {
 func (u *Upstream) OnChannel(take func(ssh.NewChannel) bool) { u.take.Store(&take) }
 
 // Done is closed when the connection has ended.
-func (u *Upstream) Done() <-chan struct{} { return u.ended.Done() }
+func (u *Upstream) Done() <-chan struct{} { return u.over }
 
 // OnDone has f called, in a goroutine of its own, when the connection has ended.
-func (u *Upstream) OnDone(f func()) { context.AfterFunc(u.ended, f) }
+func (u *Upstream) OnDone(f func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	select {
+	case <-u.over:
+		go f()
+	default:
+		u.then = append(u.then, f)
+	}
+}
+
+// end is called once, when the connection has ended.
+func (u *Upstream) end() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	close(u.over)
+	for _, f := range u.then {
+		go f()
+	}
+	u.then = nil
+}
 
 // Error says in words for the person why a target could not be reached, and keeps the cause.
 type Error struct {
@@ -155,38 +180,27 @@ func credentialReason(err error) string {
 // maxRefusedEvents bounds the audit events that a target can cause in one connection.
 const maxRefusedEvents = 100
 
-// serve takes what the target asks for, until the connection ends, and calls over then.
+// serve begins to take what the target asks for, and calls over when the connection has ended.
 func (d *Dialer) serve(u *Upstream, target string, chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request, over func()) {
-	defer over()
+	shift.Each(reqs, shift.Requests(u.Conn), answer, func() {})
 	refused := 0
-	for chans != nil || reqs != nil {
-		select {
-		case c, ok := <-chans:
-			if !ok {
-				chans = nil
-			} else if !d.channel(u, target, c, refused < maxRefusedEvents) {
-				refused++
-			}
-		case r, ok := <-reqs:
-			if !ok {
-				reqs = nil
-			} else if r.WantReply {
-				answer(r)
-			}
+	shift.Each(chans, shift.Channels(u.Conn), func(c ssh.NewChannel) {
+		if !d.channel(u, target, c, refused < maxRefusedEvents) {
+			refused++
 		}
-	}
+	}, over)
 }
 
 // answer answers a global request of the target. Keepalives are alive. The target's host keys
 // (hostkeys-00@openssh.com) are no business of the client, which talks to the bastion.
-//
-//go:noinline // serve waits on the smallest of stacks
-func answer(r *ssh.Request) { _ = r.Reply(r.Type == "keepalive@openssh.com", nil) }
+func answer(r *ssh.Request) {
+	if r.WantReply {
+		_ = r.Reply(r.Type == "keepalive@openssh.com", nil)
+	}
+}
 
 // channel hands on a channel that the target opens, or turns it away, with an event if report, and is
 // false, when nobody asked for it.
-//
-//go:noinline // as answer
 func (d *Dialer) channel(u *Upstream, target string, c ssh.NewChannel, report bool) bool {
 	if take := u.take.Load(); take != nil && (*take)(c) {
 		return true

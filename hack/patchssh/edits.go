@@ -14,13 +14,14 @@ type edit struct {
 	old, new string
 }
 
-// edits are what the copy differs in; what they call is in added/. Seven things are changed:
+// edits are what the copy differs in; what they call is in added/. Nine things are changed:
 // channel data goes from the goroutine that reads a connection to the one that reads the channel, without
 // one in between; long packets of it are decrypted in a buffer of a pool, and handed on in that; what one
 // Write of a channel makes is encrypted where it is written from, and goes out together; the peer's window
 // is opened less often; the goroutines of key exchanges and of all other packets end when there are none;
-// the one that reads ends after an error, whatever the peer sent with it; and who wants to tells of the end of a program after
-// the peer has closed its channel.
+// who waits for data, requests or channels can be called in the place of having a goroutine for it;
+// the one that reads ends after an error, whatever the peer sent with it; who wants to tells of the end of a program after
+// the peer has closed its channel; and of a configuration no more is kept than is needed.
 // Nothing is held while a connection is idle.
 var edits = []edit{
 	{"leave long packets where they were decrypted", "transport.go",
@@ -81,6 +82,35 @@ var edits = []edit{
 	{"end the mux's loop while there is no packet", "mux.go",
 		"	for err == nil {\n		err = m.onePacket()\n",
 		"	for err == nil {\n		if m.rests() {\n			return\n		}\n		err = m.onePacket()\n"},
+
+	{"know who is to be called for a request", "channel.go",
+		"	incomingRequests chan *Request\n",
+		"	incomingRequests chan *Request\n	asked            notice // of incomingRequests\n"},
+	{"call for a request", "channel.go",
+		"		ch.incomingRequests <- &req\n",
+		"		ch.incomingRequests <- &req\n		ch.asked.give(false)\n"},
+	{"know who is to be called for what comes to a connection", "mux.go",
+		"	incomingRequests  chan *Request\n",
+		"	incomingRequests  chan *Request\n	asked, opened     notice // of incomingRequests and incomingChannels\n"},
+	{"call for a global request", "mux.go",
+		"			mux:       m,\n		}\n",
+		"			mux:       m,\n		}\n		m.asked.give(false)\n"},
+	{"call for a channel", "mux.go",
+		"	m.incomingChannels <- c\n",
+		"	m.incomingChannels <- c\n	m.opened.give(false)\n"},
+	{"call for the end of channels", "mux.go",
+		"	close(m.incomingChannels)\n",
+		"	close(m.incomingChannels)\n	m.opened.give(true)\n"},
+	{"call for the end of global requests", "mux.go",
+		"	close(m.incomingRequests)\n",
+		"	close(m.incomingRequests)\n	m.asked.give(true)\n"},
+
+	{"keep no more of a configuration than what is needed", "handshake.go",
+		"	t := &handshakeTransport{\n		conn: ",
+		"	own := *config // of a larger one, which refers to all that logging in took\n	t := &handshakeTransport{\n		conn: "},
+	{"keep that", "handshake.go",
+		"		config: config,\n",
+		"		config: &own,\n"},
 
 	{"let the read loop of a server end after an error", "server.go",
 		"	perms, err := s.serverHandshake(&fullConf)\n	if err != nil {\n		c.Close()\n",
