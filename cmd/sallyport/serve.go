@@ -112,7 +112,7 @@ func tuneMemory(log *slog.Logger) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	percent := collectAt(0)
+	percent := collectAt(8 << 20) // until it has been looked at
 	debug.SetGCPercent(percent)
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
