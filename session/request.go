@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/crypto/ssh"
 
@@ -243,15 +244,10 @@ func parseStart(r *ssh.Request) (kind, command string, err error) {
 	if p.Text == "sftp" {
 		return kindSFTP, "", nil
 	}
-	if !isName(p.Text) {
+	if strings.ContainsFunc(p.Text, unicode.IsControl) { // sshd ends a name at a NUL behind it
 		return "", "", errors.New("malformed name of a subsystem")
 	}
 	return kindSubsystem, p.Text, nil
-}
-
-// isName tells whether s is a name (RFC 4250, section 4.6.1): up to 64 printable characters of US-ASCII but no space or comma.
-func isName(s string) bool {
-	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == ',' || r > '~' })
 }
 
 // authorize asks the rules. A command that is one of the named shortcuts is asked for by that name
