@@ -86,7 +86,7 @@ func (s *Server) changeRobot(ctx context.Context, by Caller, name string, n Robo
 	s.changed(ctx, by, "robot.update", audit.Event{User: r.Name, Detail: detail})
 	if !r.Usable(s.cfg.Now()) || r.Fingerprint != before.Fingerprint || lost(before.Sources, r.Sources) || lost(before.Targets, r.Targets) ||
 		lost(before.Accounts, r.Accounts) || lost(before.Commands, r.Commands) {
-		s.endSessions(ctx, by, store.SessionFilter{User: r.Name}, "The robot was changed.")
+		s.endSessions(ctx, by, store.SessionFilter{User: r.Name}, "the robot was changed")
 	}
 	return r, nil
 }
@@ -106,7 +106,7 @@ func (s *Server) deleteRobot(ctx context.Context, by Caller, name string) error 
 		return ifNotFound(err, seeRobots, "there is no robot %s", r.Name)
 	}
 	s.changed(ctx, by, "robot.remove", audit.Event{User: r.Name})
-	s.endSessions(ctx, by, store.SessionFilter{User: r.Name}, "The robot was removed.")
+	s.endSessions(ctx, by, store.SessionFilter{User: r.Name}, "the robot was removed")
 	return nil
 }
 

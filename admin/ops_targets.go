@@ -138,7 +138,7 @@ func (s *Server) deleteTarget(ctx context.Context, by Caller, name string) error
 		return err
 	}
 	s.changed(ctx, by, "target.delete", audit.Event{Target: name})
-	s.endSessions(ctx, by, store.SessionFilter{Target: name}, "The target was removed from the bastion.")
+	s.endSessions(ctx, by, store.SessionFilter{Target: name}, "the target was removed from the bastion")
 	return nil
 }
 

@@ -97,7 +97,7 @@ func (s *Server) deleteUser(ctx context.Context, by Caller, login string) error 
 		return lastAdmin(err, u.Login)
 	}
 	s.changed(ctx, by, "user.delete", audit.Event{User: u.Login})
-	s.endSessions(ctx, by, store.SessionFilter{User: u.Login}, "Your account was removed.")
+	s.endSessions(ctx, by, store.SessionFilter{User: u.Login}, "your account was removed")
 	return nil
 }
 
@@ -124,7 +124,7 @@ func (s *Server) lockUser(ctx context.Context, by Caller, login, reason string, 
 		detail["until"] = until.UTC().Format(time.RFC3339)
 	}
 	s.changed(ctx, by, "user.lock", audit.Event{User: u.Login, Reason: reason, Detail: detail})
-	s.endSessions(ctx, by, store.SessionFilter{User: u.Login}, "Your account was locked.")
+	s.endSessions(ctx, by, store.SessionFilter{User: u.Login}, "your account was locked")
 	_, err = s.cfg.Store.WebSessions.EndAll(ctx, u.ID)
 	return err
 }

@@ -93,7 +93,7 @@ func (s *Server) endSessions(v *visit) {
 			return
 		}
 		for _, x := range list {
-			if err := s.cfg.Sessions.End(v.ctx(), x.ID, v.me.Login, "Your account was locked."); err != nil && !errors.Is(err, store.ErrNotFound) {
+			if err := s.cfg.Sessions.End(v.ctx(), x.ID, v.me.Login, "your account was locked"); err != nil && !errors.Is(err, store.ErrNotFound) {
 				s.cfg.Log.ErrorContext(v.ctx(), "ending a session", "session", x.ID, "err", err)
 			}
 		}

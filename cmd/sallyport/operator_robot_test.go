@@ -79,7 +79,7 @@ func TestOperatorRobots(t *testing.T) {
 	select {
 	case err := <-ended:
 		// Whichever is first: the one who changed it, or the look at what is open that follows each change.
-		if err == nil || !strings.Contains(errs.String(), "The robot was changed") && !strings.Contains(errs.String(), "this robot was disabled") {
+		if err == nil || !strings.Contains(errs.String(), "the robot was changed") && !strings.Contains(errs.String(), "this robot was disabled") {
 			t.Errorf("the session ended with %v, %q", err, errs.String())
 		}
 	case <-time.After(time.Minute):
