@@ -21,7 +21,7 @@ func (l *library) open() (string, take) {
 	h.Session, h.Channel = x.ID, 1
 	w, err := l.rec.Create(h)
 	noError(l.t, err)
-	noError(l.t, l.st.Sessions.OpenChannel(l.t.Context(), x.ID, store.Channel{ID: 1, Kind: "shell", Recording: w.Path(), Started: l.now()}))
+	noError(l.t, l.st.Sessions.OpenChannel(l.t.Context(), x.ID, store.Channel{ID: 1, Kind: "shell", Recording: w.Path(), Started: l.Now()}))
 	return x.ID, take{l.studio, w}
 }
 
@@ -66,7 +66,7 @@ func TestOpenSessionsAreFound(t *testing.T) {
 	l.noise(k)
 	noError(t, x.Once(ctx))
 	times("seen early", 0) // a minute is as long as many sessions are
-	l.wait(2 * time.Minute)
+	l.Move(2 * time.Minute)
 	noError(t, x.Once(ctx))
 	times("seen early", 1)
 	times("first needle", 1)
@@ -85,17 +85,17 @@ func TestOpenSessionsAreFound(t *testing.T) {
 	k.print(prompt)
 	k.typing("second needle")
 	k.print("\r\n\x1b[?2004l\r" + strings.Repeat("filler\r\n", 40) + "\x1b[?1049h\x1b[2J\x1b[Hin an editor\r\n")
-	l.wait(2 * time.Minute)
+	l.Move(2 * time.Minute)
 	noError(t, x.Once(ctx))
 	times("second needle", 0)
 	l.noise(k)
-	l.wait(2 * time.Minute)
+	l.Move(2 * time.Minute)
 	noError(t, x.Once(ctx))
 	times("second needle", 1)
 	times("in an editor", 1)
 	// Another node leaves it alone however long it lasts, and so does whatever takes what is due.
-	l.wait(time.Hour)
-	other := NewIndexer(Config{Store: l.st, Recorder: l.rec, Node: "n2", Now: l.now})
+	l.Move(time.Hour)
+	other := NewIndexer(Config{Store: l.st, Recorder: l.rec, Node: "n2", Now: l.Now})
 	if c, err := l.st.Search.Claim(ctx, "other", "n2", lease); err == nil {
 		t.Errorf("claimed %+v while it goes on", c)
 	}
@@ -105,7 +105,7 @@ func TestOpenSessionsAreFound(t *testing.T) {
 	k.print("\r\n\x1b[?2004l\rlast words\r\n")
 	sum, err := k.w.Close()
 	noError(t, err)
-	noError(t, l.st.Sessions.CloseChannel(ctx, id, store.Channel{ID: 1, Kind: "shell", BytesOut: 1, Recording: sum.Path, Ended: l.now()}))
+	noError(t, l.st.Sessions.CloseChannel(ctx, id, store.Channel{ID: 1, Kind: "shell", BytesOut: 1, Recording: sum.Path, Ended: l.Now()}))
 	noError(t, x.Once(ctx))
 	for _, text := range []string{"seen early", "first needle", "second needle", "in an editor", "third needle", "last words"} {
 		times(text, 1)
@@ -130,7 +130,7 @@ func TestGrowingIndexOfKilledNode(t *testing.T) {
 	id, k := l.open()
 	k.print("early needle\r\n")
 	l.noise(k)
-	l.wait(2 * time.Minute)
+	l.Move(2 * time.Minute)
 	noError(t, l.indexer().Once(ctx))
 	k.print("late needle\r\n")
 	sum, err := k.w.Close() // as the next process does, with what the killed one left
@@ -138,7 +138,7 @@ func TestGrowingIndexOfKilledNode(t *testing.T) {
 	_, err = l.st.Sessions.MarkLost(ctx, "n1")
 	noError(t, err)
 	next := l.indexer()
-	l.wait(growsLease + time.Second)
+	l.Move(growsLease + time.Second)
 	noError(t, next.Once(ctx))
 	for _, text := range []string{"early needle", "late needle"} {
 		if hits := l.find(text); len(hits) != 1 || hits[0].Session != id {
@@ -160,11 +160,11 @@ func TestOpenSessionsThatAreOff(t *testing.T) {
 	h.Session, h.Channel, h.Tags = x.ID, 1, []string{recorder.TagUnsearched}
 	w, err := l.rec.Create(h)
 	noError(t, err)
-	noError(t, l.st.Sessions.OpenChannel(t.Context(), x.ID, store.Channel{ID: 1, Kind: "shell", Recording: w.Path(), Started: l.now()}))
+	noError(t, l.st.Sessions.OpenChannel(t.Context(), x.ID, store.Channel{ID: 1, Kind: "shell", Recording: w.Path(), Started: l.Now()}))
 	k := take{l.studio, w}
 	k.print("a secret needle\r\n")
 	l.noise(k)
-	l.wait(2 * time.Minute)
+	l.Move(2 * time.Minute)
 	noError(t, l.indexer().Once(t.Context()))
 	if hits := l.find("secret needle"); len(hits) != 0 {
 		t.Errorf("%+v", hits)

@@ -12,13 +12,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/creack/pty"
 
 	"sallyport/internal/seal"
+	"sallyport/internal/testenv"
 	"sallyport/recorder"
 	"sallyport/store"
 )
@@ -31,33 +31,18 @@ type studio struct {
 	rec *recorder.Recorder
 	dir string
 	n   int
-
-	mu sync.Mutex // guards at
-	at time.Time
+	*testenv.Clock
 }
 
 func newStudio(t testing.TB) *studio {
-	s := &studio{t: t, at: start, dir: t.TempDir()}
+	s := &studio{t: t, Clock: testenv.NewClock(start), dir: t.TempDir()}
 	var err error
 	s.rec, err = recorder.New(recorder.Config{
-		Dir: s.dir, SigningKey: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, ed25519.SeedSize)), Node: "n1", Now: s.now, Sync: 1000 * time.Hour, PartAge: 1000 * time.Hour, // times jump
+		Dir: s.dir, SigningKey: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, ed25519.SeedSize)), Node: "n1", Now: s.Now, Sync: 1000 * time.Hour, PartAge: 1000 * time.Hour, // times jump
 	})
 	noError(t, err)
 	t.Cleanup(func() { s.rec.Close() })
 	return s
-}
-
-func (s *studio) now() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.at
-}
-
-// wait lets time pass.
-func (s *studio) wait(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.at = s.at.Add(d)
 }
 
 func noError(t testing.TB, err error) {
@@ -78,7 +63,7 @@ func (k take) print(pieces ...string) {
 	k.s.t.Helper()
 	for _, p := range pieces {
 		noError(k.s.t, k.w.Output([]byte(p)))
-		k.s.wait(time.Second)
+		k.s.Move(time.Second)
 	}
 }
 
@@ -208,9 +193,9 @@ func TestFullScreenPrograms(t *testing.T) {
 	t.Parallel()
 	f := rendered(t, terminal80, func(k take) {
 		k.print("$ vim notes\r\n", "\x1b[?1049h\x1b[2J\x1b[H", "first page of notes\x1b[2;1Hits second line")
-		k.s.wait(5 * time.Second)
+		k.s.Move(5 * time.Second)
 		k.print("\x1b[H\x1b[Kother page of notes")
-		k.s.wait(5 * time.Second)
+		k.s.Move(5 * time.Second)
 		k.print("\x1b[?1049l", "back in the shell\r\n")
 	})
 	for text, want := range map[string]int{"first page of notes": 2, "its second line": 2, "other page of notes": 8, "back in the shell": 15, "$ vim notes": 0} {
@@ -226,7 +211,7 @@ func TestProgressIsNotALineEachTime(t *testing.T) {
 	f := rendered(t, terminal80, func(k take) {
 		for i := range 1000 {
 			noError(t, k.w.Output(fmt.Appendf(nil, "\rloading %d%%", i/10)))
-			k.s.wait(50 * time.Millisecond)
+			k.s.Move(50 * time.Millisecond)
 		}
 		k.print("\r\ndone\r\n")
 	})
@@ -326,7 +311,7 @@ func (k take) typing(text string) {
 	k.s.t.Helper()
 	for _, c := range text {
 		noError(k.s.t, k.w.Output([]byte(string(c))))
-		k.s.wait(100 * time.Millisecond)
+		k.s.Move(100 * time.Millisecond)
 	}
 }
 
@@ -519,7 +504,7 @@ func TestHostileOutput(t *testing.T) {
 			if rnd.IntN(10) == 0 {
 				noError(t, k.w.Resize(rnd.IntN(700), rnd.IntN(70000)))
 			}
-			k.s.wait(time.Duration(rnd.IntN(1000)) * time.Millisecond)
+			k.s.Move(time.Duration(rnd.IntN(1000)) * time.Millisecond)
 		}
 	})
 	begun := time.Now()
@@ -556,7 +541,7 @@ func newLibrary(t *testing.T) *library {
 	ring, err := seal.NewRing()
 	noError(t, err)
 	l := &library{studio: newStudio(t)}
-	l.st, err = store.Open(t.Context(), store.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "store.db"), Ring: ring, Now: l.now})
+	l.st, err = store.Open(t.Context(), store.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "store.db"), Ring: ring, Now: l.Now})
 	noError(t, err)
 	t.Cleanup(func() { l.st.Close() })
 	return l
@@ -570,12 +555,12 @@ func (l *library) session(h recorder.Header, play func(take)) string {
 	noError(l.t, err)
 	h.Session = x.ID
 	sum := l.record(h, play)
-	noError(l.t, l.st.Sessions.CloseChannel(ctx, x.ID, store.Channel{ID: 1, Kind: h.Kind, BytesOut: 1, Recording: sum.Path, Started: start, Ended: l.now()}))
+	noError(l.t, l.st.Sessions.CloseChannel(ctx, x.ID, store.Channel{ID: 1, Kind: h.Kind, BytesOut: 1, Recording: sum.Path, Started: start, Ended: l.Now()}))
 	return x.ID
 }
 
 func (l *library) indexer() *Indexer {
-	return NewIndexer(Config{Store: l.st, Recorder: l.rec, Node: "n1", Now: l.now})
+	return NewIndexer(Config{Store: l.st, Recorder: l.rec, Node: "n1", Now: l.Now})
 }
 
 func (l *library) find(text string) []store.SearchHit {
@@ -650,7 +635,7 @@ func TestIndexerGoesOn(t *testing.T) {
 	good()
 	gone, err := l.st.Sessions.Open(ctx, store.Session{User: "alice", Node: "n1"})
 	noError(t, err)
-	noError(t, l.st.Sessions.CloseChannel(ctx, gone.ID, store.Channel{ID: 1, BytesOut: 1, Recording: "2026/11/23/" + gone.ID + "/1.cast.zst", Ended: l.now()}))
+	noError(t, l.st.Sessions.CloseChannel(ctx, gone.ID, store.Channel{ID: 1, BytesOut: 1, Recording: "2026/11/23/" + gone.ID + "/1.cast.zst", Ended: l.Now()}))
 	bad, err := l.st.Sessions.Open(ctx, store.Session{User: "alice", Node: "n1"})
 	noError(t, err)
 	sum := l.record(recorder.Header{Session: bad.ID, Kind: "exec"}, func(k take) {
@@ -665,7 +650,7 @@ func TestIndexerGoesOn(t *testing.T) {
 		text[i] ^= 0xff
 	}
 	noError(t, os.WriteFile(path, text, 0o600))
-	noError(t, l.st.Sessions.CloseChannel(ctx, bad.ID, store.Channel{ID: 1, BytesOut: 1, Recording: sum.Path, Ended: l.now()}))
+	noError(t, l.st.Sessions.CloseChannel(ctx, bad.ID, store.Channel{ID: 1, BytesOut: 1, Recording: sum.Path, Ended: l.Now()}))
 	good()
 	noError(t, l.indexer().Once(ctx))
 	if n := len(l.find("needle")); n != 2 {
@@ -699,7 +684,7 @@ func TestIndexerContainsPanics(t *testing.T) {
 		t.Errorf("state %+v", s)
 	}
 	for range maxTries {
-		l.wait(2 * time.Minute)
+		l.Move(2 * time.Minute)
 		noError(t, x.Once(t.Context()))
 	}
 	if s := l.state(id); s.State != store.SearchFailed {
@@ -720,7 +705,7 @@ func TestIndexerOutlivesTheDatabase(t *testing.T) {
 	if err := l.indexer().index(ctx, c); !errors.Is(err, context.Canceled) {
 		t.Fatalf("error %v", err)
 	}
-	l.wait(lease)
+	l.Move(lease)
 	noError(t, l.indexer().Once(t.Context()))
 	if s := l.state(id); s.State != store.SearchDone || len(l.find("needle")) != 1 {
 		t.Errorf("state %+v", s)
@@ -755,7 +740,7 @@ func TestCommandsOfBash(t *testing.T) {
 					t.Fatalf("waiting for %q: %v after %q", want, err, seen)
 				}
 			}
-			s.wait(time.Second)
+			s.Move(time.Second)
 		}
 		send := func(text string) {
 			_, err := tty.Write([]byte(text))
