@@ -16,10 +16,16 @@ type folder struct {
 	opened time.Time
 }
 
+// dayFor is how long a folder is taken for what its name stands for: somebody may have moved it away, and what is deleted
+// must not be deleted there.
+const dayFor = time.Second
+
+func (f *folder) fresh() bool { return f != nil && time.Since(f.opened) < dayFor }
+
 // near gives a folder that is open, and the way to name from there. os.Root opens every folder on the way to a file,
 // each time, and nearly all that happens in a day happens in one folder: so that one is kept open.
 func (r *Recorder) near(name string) (*os.Root, string) {
-	if day := r.day.Load(); day != nil {
+	if day := r.day.Load(); day.fresh() {
 		if rest, ok := strings.CutPrefix(name, day.name+"/"); ok {
 			return day.root, rest
 		}
@@ -45,14 +51,11 @@ func (r *Recorder) keepDay(name string) (*os.Root, error) {
 	return root, err
 }
 
-// dayFor is how long the folder of a day is taken for what its name stands for: somebody may have moved it away.
-const dayFor = time.Second
-
 // makeDir opens the folder of a recording's session, and makes it if it is missing.
 func (r *Recorder) makeDir(where place) (*os.Root, error) {
 	name, session := path.Split(where.dir())
 	name = path.Clean(name)
-	if day := r.day.Load(); day != nil && day.name == name && time.Since(day.opened) < dayFor {
+	if day := r.day.Load(); day.fresh() && day.name == name {
 		if dir, err := r.makeIn(day.root, session); !errors.Is(err, os.ErrNotExist) { // else somebody has just removed it
 			return dir, err
 		}

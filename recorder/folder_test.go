@@ -41,6 +41,22 @@ func TestDayIsTakenAway(t *testing.T) {
 	}
 }
 
+// What is deleted here must not be deleted in the place to which somebody has moved the folder of the day.
+func TestNothingIsDeletedElsewhere(t *testing.T) {
+	t.Parallel()
+	r := newRecorder(t, nil)
+	sum := closed(t, create(t, r, Header{}))
+	day := filepath.Dir(filepath.Dir(fileOf(r, sum.Path)))
+	backup := filepath.Join(t.TempDir(), "backup")
+	must(t, os.Rename(day, backup))
+	kept := r.day.Load()
+	r.day.Store(&folder{kept.name, kept.root, kept.opened.Add(-dayFor)}) // as if a second were over
+	must(t, r.remove(sum.Path))
+	if _, err := os.Stat(filepath.Join(backup, "01-test", filepath.Base(sum.Path))); err != nil {
+		t.Error(err)
+	}
+}
+
 // A recording that lasts over midnight stays in the folder of the day on which it began, and one of the new day beside it
 // is not in its way.
 func TestMidnight(t *testing.T) {

@@ -27,3 +27,16 @@ func TestMemoryWatch(t *testing.T) {
 		}
 	}
 }
+
+// The collector may let garbage grow to as much as lives, or to a few MiB where little does.
+func TestCollectAt(t *testing.T) {
+	t.Parallel()
+	for live, want := range map[uint64]int{0: 400, 1 << 20: 400, 4 << 20: 200, 8 << 20: 100, 16 << 20: 50, 1 << 30: 50} {
+		if !pooledPackets() {
+			want = 400
+		}
+		if got := collectAt(live); got != want {
+			t.Errorf("of %d bytes: %d %%, want %d", live, got, want)
+		}
+	}
+}
