@@ -42,6 +42,7 @@ type View struct {
 	hub     *hub   // nil until there is something to see
 	joined  *hub   // that has to be left
 	waits   bool   // nothing runs yet, and that was told
+	told    bool   // the end
 	note    string // what whoever watches reads first
 	channel int    // guarded by mu
 	begun   time.Time
@@ -254,8 +255,15 @@ func (v *View) Close() {
 }
 
 // Next returns what happens next. But for a marker with the note of the watcher, the first event is the size, the second the present screen; while nothing runs yet,
-// these say so. At the end there is a marker that says why, and then io.EOF; ctx may end it too, with its error.
+// these say so. At the end there is a marker that says why, and then io.EOF; ctx may end it too, with its error. What the channel
+// printed before its end comes before that; of what waited when [View.End] was called nothing is shown.
 func (v *View) Next(ctx context.Context) (LiveEvent, error) {
+	if v.told {
+		return LiveEvent{}, io.EOF
+	}
+	if err := v.ctx.Err(); err != nil { // before what waits, of which a session that prints without end has ever more
+		return v.finish(err)
+	}
 	if v.note != "" {
 		e := LiveEvent{Code: "m", Text: audit.Escape(v.note)}
 		v.note = ""
@@ -287,11 +295,12 @@ func (v *View) Next(ctx context.Context) (LiveEvent, error) {
 		}
 	}
 	for {
-		if e, ok := v.hub.next(v); ok {
+		e, ok, over := v.hub.next(v)
+		switch {
+		case over:
+			return v.finish(errors.New(e.Text))
+		case ok:
 			return e, nil
-		}
-		if why, over := v.hub.over(); over {
-			return v.finish(errors.New(why))
 		}
 		select {
 		case <-v.wake:
@@ -303,7 +312,7 @@ func (v *View) Next(ctx context.Context) (LiveEvent, error) {
 	}
 }
 
-// finish gives the marker that says why the view ends, and after it io.EOF.
+// finish gives the marker that says why the view ends; io.EOF follows.
 func (v *View) finish(err error) (LiveEvent, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -311,15 +320,9 @@ func (v *View) finish(err error) (LiveEvent, error) {
 	if v.lost != "" {
 		why = v.lost
 	}
-	if why == "" {
-		return LiveEvent{}, io.EOF
-	}
-	v.lost, v.hub = "", over
+	v.told = true
 	return LiveEvent{Code: "m", Text: audit.Escape(why)}, nil
 }
-
-// over is a hub at which everything is over, and said.
-var over = &hub{ended: true}
 
 // waitEvery is how often a watcher who waits for a channel looks whether there is one.
 const waitEvery = 250 * time.Millisecond
@@ -425,12 +428,7 @@ func (m *Manager) follow(ctx context.Context, h *hub, row store.Session, c store
 		delete(m.hubs, h.key) // the next who watches begins anew
 	}
 	m.mu.Unlock()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.ended, h.why, h.ready = true, why, true
-	for v := range h.views {
-		v.awake()
-	}
+	h.end(why)
 }
 
 func (m *Manager) find(id string) *Session {
@@ -481,35 +479,40 @@ func (h *hub) present() {
 	}
 }
 
-func (h *hub) over() (why string, over bool) {
+// end tells all who watch that nothing follows.
+func (h *hub) end(why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.why, h.ended
+	h.ended, h.why, h.ready = true, why, true
+	for v := range h.views {
+		v.awake()
+	}
 }
 
-// next takes the next event of v, if there is one.
-func (h *hub) next(v *View) (LiveEvent, bool) {
+// next takes the next event of v, if there is one; after the last it is a marker that says why it is over. Both are one
+// look: of two, output and the end that come between them would be taken for the end alone.
+func (h *hub) next(v *View) (e LiveEvent, ok, over bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.fresh && h.ready && h.screen != nil && len(v.paint) == 0 {
+	if v.fresh && h.ready && len(v.paint) == 0 {
 		v.fresh, v.queue, v.queued = false, nil, 0
 		// ESC c: whatever was shown before is of no use.
 		v.paint = []LiveEvent{{"r", formatSize(h.cols, h.rows)}, {"o", "\x1bc" + string(h.screen.Snapshot())}}
 	}
-	if len(v.paint) > 0 {
-		e := v.paint[0]
-		v.paint = v.paint[1:]
-		return e, true
+	switch {
+	case len(v.paint) > 0:
+		e, v.paint = v.paint[0], v.paint[1:]
+		return e, true, false
+	case len(v.queue) > 0:
+		e, v.queue = v.queue[0], v.queue[1:]
+		v.queued -= e.cost()
+		return e, true, false
+	case h.ended:
+		return LiveEvent{"m", h.why}, true, true
 	}
-	if len(v.queue) == 0 {
-		return LiveEvent{}, false
-	}
-	e := v.queue[0]
-	v.queue = v.queue[1:]
-	v.queued -= e.cost()
-	return e, true
+	return LiveEvent{}, false, false
 }
 
 // push gives v an event, or has the screen shown anew if too much waits already. It never waits. hub.mu is held.

@@ -365,8 +365,11 @@ func (m *Manager) put(ctx context.Context, id string, seq int64, last bool, even
 func (v *View) collect(ctx context.Context) (events []LiveEvent, over bool) {
 	size := 0
 	for size < sendAtMost {
-		e, ok := v.hub.next(v)
-		if ok {
+		e, ok, over := v.hub.next(v)
+		switch {
+		case over:
+			return append(events, e), true
+		case ok:
 			size += len(e.Text)
 			// Outputs in a row are one.
 			if n := len(events); n > 0 && e.Code == "o" && events[n-1].Code == "o" {
@@ -375,11 +378,7 @@ func (v *View) collect(ctx context.Context) (events []LiveEvent, over bool) {
 				events = append(events, e)
 			}
 			continue
-		}
-		if why, over := v.hub.over(); over {
-			return append(events, LiveEvent{"m", why}), true
-		}
-		if len(events) > 0 {
+		case len(events) > 0:
 			return events, false
 		}
 		select {
