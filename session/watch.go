@@ -39,12 +39,13 @@ type View struct {
 	id      string // of the watch
 	session string
 	who     Watcher
-	hub     *hub   // nil until there is something to see
-	joined  *hub   // that has to be left
-	waits   bool   // nothing runs yet, and that was told
-	told    bool   // the end
-	note    string // what whoever watches reads first
-	channel int    // guarded by mu
+	hub     *hub         // nil until there is something to see
+	joined  *hub         // that has to be left
+	waits   bool         // nothing runs yet, and that was told
+	told    bool         // the end
+	past    map[int]bool // the channels that were over when this began
+	note    string       // what whoever watches reads first
+	channel int          // guarded by mu
 	begun   time.Time
 	ctx     context.Context // ends with Close, and with the right to watch
 	stop    context.CancelFunc
@@ -72,7 +73,7 @@ func (e LiveEvent) cost() int { return len(e.Text) + 64 }
 const maxQueued = 256 << 10
 
 // Watch begins to watch a channel of a live session, on whatever node it is; channel 0 is the first that runs
-// something, and is waited for. Nothing of it is on the way of the session's own bytes: a watcher who is slow
+// something, and is waited for: what is over before the view looks is shown all the same. Nothing of it is on the way of the session's own bytes: a watcher who is slow
 // is shown the screen anew. The error is store.ErrNotFound if there is no such session, or [ErrNotWatchable].
 func (m *Manager) Watch(ctx context.Context, id string, channel int, who Watcher) (*View, error) {
 	row, err := m.cfg.Store.Sessions.Get(ctx, id)
@@ -94,7 +95,10 @@ func (m *Manager) Watch(ctx context.Context, id string, channel int, who Watcher
 	if err != nil {
 		return nil, err
 	}
-	v := &View{m: m, session: row.ID, who: who, channel: channel, begun: time.Now(), fresh: true, wake: make(chan struct{}, 1)}
+	v := &View{m: m, session: row.ID, who: who, channel: channel, begun: time.Now(), fresh: true, wake: make(chan struct{}, 1), past: map[int]bool{}}
+	for _, c := range m.settled(row).Channels {
+		v.past[c.ID] = !c.Ended.IsZero()
+	}
 	v.ctx, v.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := m.addView(v); err != nil {
 		return nil, fmt.Errorf("watching session %s: %w", row.ID, err)
@@ -179,6 +183,39 @@ func pick(row store.Session, channel int) (c store.Channel, ok bool, err error) 
 		return c, false, fmt.Errorf("%w: there is no channel %d", ErrNotWatchable, channel)
 	}
 	return c, false, nil
+}
+
+// settled is row with the channels that this node knows to be over, though their recordings may still be sealed.
+func (m *Manager) settled(row store.Session) store.Session {
+	s := m.find(row.ID)
+	if s == nil {
+		return row
+	}
+	row.Channels = slices.Clone(row.Channels)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, x := range row.Channels {
+		if c := s.channels[x.ID]; x.Ended.IsZero() && (c == nil || c.sides.Load() > 0) {
+			row.Channels[i].Ended = time.Now()
+		}
+	}
+	return row
+}
+
+// first chooses the channel for a view that asked for none. ok is false if there is none yet. Something that has run since
+// the view began, and is over already, counts: under the eyes of a moderator nothing runs unseen.
+func (v *View) first(row store.Session) (c store.Channel, ok bool) {
+	row = v.m.settled(row)
+	c, ok, _ = pick(row, 0)
+	if ok && !v.waits {
+		return c, true
+	}
+	for _, x := range row.Channels {
+		if !x.Ended.IsZero() && watchable(x.Kind) && !v.past[x.ID] {
+			return x, true
+		}
+	}
+	return c, ok
 }
 
 // watchable tells whether a channel of this kind prints anything.
@@ -335,12 +372,21 @@ func (v *View) join(ctx context.Context) (found bool, err error) {
 		return false, nil // it may be back in a moment
 	case err != nil:
 		return false, err
-	case row.State != store.Live:
-		return false, errors.New("the session has ended: " + row.Reason)
 	}
-	c, found, err := pick(row, v.channel)
-	if err != nil || !found {
+	var c store.Channel
+	switch over := row.State != store.Live; {
+	case v.channel == 0 && (!over || row.Node == v.m.cfg.Node):
+		c, found = v.first(row)
+	case !over:
+		c, found, err = pick(row, v.channel)
+	}
+	switch {
+	case err != nil:
 		return false, err
+	case !found && row.State != store.Live:
+		return false, errors.New("the session has ended: " + row.Reason)
+	case !found:
+		return false, nil
 	}
 	v.mu.Lock()
 	v.channel = c.ID
@@ -422,6 +468,8 @@ func (m *Manager) follow(ctx context.Context, h *hub, row store.Session, c store
 		if reason := s.Ended(); reason != "" {
 			why = "the session has ended: " + reason
 		}
+	} else if row.State != store.Live {
+		why = "the session has ended: " + row.Reason
 	}
 	m.mu.Lock()
 	if m.hubs[h.key] == h {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,7 +23,7 @@ func (m *Manager) source(ctx context.Context, h *hub, row store.Session, c store
 		return s.show(ctx, h, c)
 	}
 	if row.Node == m.cfg.Node {
-		return errors.New("the session has ended")
+		return m.showEnded(h, c)
 	}
 	return m.receive(ctx, h, row, c)
 }
@@ -37,7 +38,7 @@ func (s *Session) show(ctx context.Context, h *hub, row store.Channel) error {
 	c := s.channels[row.ID]
 	s.mu.Unlock()
 	if c == nil {
-		return io.EOF
+		return s.m.showEnded(h, row)
 	}
 	if cols, rows := c.termSize(); cols > 0 {
 		h.show(LiveEvent{"r", formatSize(cols, rows)})
@@ -50,6 +51,19 @@ func (s *Session) show(ctx context.Context, h *hub, row store.Channel) error {
 		}
 	}
 	return c.tap(ctx, h)
+}
+
+// showEnded shows a channel that was over before anybody looked.
+func (m *Manager) showEnded(h *hub, row store.Channel) error {
+	if row.Recording != "" {
+		r, err := m.cfg.Recorder.Open(row.Recording)
+		if err == nil {
+			defer r.Close()
+			return showRecording(r, h, row.Term)
+		}
+	}
+	h.show(LiveEvent{"o", fmt.Sprintf("[channel %d was over at once, and is not recorded where it could be read: it cannot be seen]\r\n", row.ID)})
+	return io.EOF
 }
 
 // showRecording shows a recording from its beginning, or what is left of a long one.
@@ -305,12 +319,13 @@ func (m *Manager) send(ctx context.Context, x store.LiveStream) {
 	if err != nil {
 		return // asked for again
 	}
-	c, ok, err := pick(row, x.Channel)
-	if err != nil || !ok {
+	i := slices.IndexFunc(row.Channels, func(c store.Channel) bool { return c.ID == x.Channel && watchable(c.Kind) })
+	if i < 0 {
 		why := fmt.Sprintf("channel %d has ended", x.Channel)
 		_ = m.put(ctx, x.ID, 1, true, []LiveEvent{{"m", why}})
 		return
 	}
+	c := row.Channels[i] // which may be over by now, and is shown all the same
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	v := &View{m: m, session: row.ID, channel: c.ID, fresh: true, wake: make(chan struct{}, 1), ctx: ctx, stop: stop}
