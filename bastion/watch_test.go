@@ -612,6 +612,21 @@ func TestModeratedShortCommands(t *testing.T) {
 	check(t, cmd.Wait())
 }
 
+// So it was with a moderator at another node, who sees it even when the session is over with it.
+func TestModeratedShortCommandElsewhere(t *testing.T) {
+	t.Parallel()
+	near := newSystem(t, options{postgres: true, rules: strings.Replace(trustHere, "code: none", "code: none, moderator: {by: [carol], leaving: pause}", 1)})
+	far := newSystem(t, options{join: near})
+	cmd := near.withKey().SSH(t, "echo short")
+	check(t, cmd.Start())
+	carol := far.watch(t, near.liveID(), "carol")
+	carol.sees("short")
+	if why := carol.ended(); !strings.HasPrefix(why, "the session has ended: ") && why != "channel 1 has ended" {
+		t.Errorf("it ended with %q", why)
+	}
+	check(t, cmd.Wait())
+}
+
 // A connection that was open when the rules began to ask for a moderator went on to open shells that nobody watched.
 func TestModeratedByNow(t *testing.T) {
 	t.Parallel()

@@ -374,10 +374,10 @@ func (v *View) join(ctx context.Context) (found bool, err error) {
 		return false, err
 	}
 	var c store.Channel
-	switch over := row.State != store.Live; {
-	case v.channel == 0 && (!over || row.Node == v.m.cfg.Node):
+	switch {
+	case v.channel == 0 && row.State != store.Lost:
 		c, found = v.first(row)
-	case !over:
+	case row.State == store.Live:
 		c, found, err = pick(row, v.channel)
 	}
 	switch {

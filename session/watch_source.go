@@ -474,22 +474,20 @@ func (m *Manager) lookAtWatches(ctx context.Context) {
 		return // somebody else has looked meanwhile
 	}
 	m.looks.Add(1)
-	m.mu.Lock()
-	sessions := make([]*Session, 0, len(m.live))
-	for _, s := range m.live {
-		sessions = append(sessions, s)
+	if sessions := m.sessions(); len(sessions) == 0 || m.tellWatches(ctx, sessions) {
+		m.sendStreams(ctx)
 	}
-	m.mu.Unlock()
-	if len(sessions) == 0 {
-		return
-	}
+}
+
+// tellWatches tells sessions who watches them. It is false if the database did not say.
+func (m *Manager) tellWatches(ctx context.Context, sessions []*Session) bool {
 	asked := time.Now()
 	watches, err := m.cfg.Store.Watching.WatchesAt(ctx, m.cfg.Node)
 	if err != nil {
 		for _, s := range sessions {
 			s.unobserved(believed)
 		}
-		return
+		return false
 	}
 	of := map[string][]store.Watch{}
 	for _, w := range watches {
@@ -504,12 +502,17 @@ func (m *Manager) lookAtWatches(ctx context.Context) {
 		told.Go(func() { s.observed(of[s.row.ID], asked) })
 	}
 	told.Wait()
+	return true
+}
+
+// sendStreams begins to send what other nodes ask for, of a session that is just over too.
+func (m *Manager) sendStreams(ctx context.Context) {
 	streams, err := m.cfg.Store.Watching.Streams(ctx, m.cfg.Node)
 	if err != nil {
 		return
 	}
 	for _, x := range streams {
-		if x.Node == m.cfg.Node || m.find(x.SessionID) == nil {
+		if x.Node == m.cfg.Node {
 			continue
 		}
 		m.mu.Lock()
