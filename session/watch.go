@@ -73,8 +73,8 @@ func (e LiveEvent) cost() int { return len(e.Text) + 64 }
 const maxQueued = 256 << 10
 
 // Watch begins to watch a channel of a live session, on whatever node it is; channel 0 is the first that runs
-// something, and is waited for: what is over before the view looks is shown all the same. Nothing of it is on the way of the session's own bytes: a watcher who is slow
-// is shown the screen anew. The error is store.ErrNotFound if there is no such session, or [ErrNotWatchable].
+// something, and is waited for: what is over before the view looks is shown all the same. Nothing of it is on the way of the
+// session's own bytes: a watcher who is slow is shown the screen anew. The error is store.ErrNotFound if there is no such session, or [ErrNotWatchable].
 func (m *Manager) Watch(ctx context.Context, id string, channel int, who Watcher) (*View, error) {
 	row, err := m.cfg.Store.Sessions.Get(ctx, id)
 	if err != nil {

@@ -23,7 +23,7 @@ func (m *Manager) source(ctx context.Context, h *hub, row store.Session, c store
 		return s.show(ctx, h, c)
 	}
 	if row.Node == m.cfg.Node {
-		return m.showEnded(h, c)
+		return m.showEnded(ctx, h, c)
 	}
 	return m.receive(ctx, h, row, c)
 }
@@ -38,7 +38,7 @@ func (s *Session) show(ctx context.Context, h *hub, row store.Channel) error {
 	c := s.channels[row.ID]
 	s.mu.Unlock()
 	if c == nil {
-		return s.m.showEnded(h, row)
+		return s.m.showEnded(ctx, h, row)
 	}
 	if cols, rows := c.termSize(); cols > 0 {
 		h.show(LiveEvent{"r", formatSize(cols, rows)})
@@ -47,19 +47,19 @@ func (s *Session) show(ctx context.Context, h *hub, row store.Channel) error {
 		r, err := s.m.cfg.Recorder.Follow(ctx, row.Recording)
 		if err == nil {
 			defer r.Close()
-			return showRecording(r, h, row.Term)
+			return showRecording(ctx, r, h, row.Term)
 		}
 	}
 	return c.tap(ctx, h)
 }
 
 // showEnded shows a channel that was over before anybody looked.
-func (m *Manager) showEnded(h *hub, row store.Channel) error {
+func (m *Manager) showEnded(ctx context.Context, h *hub, row store.Channel) error {
 	if row.Recording != "" {
 		r, err := m.cfg.Recorder.Open(row.Recording)
 		if err == nil {
 			defer r.Close()
-			return showRecording(r, h, row.Term)
+			return showRecording(ctx, r, h, row.Term)
 		}
 	}
 	h.show(LiveEvent{"o", fmt.Sprintf("[channel %d was over at once, and is not recorded where it could be read: it cannot be seen]\r\n", row.ID)})
@@ -67,7 +67,7 @@ func (m *Manager) showEnded(h *hub, row store.Channel) error {
 }
 
 // showRecording shows a recording from its beginning, or what is left of a long one.
-func showRecording(r *recorder.Reader, h *hub, term bool) error {
+func showRecording(ctx context.Context, r *recorder.Reader, h *hub, term bool) error {
 	r.OnWait(h.present)
 	if err := r.SkipTo(lookBack); err != nil {
 		return err
@@ -76,6 +76,9 @@ func showRecording(r *recorder.Reader, h *hub, term bool) error {
 	lines := newlines{off: term}
 	for {
 		e, err := r.Next()
+		if err == nil {
+			err = ctx.Err() // of what is over already the reader knows nothing of it
+		}
 		if err != nil {
 			return err
 		}
