@@ -281,9 +281,33 @@ func (m *Manager) sealLeft(ctx context.Context) error {
 			_ = m.emit(ctx, e)
 			continue
 		}
-		m.over([]audit.Event{e}, func(ctx context.Context, events ...audit.Event) error {
-			return m.cfg.Store.Recordings.Seal(ctx, r.Session, r.Channel, *sealedRow(r.Summary), events...)
-		})
+		m.sealed(r.Session, r.Channel, r.Summary, e)
+	}
+	return errors.Join(err, m.tellSealed(ctx))
+}
+
+// sealed writes that the recording of a channel that is over was sealed.
+func (m *Manager) sealed(session string, channel int, sum recorder.Summary, e audit.Event) {
+	m.over([]audit.Event{e}, func(ctx context.Context, events ...audit.Event) error {
+		return m.cfg.Store.Recordings.Seal(ctx, session, channel, *sealedRow(sum), events...)
+	})
+}
+
+// tellSealed writes what a process sealed that died before it could say so.
+func (m *Manager) tellSealed(ctx context.Context) error {
+	rows, err := m.cfg.Store.Recordings.Unsealed(ctx, m.cfg.Node)
+	for _, x := range rows {
+		if m.isLive(x.SessionID) {
+			continue
+		}
+		sum, failed := m.cfg.Recorder.Ended(x.Path)
+		switch {
+		case failed != nil:
+			err = errors.Join(err, failed)
+		case sum.Root != "":
+			m.sealed(x.SessionID, x.Channel, sum, audit.Event{Type: audit.RecordSealed, Result: audit.OK, Session: x.SessionID,
+				Detail: map[string]string{"recording": sum.Path, "root": sum.Root}})
+		}
 	}
 	return err
 }
