@@ -172,5 +172,8 @@ const hexDigits = "0123456789abcdef"
 // dangerous tells whether r may not reach a log line, page or terminal as it is. Cf is format
 // characters (bidirectional overrides, zero-width joiners), Zl and Zp are line separators.
 func dangerous(r rune) bool {
+	if r < utf8.RuneSelf { // as nearly all of them are
+		return r < ' ' || r == 0x7f
+	}
 	return unicode.IsControl(r) || r == utf8.RuneError || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
 }

@@ -417,8 +417,8 @@ func (m *menu) approval(ctx context.Context, id auth.Identity, to Login, ask ups
 	if err != nil || !d.Allow || d.Approval == nil {
 		return nil, ""
 	}
-	if why := m.c.noRoom(ctx, d); why != "" {
-		return nil, why
+	if err := m.c.room(ctx, d); err != nil {
+		return nil, m.c.noRoom(ctx, d, err)
 	}
 	reason := m.reason
 	if d.Approval.Reason && reason == "" {

@@ -136,7 +136,7 @@ func (s CAKeys) Active(ctx context.Context) (CredentialSecret, error) {
 	const what = "reading the key of the user CA"
 	type row struct{ id, secret string }
 	var r row
-	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, what, func(ctx context.Context, q querier) (err error) {
 		r, err = one(ctx, q, func(r *row) []any { return []any{&r.id, &r.secret} }, "SELECT id, secret FROM ca_keys WHERE state = ?", CAActive)
 		return err
 	})

@@ -42,7 +42,7 @@ func (s HostAuthority) Keys(ctx context.Context) (HostAuthorityKeys, error) {
 	const what = "reading the keys of the host CA"
 	type row struct{ name, value string }
 	var rows []row
-	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, what, func(ctx context.Context, q querier) (err error) {
 		rows, err = all(ctx, q, func(r *row) []any { return []any{&r.name, &r.value} },
 			"SELECT name, value FROM secrets WHERE name IN (?, ?, ?)", hostCAActive, hostCANext, hostCAHosts)
 		return err

@@ -111,7 +111,7 @@ func (s Places) Known(ctx context.Context, userID string, source netip.Addr, sin
 		return false, nil
 	}
 	known := false
-	err := s.db.reading(ctx, "looking for a place of user "+userID, func(ctx context.Context, q querier) error {
+	err := s.db.briefly(ctx, "looking for a place of user "+userID, func(ctx context.Context, q querier) error {
 		n, err := scalar[int](ctx, q, "SELECT COUNT(*) FROM places WHERE user_id = ? AND network = ? AND last_seen >= ?",
 			userID, network(canonicalAddr(source)), ms(since))
 		known = n > 0

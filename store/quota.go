@@ -43,7 +43,7 @@ func (s Sessions) Alive(ctx context.Context, node string) error {
 // Lives tells whether a node has said within the given time that it lives.
 func (s Sessions) Lives(ctx context.Context, node string, silence time.Duration) (bool, error) {
 	n := 0
-	err := s.db.reading(ctx, "looking whether node "+node+" lives", func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "looking whether node "+node+" lives", func(ctx context.Context, q querier) (err error) {
 		n, err = scalar[int](ctx, q, "SELECT COUNT(*) FROM nodes WHERE name = ? AND seen >= "+s.db.clockSQL()+" - ?", node, silence.Milliseconds())
 		return err
 	})
@@ -56,7 +56,7 @@ func (s Sessions) Room(ctx context.Context, x Session, q Quota) error {
 	if q == (Quota{}) {
 		return nil
 	}
-	return s.db.reading(ctx, "counting sessions", func(ctx context.Context, r querier) error { return s.within(ctx, r, x, q) })
+	return s.db.briefly(ctx, "counting sessions", func(ctx context.Context, r querier) error { return s.within(ctx, r, x, q) })
 }
 
 // within counts.
