@@ -174,7 +174,7 @@ func (s *Server) lockUserForm(v *visit) error {
 	if typed := v.typed("for"); typed != "" {
 		d, err := time.ParseDuration(typed)
 		if err != nil || d <= 0 {
-			return invalid("choose one of the list", "%q is not a length of time", audit.Escape(typed))
+			return invalid("choose one of the list", "%s is not a length of time", audit.Quote(typed))
 		}
 		until = s.cfg.Now().Add(d)
 	}

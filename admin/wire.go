@@ -47,7 +47,7 @@ type User struct {
 
 // NewUser asks for a local user.
 type NewUser struct {
-	Login    string   `json:"login" minLength:"1" maxLength:"255"`
+	Login    string   `json:"login" minLength:"1" maxLength:"64"`
 	Name     string   `json:"name,omitempty" maxLength:"255"`
 	Email    string   `json:"email,omitempty" maxLength:"255"`
 	Phone    string   `json:"phone,omitempty" maxLength:"40" doc:"such as +49 151 12345678"`
@@ -554,7 +554,7 @@ type Problem struct {
 	retry time.Duration // sent as Retry-After unless 0
 }
 
-// ProblemField tells which field was not as it must be. It never repeats the value, which may be a secret.
+// ProblemField tells which field was not as it must be, and what it may be. It repeats no value that may be a secret.
 type ProblemField struct {
 	Message  string `json:"message"`
 	Location string `json:"location"`

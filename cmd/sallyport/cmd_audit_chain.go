@@ -91,7 +91,7 @@ func parseHeads(texts []string) (map[int64][]audit.Kept, error) {
 		position, err := strconv.ParseInt(number, 10, 64)
 		var h audit.Hash
 		if err != nil || position < 1 || h.UnmarshalText([]byte(hash)) != nil {
-			return nil, usage("Write it as 'sallyport audit verify' printed it: a number, a colon, 64 hexadecimal digits.", "%q is not a head", audit.Escape(text))
+			return nil, usage("Write it as 'sallyport audit verify' printed it: a number, a colon, 64 hexadecimal digits.", "%s is not a head", audit.Quote(text))
 		}
 		heads[position] = append(heads[position], audit.Kept{Head: h})
 	}

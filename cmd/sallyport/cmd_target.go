@@ -79,7 +79,7 @@ func parseLabels(labels []string) (map[string]string, error) {
 	for _, l := range labels {
 		k, v, ok := strings.Cut(l, "=")
 		if !ok || k == "" || v == "" {
-			return nil, usage("Write --label env=prod", "%q is not a label", audit.Escape(l))
+			return nil, usage("Write --label env=prod", "%s is not a label", audit.Quote(l))
 		}
 		if _, twice := parsed[k]; twice {
 			return nil, usage("Give each label once.", "label %s is given twice", audit.Escape(k))
@@ -303,7 +303,7 @@ func targetSSHConfigCommand(g *globals) *cobra.Command {
 			login = currentLogin()
 		}
 		if !plainName.MatchString(login) || account != "" && !plainName.MatchString(account) {
-			return usage("Give your login at the bastion: --user LOGIN", "%q cannot stand in ~/.ssh/config", audit.Escape(login+"@"+account))
+			return usage("Give your login at the bastion: --user LOGIN", "%s cannot stand in ~/.ssh/config", audit.Quote(login+"@"+account))
 		}
 		var door admin.Door
 		if err := api.get(c.Context(), "/door", nil, &door); err != nil {
