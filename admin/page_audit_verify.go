@@ -53,7 +53,7 @@ const chainLate = 15 * time.Second
 func (s *Server) auditHealth(ctx context.Context) healthLine {
 	line := healthLine{"Audit log", "ok", "all events are written"}
 	if waiting := s.cfg.Audit.Pending(); waiting > 0 {
-		return healthLine{line.Name, "warn", fmt.Sprintf("%d events wait for the database", waiting)}
+		return healthLine{line.Name, "warn", web.Plural(waiting, "event waits", "events wait") + " for the database"}
 	}
 	if s.cfg.Chain == nil {
 		return line

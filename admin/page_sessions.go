@@ -85,10 +85,7 @@ func filesInWords(channels []store.Channel) string {
 		up, down = up+c.FilesWritten, down+c.FilesRead
 	}
 	unit := func(n int) string {
-		if n == 1 {
-			return "1 file"
-		}
-		return fmt.Sprintf("%d files", n)
+		return web.Plural(n, "file", "files")
 	}
 	switch {
 	case up > 0 && down > 0:

@@ -319,5 +319,5 @@ func (s *Server) revokeGrantForm(v *visit) error {
 	if err != nil {
 		return err
 	}
-	return v.done(within("users", login), "%d places are no longer trusted: a code is asked for at the next login.", n)
+	return v.done(within("users", login), "%s no longer trusted: a code is asked for at the next login.", web.Plural(n, "place is", "places are"))
 }

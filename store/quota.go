@@ -24,7 +24,11 @@ type QuotaError struct {
 }
 
 func (e *QuotaError) Error() string {
-	return fmt.Sprintf("%d sessions are open, and %s allows %d", e.Open, e.Limit, e.Max)
+	open := fmt.Sprintf("%d sessions are open", e.Open)
+	if e.Open == 1 {
+		open = "1 session is open"
+	}
+	return fmt.Sprintf("%s, and %s allows %d", open, e.Limit, e.Max)
 }
 
 // nodeSilence is how long a node may say nothing before its sessions take no places any more. A node says

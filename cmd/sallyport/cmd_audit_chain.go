@@ -18,6 +18,7 @@ import (
 	"sallyport/admin"
 	"sallyport/audit"
 	"sallyport/internal/auditlog"
+	"sallyport/internal/web"
 	"sallyport/recorder"
 )
 
@@ -254,7 +255,7 @@ func (g *globals) showAuditProofs(found []admin.AuditVerification) error {
 				g.say("heads that are kept elsewhere could not all be read: %s", v.HeadsProblem)
 			}
 			if v.Heads > 0 {
-				g.say("held against %d heads that are kept outside of the database", v.Heads)
+				g.say("held against %s kept outside of the database", web.Plural(v.Heads, "head that is", "heads that are"))
 			}
 			if v.Proved && v.Last > 0 {
 				g.say("keep this elsewhere, to find later that nothing was cut off: --head %d:%s", v.Last, v.Head)

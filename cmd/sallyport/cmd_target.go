@@ -15,6 +15,7 @@ import (
 
 	"sallyport/admin"
 	"sallyport/audit"
+	"sallyport/internal/web"
 	"sallyport/store"
 )
 
@@ -168,7 +169,7 @@ func targetShowCommand(g *globals) *cobra.Command {
 		pairs = append(pairs, "credential", t.Credential)
 		lockout := "the general setting"
 		if t.Lockout > 0 {
-			lockout = itoa(t.Lockout) + " failures"
+			lockout = web.Plural(t.Lockout, "failure", "failures")
 		}
 		return g.printFields(t, append(pairs, "lockout", lockout, "note", t.Note, "created", clock(t.Created))...)
 	})

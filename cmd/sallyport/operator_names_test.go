@@ -63,3 +63,25 @@ func (o *operated) namesIt(name, shown string, words []string) {
 		o.t.Errorf("sallyport %q of %.20q: %s", words, name, err)
 	}
 }
+
+// One of a thing is not several.
+func TestOperatorOne(t *testing.T) {
+	t.Parallel()
+	o := startOperated(t)
+	o.ok("lockout", "add", "192.0.2.1", "--reason", "scans us")
+	if r := o.run("lockout", "clear", "source:192.0.2.1"); r.code != 0 || !strings.Contains(r.err, "lifted 1 lock\n") {
+		t.Errorf("lockout clear: %+v", r)
+	}
+	o.ok("user", "add", "alice", "--generate")
+	o.ok("user", "lockout", "alice", "--failures", "1")
+	if out := o.ok("user", "show", "alice"); !strings.Contains(out, "1 failure") || strings.Contains(out, "1 failures") {
+		t.Errorf("user show: %s", out)
+	}
+	csv := o.file("one.csv", "login\nbob\n")
+	if r := o.run("user", "import", csv); r.code != 0 || !strings.Contains(r.err, "1 row: 1 added.") {
+		t.Errorf("user import: %+v", r)
+	}
+	if r := o.run("user", "import", o.file("bad.csv", "login\nbo b\n")); !strings.Contains(r.err, "1 of 1 row is refused") {
+		t.Errorf("user import of what is wrong: %+v", r)
+	}
+}
