@@ -222,7 +222,7 @@ type HostCA struct {
 	HostCAKey
 	Next    *HostCAKey `json:"next,omitempty" doc:"the key that will vouch after activate; clients should trust it before"`
 	Hosts   []string   `json:"hosts" nullable:"false" doc:"names and hosts of all targets"`
-	Revoked string     `json:"revoked,omitempty" doc:"in the answer to activate: the line for known_hosts by which nobody believes the key of before"`
+	Revoked string     `json:"revoked,omitempty" doc:"in the answer to activate and drop: the line for known_hosts by which nobody believes the key that is gone"`
 }
 
 // HostCAKey is a key of the host CA.
@@ -230,6 +230,13 @@ type HostCAKey struct {
 	PublicKey   string `json:"public_key"`
 	Fingerprint string `json:"fingerprint"`
 	KnownHosts  string `json:"known_hosts" doc:"the line for known_hosts; empty: there is no target yet"`
+
+	Since *time.Time `json:"since" doc:"when it began to vouch; of the next key: when it was made"`
+}
+
+// DropHostCA names the next key that is to go.
+type DropHostCA struct {
+	Fingerprint string `json:"fingerprint,omitempty" maxLength:"100" doc:"refused if another key waits by now; absent: whichever it is"`
 }
 
 // ActivateHostCA is what goes with the change to the next key.

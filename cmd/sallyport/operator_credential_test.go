@@ -260,6 +260,15 @@ func TestOperatorRotatesHostCA(t *testing.T) {
 		t.Errorf("hostca: %q", both)
 	}
 	trusts(first, true)
+	if dropped := o.run("hostca", "drop"); !strings.HasPrefix(dropped.out, "@revoked * ssh-ed25519 ") || strings.Fields(dropped.out)[3] != strings.Fields(both)[8] || o.run("hostca").out != first {
+		t.Errorf("hostca drop: %+v", dropped)
+	}
+	o.fails(1, "hostca", "drop", "--yes")
+	o.ok("hostca", "rotate")
+	if again := o.run("hostca").out; again == both || !strings.HasPrefix(again, first) {
+		t.Errorf("hostca, after another rotate: %q", again)
+	}
+	both = o.run("hostca").out
 	revoked := o.run("hostca", "activate").out
 	second := o.run("hostca").out
 	if strings.Count(second, "\n") != 1 || second == first || !strings.HasPrefix(revoked, "@revoked * ssh-ed25519 ") || strings.Fields(revoked)[3] != strings.Fields(first)[3] {
@@ -273,7 +282,7 @@ func TestOperatorRotatesHostCA(t *testing.T) {
 	trusts(second, false)
 	trusts(o.run("hostca").out, true)
 	log := o.ok("-o", "json", "audit", "list", "--type", "operator.change")
-	for _, want := range []string{"hostca.rotate", "hostca.activate", `"host-keys"`} {
+	for _, want := range []string{"hostca.rotate", "hostca.activate", "hostca.drop", `"host-keys"`} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the audit log does not tell of %s", want)
 		}
