@@ -78,6 +78,27 @@ func (s HostAuthority) Keys(ctx context.Context) (HostAuthorityKeys, error) {
 	return keys, nil
 }
 
+// Since tells for how long the keys that sign, now and next, are what they are; zero: there is none.
+func (s HostAuthority) Since(ctx context.Context) (active, next time.Time, err error) {
+	type row struct {
+		name    string
+		created time.Time
+	}
+	err = s.db.reading(ctx, "reading the age of the host CA", func(ctx context.Context, q querier) error {
+		rows, err := all(ctx, q, func(r *row) []any { return []any{&r.name, timeColumn{&r.created}} },
+			"SELECT name, created FROM secrets WHERE name IN (?, ?)", hostCAActive, hostCANext)
+		for _, r := range rows {
+			if r.name == hostCANext {
+				next = r.created
+			} else {
+				active = r.created
+			}
+		}
+		return err
+	})
+	return active, next, err
+}
+
 // Rotate adds the key that is to follow. The error is [ErrExists] if one waits already.
 func (s HostAuthority) Rotate(ctx context.Context, next CredentialSecret) error {
 	const what = "adding a key of the host CA"

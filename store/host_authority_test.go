@@ -59,6 +59,9 @@ func TestHostAuthority(t *testing.T) {
 		if err := nodes[0].HostAuthority.Activate(ctx, []byte("short")); err == nil {
 			t.Error("a short secret is taken")
 		}
+		if active, next, err := nodes[1].HostAuthority.Since(ctx); err != nil || !active.Equal(second.ActiveSince) || !next.Equal(second.NextSince) || next.IsZero() {
+			t.Errorf("since %v, %v, %v; want %v, %v", active, next, err, second.ActiveSince, second.NextSince)
+		}
 		once("activate", store.ErrNotFound, func(s *store.Store, _ int) error { return s.HostAuthority.Activate(ctx, nil) })
 		if got := keys(); !bytes.Equal(got.Active, second.Next) || got.Next != nil || !bytes.Equal(got.Hosts, first.Hosts) {
 			t.Errorf("after activate: %q, %q", []byte(got.Active), []byte(got.Next))

@@ -114,3 +114,12 @@ func (s Sessions) holdPlaces(ctx context.Context, tx querier, x Session, q Quota
 	}
 	return nil
 }
+
+// LiveNodes is how many nodes live: their last word is not older than silence.
+func (s Sessions) LiveNodes(ctx context.Context, silence time.Duration) (n int, err error) {
+	err = s.db.reading(ctx, "counting the nodes that live", func(ctx context.Context, q querier) (err error) {
+		n, err = scalar[int](ctx, q, "SELECT COUNT(*) FROM nodes WHERE seen >= "+s.db.clockSQL()+" - ?", silence.Milliseconds())
+		return err
+	})
+	return n, err
+}
