@@ -24,6 +24,8 @@ const (
 	keyPageDown
 	keyHome
 	keyEnd
+	keyPaste // what follows was pasted
+	keyPasteEnd
 )
 
 // key is one key: a letter or a name.
@@ -41,7 +43,7 @@ var controlKeys = map[byte]keyName{
 // CSI and the SS3 of application mode, as xterm sends them).
 var (
 	finalKeys = map[byte]keyName{'A': keyUp, 'B': keyDown, 'H': keyHome, 'F': keyEnd, 'M': keyEnter}
-	tildeKeys = map[string]keyName{"1": keyHome, "7": keyHome, "4": keyEnd, "8": keyEnd, "5": keyPageUp, "6": keyPageDown}
+	tildeKeys = map[string]keyName{"1": keyHome, "7": keyHome, "4": keyEnd, "8": keyEnd, "5": keyPageUp, "6": keyPageDown, "200": keyPaste, "201": keyPasteEnd}
 )
 
 // maxSequence is how long a control sequence may be; what is longer is none.
