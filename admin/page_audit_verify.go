@@ -65,7 +65,7 @@ func (s *Server) auditHealth(ctx context.Context) healthLine {
 	case err != nil:
 		return healthLine{line.Name, "bad", "its chain cannot be read"}
 	case state.Unchained > 0 && s.cfg.Now().Sub(state.Oldest) > chainLate:
-		return healthLine{line.Name, "warn", fmt.Sprintf("events that are not chained: %d, the oldest for %s", state.Unchained, s.cfg.Now().Sub(state.Oldest).Round(time.Second))}
+		return healthLine{line.Name, "warn", fmt.Sprintf("events that are not chained: %d, the oldest for %s", state.Unchained, web.Span(s.cfg.Now().Sub(state.Oldest)))}
 	case state.Last.Position > 0:
 		line.Detail = fmt.Sprintf("all events are written; %d are chained, last signed by %s", state.Last.Position, audit.Escape(state.Last.Node))
 	}

@@ -133,7 +133,7 @@ func (m *menu) choose() (chosen *choice, why string) {
 			}
 			m.note(q)
 		case <-idle.C:
-			return nil, fmt.Sprintf("nothing was typed for %s.", menuIdle)
+			return nil, "nothing was typed for " + span(menuIdle) + "."
 		case <-m.c.s.stopping:
 			return nil, textStopping
 		case <-m.news:
