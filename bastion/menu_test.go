@@ -88,6 +88,11 @@ func TestMenu(t *testing.T) {
 	term.Expect(`No target matches "web1 touch /tmp/x ".`)
 	term.Type("\x15")
 	term.Expect("1 of 5")
+	// Neither a click nor the answer to what a program asked is Enter, or typed.
+	term.Type("\x1b[<0;10;10M\x1b[<0;10;10m\x1b[M !!\x1b]11;rgb:0000/0000/0000\x07z")
+	term.Expect(`No target matches "z".`)
+	term.Type("\x15")
+	term.Expect("1 of 5")
 	testenv.Resize(t, term, 1, 1)
 	testenv.Resize(t, term, 18, 2)
 	term.Expect("/\x1b[K\r\n> ")

@@ -190,11 +190,17 @@ func TestNextKey(t *testing.T) {
 		{"\x7f", key{name: keyBackspace}, 1}, {"\x03", key{name: keyInterrupt}, 1}, {"\x1b", key{}, 0}, {"\x1b[", key{}, 0},
 		{"\x1b[A", key{name: keyUp}, 3}, {"\x1bOB", key{name: keyDown}, 3}, {"\x1bO", key{}, 0}, {"\x1b[1;5B", key{name: keyDown}, 6},
 		{"\x1b[5~", key{name: keyPageUp}, 4}, {"\x1b[200~x", key{name: keyPaste}, 6}, {"\x1b[201~", key{name: keyPasteEnd}, 6}, {"\x1b[202~x", key{}, 6}, {"\x1bx", key{name: keyEscape}, 1}, {"\x1b\x1b", key{name: keyEscape}, 1},
+		{"\x1bOM", key{name: keyEnter}, 3}, {"\x1b[M !!\r", key{}, 6}, {"\x1b[M !", key{}, 0}, {"\x1b[<0;10;10M\r", key{}, 11}, {"\x1b[<0;10;10m", key{}, 11},
+		{"\x1b[24;80R", key{}, 8}, {"\x1b]11;rgb:0000/0000/0000\x07x", key{}, 24}, {"\x1bP>|xterm(390)\x1b\\x", key{}, 16}, {"\x1b]11;rgb", key{}, 0},
+		{"\x1b]a\r", key{name: keyEscape}, 1}, {"\x1bP" + strings.Repeat("1", 300), key{name: keyEscape}, 1},
 		{"\x1b[" + strings.Repeat("1", 200), key{}, maxSequence}, {"\u202e", key{}, 3}, {"\u0085", key{}, 2},
 	} {
 		if got, n := nextKey([]byte(x.in), false); got != x.want || n != x.n {
 			t.Errorf("%q: got %+v, %d; want %+v, %d", x.in, got, n, x.want, x.n)
 		}
+	}
+	if got, n := nextKey([]byte("\x1b]x"), true); got.name != keyEscape || n != 1 {
+		t.Errorf("ESC ] alone: %+v, %d", got, n)
 	}
 	if got, n := nextKey([]byte("\x1b"), true); got.name != keyEscape || n != 1 {
 		t.Errorf("ESC alone: %+v, %d", got, n)
