@@ -80,7 +80,7 @@ func (s *Server) hostKeyRoutes(api huma.API) {
 			return answer(ca), nil
 		})
 	register(s, api, route(needAdmin, http.MethodPost, "/hostca/drop", "hostca-drop", "Remove the next key; the one of now goes on"),
-		func(ctx context.Context, by Caller, in *with[DropHostCA]) (*body[HostCA], error) {
+		func(ctx context.Context, by Caller, in *with[DropKey]) (*body[HostCA], error) {
 			ca, err := s.dropHostCA(ctx, by, in.Body)
 			if err != nil {
 				return nil, err

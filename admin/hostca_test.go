@@ -38,16 +38,16 @@ func TestHostCA(t *testing.T) {
 		both.Next.KnownHosts != "@cert-authority web* "+both.Next.PublicKey+" sallyport-host-ca-next" {
 		t.Errorf("with a next key: %+v, %+v", both, both.Next)
 	}
-	f.refused(409, "POST", "/hostca/drop", DropHostCA{Fingerprint: ca.Fingerprint})
+	f.refused(409, "POST", "/hostca/drop", DropKey{Fingerprint: ca.Fingerprint})
 	f.refused(422, "POST", "/hostca/drop", `{"fingerprint":7}`)
-	if w := f.request(f.auditor, "POST", "/hostca/drop", DropHostCA{}); w.Code != 403 {
+	if w := f.request(f.auditor, "POST", "/hostca/drop", DropKey{}); w.Code != 403 {
 		t.Errorf("an auditor drops a key: %d", w.Code)
 	}
-	dropped := do[HostCA](f, 200, "POST", "/hostca/drop", DropHostCA{Fingerprint: both.Next.Fingerprint})
+	dropped := do[HostCA](f, 200, "POST", "/hostca/drop", DropKey{Fingerprint: both.Next.Fingerprint})
 	if dropped.PublicKey != ca.PublicKey || dropped.Next != nil || dropped.Revoked != "@revoked * "+both.Next.PublicKey+" sallyport-host-ca-dropped" {
 		t.Errorf("after drop: %+v", dropped)
 	}
-	f.refused(409, "POST", "/hostca/drop", DropHostCA{})
+	f.refused(409, "POST", "/hostca/drop", DropKey{})
 	f.refused(409, "POST", "/hostca/activate", ActivateHostCA{})
 	if got := f.changes(); got[0] != "hostca.drop api-token robot api  " {
 		t.Errorf("the audit log says %q", got[0])

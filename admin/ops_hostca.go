@@ -91,7 +91,7 @@ func (s *Server) rotateHostCA(ctx context.Context, by Caller) (HostCA, error) {
 }
 
 // dropHostCA removes the key that was to follow; the one of now goes on.
-func (s *Server) dropHostCA(ctx context.Context, by Caller, in DropHostCA) (HostCA, error) {
+func (s *Server) dropHostCA(ctx context.Context, by Caller, in DropKey) (HostCA, error) {
 	var gone HostCAKey
 	err := s.cfg.Store.HostAuthority.Drop(ctx, func(next store.CredentialSecret) (err error) {
 		gone, err = hostCAKey(next, "", "")

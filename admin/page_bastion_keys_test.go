@@ -25,7 +25,7 @@ func TestBastionKeysPage(t *testing.T) {
 	after, err := w.Server.rotateHostCA(t.Context(), by)
 	must(t, err)
 	must(t, w.Server.rotateCA(t.Context(), by))
-	b.shows("/bastion-keys", after.Fingerprint, after.Next.Fingerprint, "waits<", "sallyport hostca activate", "sallyport hostca drop", "sallyport-host-ca-next", "sallyport ca activate")
+	b.shows("/bastion-keys", after.Fingerprint, after.Next.Fingerprint, "waits<", "sallyport hostca activate", "sallyport hostca drop", "sallyport-host-ca-next", "sallyport ca activate", "sallyport ca drop")
 	must(t, w.Server.activateCA(t.Context(), by))
 	b.shows("/bastion-keys", "old<", "sallyport ca retire")
 	if status, _, header := w.browser().get("/bastion-keys"); status != http.StatusSeeOther || !strings.HasPrefix(header.Get("Location"), "/signin") {

@@ -234,8 +234,8 @@ type HostCAKey struct {
 	Since *time.Time `json:"since" doc:"when it began to vouch; of the next key: when it was made"`
 }
 
-// DropHostCA names the next key that is to go.
-type DropHostCA struct {
+// DropKey names the next key of a CA that is to go.
+type DropKey struct {
 	Fingerprint string `json:"fingerprint,omitempty" maxLength:"100" doc:"refused if another key waits by now; absent: whichever it is"`
 }
 

@@ -76,7 +76,7 @@ func hostCADropCommand(g *globals) *cobra.Command {
 			if err := api.get(c.Context(), "/hostca", nil, &ca); err != nil {
 				return err
 			}
-			var in admin.DropHostCA
+			var in admin.DropKey
 			if ca.Next != nil { // else the server says so
 				in.Fingerprint = ca.Next.Fingerprint
 				if !yes && !g.confirm("Drop the next key of the host CA, "+audit.Escape(in.Fingerprint)+"?", true) {

@@ -308,6 +308,15 @@ func TestOperatorRotatesCA(t *testing.T) {
 	o.fails(1, "ca", "retire")
 	o.ok("ca", "rotate")
 	o.fails(1, "ca", "rotate")
+	waits := object[admin.UserCA](o, "ca", "show").Keys[1]
+	if r := o.run("ca", "drop"); r.code != 0 || rollOut() != first {
+		t.Errorf("ca drop: %+v", r)
+	}
+	o.fails(1, "ca", "drop", "--yes")
+	o.ok("ca", "rotate")
+	if again := object[admin.UserCA](o, "ca", "show").Keys[1]; waits.State != "next" || again.State != "next" || again.PublicKey == waits.PublicKey {
+		t.Errorf("ca show: %+v, then %+v", waits, again)
+	}
 	o.ok("target", "check", "web1")
 	if both := rollOut(); strings.Count(both, "\n") != 2 || !strings.HasPrefix(both, first) || !strings.Contains(both, "sallyport-user-ca-next") {
 		t.Errorf("ca show: %q", both)
@@ -327,7 +336,7 @@ func TestOperatorRotatesCA(t *testing.T) {
 		t.Errorf("ca show: %+v", ca)
 	}
 	log := o.ok("-o", "json", "audit", "list")
-	for _, want := range []string{"ca.rotate", "ca.activate", "ca.retire", ca.Fingerprint} {
+	for _, want := range []string{"ca.rotate", "ca.drop", "ca.activate", "ca.retire", ca.Fingerprint} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the audit log does not tell of %s:\n%s", want, log)
 		}
