@@ -24,7 +24,11 @@ type QuotaError struct {
 }
 
 func (e *QuotaError) Error() string {
-	return fmt.Sprintf("%d sessions are open, and %s allows %d", e.Open, e.Limit, e.Max)
+	open := fmt.Sprintf("%d sessions are open", e.Open)
+	if e.Open == 1 {
+		open = "1 session is open"
+	}
+	return fmt.Sprintf("%s, and %s allows %d", open, e.Limit, e.Max)
 }
 
 // nodeSilence is how long a node may say nothing before its sessions take no places any more. A node says
@@ -109,4 +113,13 @@ func (s Sessions) holdPlaces(ctx context.Context, tx querier, x Session, q Quota
 		}
 	}
 	return nil
+}
+
+// LiveNodes is how many nodes live: their last word is not older than silence.
+func (s Sessions) LiveNodes(ctx context.Context, silence time.Duration) (n int, err error) {
+	err = s.db.reading(ctx, "counting the nodes that live", func(ctx context.Context, q querier) (err error) {
+		n, err = scalar[int](ctx, q, "SELECT COUNT(*) FROM nodes WHERE seen >= "+s.db.clockSQL()+" - ?", silence.Milliseconds())
+		return err
+	})
+	return n, err
 }
