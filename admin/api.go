@@ -12,6 +12,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"sallyport/audit"
 )
 
 // apiPath is where the JSON API lives.
@@ -135,18 +137,13 @@ type (
 
 func answer[T any](v T) *body[T] { return &body[T]{v} }
 
-// tidyProblem gives every error of the API one shape, and leaves out the values that huma repeats
-// from the request: they may be secrets.
+// tidyProblem gives every error of the API one shape.
 func (s *Server) tidyProblem(_ huma.Context, _ string, v any) (any, error) {
 	m, ok := v.(*huma.ErrorModel)
 	if !ok {
 		return v, nil
 	}
-	p := &Problem{Title: http.StatusText(m.Status), Status: m.Status, Detail: m.Detail, Hint: "the fields are described in docs/openapi.json"}
-	for _, e := range m.Errors {
-		p.Errors = append(p.Errors, ProblemField{Message: e.Message, Location: e.Location})
-	}
-	return p, nil
+	return unfit(m), nil
 }
 
 // writeProblem answers with a refusal before any handler ran.
@@ -217,7 +214,7 @@ func checkName(d *json.Decoder, seen map[string]bool) error {
 	}
 	name, _ := t.(string)
 	if folded := strings.ToLower(name); seen[folded] {
-		return fmt.Errorf("the field %q is there twice", name)
+		return fmt.Errorf("the field %s is there twice", audit.Quote(name))
 	} else {
 		seen[folded] = true
 	}

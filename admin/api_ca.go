@@ -16,6 +16,17 @@ func (s *Server) caRoutes(api huma.API) {
 			}
 			return answer(ca), nil
 		})
+	register(s, api, route(needAdmin, http.MethodPost, "/ca/drop", "ca-drop", "Remove the next key; the one of now goes on"),
+		func(ctx context.Context, by Caller, in *with[DropKey]) (*body[UserCA], error) {
+			if err := s.dropCA(ctx, by, in.Body); err != nil {
+				return nil, err
+			}
+			ca, err := s.userCA(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return answer(ca), nil
+		})
 	for _, c := range []struct {
 		path, id, summary string
 		do                func(context.Context, Caller) error

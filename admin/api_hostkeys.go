@@ -79,6 +79,14 @@ func (s *Server) hostKeyRoutes(api huma.API) {
 			}
 			return answer(ca), nil
 		})
+	register(s, api, route(needAdmin, http.MethodPost, "/hostca/drop", "hostca-drop", "Remove the next key; the one of now goes on"),
+		func(ctx context.Context, by Caller, in *with[DropKey]) (*body[HostCA], error) {
+			ca, err := s.dropHostCA(ctx, by, in.Body)
+			if err != nil {
+				return nil, err
+			}
+			return answer(ca), nil
+		})
 	register(s, api, route(needAdmin, http.MethodPost, "/hostca/activate", "hostca-activate", "Have the next key vouch from now on; the one before is gone"),
 		func(ctx context.Context, by Caller, in *with[ActivateHostCA]) (*body[HostCA], error) {
 			ca, err := s.activateHostCA(ctx, by, in.Body)

@@ -70,7 +70,7 @@ func (s *Server) explain(ctx context.Context, q explainQuery) (Explanation, erro
 	r := auth.ExplainRequest{User: login, Target: q.Target, Account: q.Account, Channel: q.Channel, To: q.To, At: q.At}
 	if q.From != "" {
 		if r.Source, err = netip.ParseAddr(q.From); err != nil {
-			return Explanation{}, invalid("write one address, such as 192.0.2.7 or 2001:db8::7", "%q is not an address", audit.Escape(q.From))
+			return Explanation{}, invalid("write one address, such as 192.0.2.7 or 2001:db8::7", "%s is not an address", audit.Quote(q.From))
 		}
 	}
 	d, err := s.cfg.Engine.Explain(ctx, r)

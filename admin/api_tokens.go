@@ -12,11 +12,11 @@ import (
 
 type (
 	byToken struct {
-		Login string `path:"login" maxLength:"255"`
+		Login string `path:"login" maxLength:"64"`
 		Token string `path:"id" maxLength:"100" doc:"id, name or serial"`
 	}
 	byTokenWith[T any] struct {
-		Login string `path:"login" maxLength:"255"`
+		Login string `path:"login" maxLength:"64"`
 		Token string `path:"id" maxLength:"100" doc:"id, name or serial"`
 		Body  T
 	}

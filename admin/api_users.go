@@ -13,14 +13,14 @@ import (
 // Inputs of routes that name a person.
 type (
 	byLogin struct {
-		Login string `path:"login" maxLength:"255"`
+		Login string `path:"login" maxLength:"64"`
 	}
 	byLoginID struct {
-		Login string `path:"login" maxLength:"255"`
+		Login string `path:"login" maxLength:"64"`
 		ID    string `path:"id" maxLength:"100"`
 	}
 	byLoginWith[T any] struct {
-		Login string `path:"login" maxLength:"255"`
+		Login string `path:"login" maxLength:"64"`
 		Body  T
 	}
 	with[T any] struct{ Body T }

@@ -35,7 +35,7 @@ func TestAuditVerifyPage(t *testing.T) {
 	b.shows("/audit", `href="/audit/verify"`)
 	b.shows("/", "are chained, last signed by bastion-1")
 	must(t, w.Store.Audit.Append(context.Background(), audit.Event{Type: audit.NodeStarted, Result: audit.OK, Time: w.now().Add(-time.Minute)}))
-	b.shows("/", "events that are not chained: 1, the oldest for 1m")
+	b.shows("/", "events that are not chained: 1, the oldest for 1 min")
 
 	// A key of which a thief has signed.
 	keys := w.Rec.Keys()

@@ -190,6 +190,8 @@ func TestPagesInChromium(t *testing.T) {
 	must(t, w.Store.Recordings.Hold(context.Background(), store.Hold{SessionID: live.ID, Reason: "case 4711, asked for by the police on Friday", Actor: "ada"}))
 	keys, err := w.Store.APIKeys.List(context.Background())
 	must(t, err)
+	_, err = w.Server.rotateHostCA(context.Background(), Caller{Actor: "ada", Role: Role(store.RoleAdmin)})
+	must(t, err)
 	pages := []struct{ name, path string }{
 		{"overview", "/"},
 		{"sessions", "/sessions"},
@@ -220,6 +222,7 @@ func TestPagesInChromium(t *testing.T) {
 		{"radius", "/radius"},
 		{"radius-new", "/radius/new"},
 		{"radius-edit", "/radius/office-vpn/edit"},
+		{"bastion-keys", "/bastion-keys"},
 		{"target-new", "/targets/new"},
 		{"target", "/targets/web1"},
 		{"target-any", "/targets/vault"},

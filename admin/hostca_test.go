@@ -38,6 +38,24 @@ func TestHostCA(t *testing.T) {
 		both.Next.KnownHosts != "@cert-authority web* "+both.Next.PublicKey+" sallyport-host-ca-next" {
 		t.Errorf("with a next key: %+v, %+v", both, both.Next)
 	}
+	f.refused(409, "POST", "/hostca/drop", DropKey{Fingerprint: ca.Fingerprint})
+	f.refused(422, "POST", "/hostca/drop", `{"fingerprint":7}`)
+	if w := f.request(f.auditor, "POST", "/hostca/drop", DropKey{}); w.Code != 403 {
+		t.Errorf("an auditor drops a key: %d", w.Code)
+	}
+	dropped := do[HostCA](f, 200, "POST", "/hostca/drop", DropKey{Fingerprint: both.Next.Fingerprint})
+	if dropped.PublicKey != ca.PublicKey || dropped.Next != nil || dropped.Revoked != "@revoked * "+both.Next.PublicKey+" sallyport-host-ca-dropped" {
+		t.Errorf("after drop: %+v", dropped)
+	}
+	f.refused(409, "POST", "/hostca/drop", DropKey{})
+	f.refused(409, "POST", "/hostca/activate", ActivateHostCA{})
+	if got := f.changes(); got[0] != "hostca.drop api-token robot api  " {
+		t.Errorf("the audit log says %q", got[0])
+	}
+	rotated = do[HostCA](f, 200, "POST", "/hostca/rotate", nil)
+	if rotated.Since == nil || rotated.Next.Since == nil {
+		t.Errorf("since when: %+v", rotated)
+	}
 	after := do[HostCA](f, 200, "POST", "/hostca/activate", ActivateHostCA{})
 	if after.PublicKey != rotated.Next.PublicKey || after.Next != nil || after.Revoked != "@revoked * "+ca.PublicKey+" sallyport-host-ca-old" {
 		t.Errorf("after the change: %+v", after)

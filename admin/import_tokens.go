@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"sallyport/identity"
+	"sallyport/internal/web"
 	"sallyport/otp/tokenfile"
 	"sallyport/store"
 )
@@ -180,7 +181,7 @@ func (b *tokenBatch) row(ctx context.Context, row tokenfile.Row, who named) erro
 		out.Result = "add"
 	}
 	if n := len(row.Recovery); n > 0 {
-		out.Detail = fmt.Sprintf("its %d recovery codes are not taken over; make new ones: sallyport recovery-codes new %s", n, login)
+		out.Detail = fmt.Sprintf("its %s not taken over; make new ones: sallyport recovery-codes new %s", web.Plural(n, "recovery code is", "recovery codes are"), login)
 	}
 	lastStep := int64(0)
 	if row.Kind == tokenfile.HOTP {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"sallyport/internal/web"
 	"sallyport/otp/tokenfile"
 	"sallyport/store"
 )
@@ -119,7 +120,7 @@ func (u *userImport) row(line int, f []string) userRow {
 	r.user.Login = get("login")
 	login, err := checkLogin(r.user.Login)
 	if err != nil || len(f) != len(u.at) {
-		r.bad = cmp.Or(err, fmt.Errorf("it has %d cells, and the first line %d", len(f), len(u.at)))
+		r.bad = cmp.Or(err, fmt.Errorf("it has %s, and the first line %d", web.Plural(len(f), "cell", "cells"), len(u.at)))
 		return r
 	}
 	r.local = get("source") != string(store.Directory)

@@ -31,6 +31,12 @@ var (
 // the place of a target.
 var reserved = []string{"admin", "health", "invite", "join", "menu", "portal", "sallyport", "ticket"}
 
+// What such names may be, in words.
+const (
+	nameHint  = "use 1 to 63 of A-Z a-z 0-9 . _ - and begin with a letter or a digit"
+	loginHint = "use 1 to 64 of a-z 0-9 . _ - and begin with a letter, a digit or _"
+)
+
 const (
 	maxLabels = 50
 	maxGroup  = 128 // characters
@@ -39,7 +45,7 @@ const (
 func checkTargetName(name string) error {
 	switch {
 	case !targetName.MatchString(name):
-		return invalid("use 1 to 63 of A-Z a-z 0-9 . _ - and begin with a letter or a digit", "%q cannot be the name of a target", audit.Escape(name))
+		return invalid(nameHint, "%s cannot be the name of a target", audit.Quote(name))
 	case slices.Contains(reserved, strings.ToLower(name)):
 		return invalid("choose another name; reserved are "+strings.Join(reserved, ", "), "the name %s is reserved", name)
 	}
@@ -50,7 +56,7 @@ func checkAccounts(accounts []string) error {
 	for i, a := range accounts {
 		switch {
 		case !accountName.MatchString(a):
-			return invalid("use 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter, a digit or _", "%q cannot be an account", audit.Escape(a))
+			return invalid("use 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter, a digit or _", "%s cannot be an account", audit.Quote(a))
 		case slices.Contains(accounts[:i], a):
 			return invalid("name each account once", "account %s is named twice", a)
 		}
@@ -61,7 +67,7 @@ func checkAccounts(accounts []string) error {
 func checkGroups(groups []string) error {
 	for _, g := range groups {
 		if !groupName.MatchString(g) || utf8.RuneCountInString(g) > maxGroup {
-			return invalid("use letters, digits, blanks, . _ - and begin with a letter or a digit", "%q cannot be the name of a group", audit.Escape(g))
+			return invalid("use 1 to "+strconv.Itoa(maxGroup)+" letters, digits, blanks, . _ - and begin with a letter or a digit", "%s cannot be the name of a group", audit.Quote(g))
 		}
 	}
 	return nil
@@ -74,7 +80,7 @@ func checkLabels(labels map[string]string) error {
 	for k, v := range labels {
 		if !labelKey.MatchString(k) || !labelValue.MatchString(v) {
 			return invalid("write key=value, each 1 to 63 of A-Z a-z 0-9 . _ / - beginning with a letter or a digit",
-				"%q cannot be a label", audit.Escape(k+"="+v))
+				"%s cannot be a label", audit.Quote(k+"="+v))
 		}
 	}
 	return nil
@@ -82,7 +88,7 @@ func checkLabels(labels map[string]string) error {
 
 func checkChannel(kind string) error {
 	if kind != "" && !slices.Contains(policy.Kinds(), kind) {
-		return invalid("the words are "+strings.Join(policy.Kinds(), ", "), "%q is not a channel", audit.Escape(kind))
+		return invalid("the words are "+strings.Join(policy.Kinds(), ", "), "%s is not a channel", audit.Quote(kind))
 	}
 	return nil
 }
@@ -90,7 +96,7 @@ func checkChannel(kind string) error {
 // checkText accepts one line of text for people, at most n bytes.
 func checkText(what, text string, n int) error {
 	if len(text) > n || audit.Escape(text) != text {
-		return invalid("write one line without control or invisible characters, at most "+strconv.Itoa(n)+" bytes", "the %s cannot be stored", what)
+		return invalid("write one line without control or invisible characters, at most "+strconv.Itoa(n)+" bytes", "the %s %s cannot be stored", what, audit.Quote(text))
 	}
 	return nil
 }
@@ -98,7 +104,7 @@ func checkText(what, text string, n int) error {
 func checkLogin(login string) (string, error) {
 	canonical, err := identity.CanonicalLogin(login)
 	if err != nil {
-		return "", invalid("use 1 to 64 of a-z 0-9 . _ - and begin with a letter, a digit or _", "%q cannot be a login name", audit.Escape(login))
+		return "", invalid(loginHint, "%s cannot be a login name", audit.Quote(login))
 	}
 	return canonical, nil
 }
@@ -119,7 +125,7 @@ func checkPassword(p string) error {
 
 // canonicalAddress returns address as host:port, with port 22 if it has none.
 func canonicalAddress(address string) (string, error) {
-	bad := invalid("write host:port, such as 10.0.0.5:22, db1.example.org:22 or [2001:db8::5]:22", "%q is not the address of a host", audit.Escape(address))
+	bad := invalid("write host:port, such as 10.0.0.5:22, db1.example.org:22 or [2001:db8::5]:22", "%s is not the address of a host", audit.Quote(address))
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		host, port = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]"), "22"

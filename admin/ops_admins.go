@@ -16,7 +16,7 @@ func (s *Server) setRole(ctx context.Context, by Caller, login string, role Role
 		return store.Admin{}, err
 	}
 	if role != RoleAdmin && role != RoleAuditor {
-		return store.Admin{}, invalid("the roles are admin and auditor", "there is no role %q", audit.Escape(string(role)))
+		return store.Admin{}, invalid("the roles are admin and auditor", "there is no role %s", audit.Quote(string(role)))
 	}
 	if err := s.cfg.Store.Admins.Set(ctx, u.ID, string(role)); err != nil {
 		return store.Admin{}, lastAdmin(err, u.Login)

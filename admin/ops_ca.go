@@ -44,9 +44,23 @@ func (s *Server) rotateCA(ctx context.Context, by Caller) error {
 	}
 	k, err := s.cfg.Store.CAKeys.Rotate(ctx, public, secret)
 	if errors.Is(err, store.ErrExists) {
-		return conflict("have the targets trust it, then: sallyport ca activate", "a next key of the user CA waits already")
+		return conflict("have the targets trust it, then: sallyport ca activate; or do without it: sallyport ca drop", "a next key of the user CA waits already")
 	}
 	return s.changedCA(ctx, by, "ca.rotate", k, err)
+}
+
+// dropCA removes the key that was to follow; the one of now goes on.
+func (s *Server) dropCA(ctx context.Context, by Caller, in DropKey) error {
+	k, err := s.cfg.Store.CAKeys.Drop(ctx, func(next store.CAKey) error {
+		if found := fingerprintOf(next.PublicKey); in.Fingerprint != "" && in.Fingerprint != found {
+			return conflict(seeCA, "the next key of the user CA is another one by now: %s", found)
+		}
+		return nil
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return conflict(seeCA, "there is no next key of the user CA")
+	}
+	return s.changedCA(ctx, by, "ca.drop", k, err)
 }
 
 // activateCA has the next key sign.

@@ -40,10 +40,14 @@ func (s *Server) hostCA(ctx context.Context, patterns string) (HostCA, error) {
 	if patterns == "" {
 		patterns = strings.Join(ca.Hosts, ",")
 	}
-	if ca.HostCAKey, err = hostCAKey(keys.Active, patterns, ""); err != nil || keys.Next == nil {
+	if ca.HostCAKey, err = hostCAKey(keys.Active, patterns, ""); err != nil {
 		return ca, err
 	}
+	if ca.Since = timeOf(keys.ActiveSince); keys.Next == nil {
+		return ca, nil
+	}
 	next, err := hostCAKey(keys.Next, patterns, "-next")
+	next.Since = timeOf(keys.NextSince)
 	ca.Next = &next
 	return ca, err
 }
@@ -78,12 +82,34 @@ func (s *Server) rotateHostCA(ctx context.Context, by Caller) (HostCA, error) {
 	err = s.cfg.Store.HostAuthority.Rotate(ctx, secret)
 	switch {
 	case errors.Is(err, store.ErrExists):
-		return HostCA{}, conflict("have clients trust it, then: sallyport hostca activate", "a next key of the host CA waits already")
+		return HostCA{}, conflict("have clients trust it, then: sallyport hostca activate; or do without it: sallyport hostca drop", "a next key of the host CA waits already")
 	case err != nil:
 		return HostCA{}, err
 	}
 	s.changed(ctx, by, "hostca.rotate", audit.Event{Detail: map[string]string{"fingerprint": fingerprintOf(public)}})
 	return s.hostCA(ctx, "")
+}
+
+// dropHostCA removes the key that was to follow; the one of now goes on.
+func (s *Server) dropHostCA(ctx context.Context, by Caller, in DropKey) (HostCA, error) {
+	var gone HostCAKey
+	err := s.cfg.Store.HostAuthority.Drop(ctx, func(next store.CredentialSecret) (err error) {
+		gone, err = hostCAKey(next, "", "")
+		if err == nil && in.Fingerprint != "" && in.Fingerprint != gone.Fingerprint {
+			err = conflict("see: sallyport hostca", "the next key of the host CA is another one by now: %s", gone.Fingerprint)
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return HostCA{}, conflict("see: sallyport hostca", "there is no next key of the host CA")
+	case err != nil:
+		return HostCA{}, err
+	}
+	s.changed(ctx, by, "hostca.drop", audit.Event{Detail: map[string]string{"fingerprint": gone.Fingerprint}})
+	ca, err := s.hostCA(ctx, "")
+	ca.Revoked = "@revoked * " + gone.PublicKey + " sallyport-host-ca-dropped"
+	return ca, err
 }
 
 // activateHostCA has the next key vouch, also for other host keys if in says so.

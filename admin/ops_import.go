@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"sallyport/audit"
+	"sallyport/internal/web"
 	"sallyport/otp/tokenfile"
 	"sallyport/store"
 )
@@ -201,7 +202,11 @@ func (i *importing) end(ctx context.Context, by Caller, failed error) (ImportSum
 	case i.sum.Rows == 0:
 		i.sum.Error = "there is nothing in the file"
 	case i.sum.Refused > 0 && !i.o.SkipBad:
-		i.sum.Error = fmt.Sprintf("%d of %d rows are refused", i.sum.Refused, i.sum.Rows)
+		are := "are"
+		if i.sum.Refused == 1 {
+			are = "is"
+		}
+		i.sum.Error = fmt.Sprintf("%d of %s %s refused", i.sum.Refused, web.Plural(i.sum.Rows, "row", "rows"), are)
 	default:
 		write = !i.o.DryRun && i.sum.Added+i.sum.Stock+i.sum.Updated > 0
 	}

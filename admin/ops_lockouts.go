@@ -82,7 +82,7 @@ func (s *Server) lockedLogin(ctx context.Context, key string) (string, error) {
 func (s *Server) addLockout(ctx context.Context, by Caller, n NewLockout) (Lockout, error) {
 	source, err := netip.ParseAddr(n.Source)
 	if err != nil || source.Zone() != "" {
-		return Lockout{}, invalid("give an address such as 203.0.113.7", "%q is no address", audit.Escape(n.Source))
+		return Lockout{}, invalid("give an address such as 203.0.113.7", "%s is no address", audit.Quote(n.Source))
 	}
 	if err := checkText("reason", n.Reason, 500); err != nil {
 		return Lockout{}, err

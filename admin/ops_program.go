@@ -191,7 +191,7 @@ func (s *Server) validate(ctx context.Context, by Caller, login, source string, 
 		}
 		addr, err := netip.ParseAddr(source)
 		if err != nil {
-			return false, invalid("write it as 203.0.113.7 or 2001:db8::7", "%q is not an address", audit.Escape(source))
+			return false, invalid("write it as 203.0.113.7 or 2001:db8::7", "%s is not an address", audit.Quote(source))
 		}
 		a.Source = addr.Unmap().WithZone("")
 	}
@@ -219,7 +219,7 @@ func (s *Server) checkAPIKey(n NewAPIKey) (store.APIKey, error) {
 	}
 	for _, scope := range k.Scopes {
 		if !slices.Contains(store.Scopes, scope) {
-			return k, invalid("the scopes are "+strings.Join(store.Scopes, ", "), "there is no scope %q", audit.Escape(scope))
+			return k, invalid("the scopes are "+strings.Join(store.Scopes, ", "), "there is no scope %s", audit.Quote(scope))
 		}
 	}
 	switch {
@@ -279,7 +279,7 @@ func parseSource(text string) (string, error) {
 	}
 	p, err := netip.ParsePrefix(text)
 	if err != nil || p != p.Masked() || p.Addr().Is4In6() {
-		return "", invalid("write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/48", "%q is neither an address nor a network", audit.Escape(text))
+		return "", invalid("write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/48", "%s is neither an address nor a network", audit.Quote(text))
 	}
 	return p.String(), nil
 }

@@ -31,7 +31,7 @@ func (s *Server) radiusClient(ctx context.Context, name string) (store.RadiusCli
 // be one.
 func (s *Server) readyRadiusClient(ctx context.Context, n NewRadiusClient) (c store.RadiusClient, secret store.SharedSecret, detail map[string]string, err error) {
 	if !targetName.MatchString(n.Name) {
-		return c, nil, nil, invalid("use 1 to 63 of A-Z a-z 0-9 . _ - and begin with a letter or a digit", "%q cannot be the name of a RADIUS client", audit.Escape(n.Name))
+		return c, nil, nil, invalid(nameHint, "%s cannot be the name of a RADIUS client", audit.Quote(n.Name))
 	}
 	c = store.RadiusClient{
 		Name: n.Name, Mode: store.RadiusChallenge, MessageAuthenticator: store.AuthenticatorYes, SendsAuthenticator: true, SourceAttribute: 31, Enabled: true,
@@ -245,7 +245,7 @@ func sourceAttribute(name string) (int, error) {
 			return t, nil
 		}
 	}
-	return 0, invalid("the attributes are Calling-Station-Id and Tunnel-Client-Endpoint", "%q is no attribute that says where a person is", audit.Escape(name))
+	return 0, invalid("the attributes are Calling-Station-Id and Tunnel-Client-Endpoint", "%s is no attribute that says where a person is", audit.Quote(name))
 }
 
 // newSharedSecret is the secret that n gives or asks for; nil for none.

@@ -173,11 +173,11 @@ func checkRobot(r store.Robot) error {
 	for i, c := range r.Commands {
 		switch {
 		case c == "" || len(c) > maxRobotCommand || !utf8.ValidString(c) || strings.ContainsFunc(c, unicode.IsControl):
-			return invalid("write one line of text, at most 8 KiB", "%q cannot be a command of a robot", audit.Escape(c[:min(len(c), 100)]))
+			return invalid("write one line of text, at most 8 KiB", "%s cannot be a command of a robot", audit.Quote(c))
 		case strings.TrimSpace(c) != c:
-			return invalid("commands are compared byte by byte", "the command %q begins or ends with a blank", audit.Escape(c[:min(len(c), 100)]))
+			return invalid("commands are compared byte by byte", "the command %s begins or ends with a blank", audit.Quote(c))
 		case slices.Contains(r.Commands[:i], c):
-			return invalid("name each command once", "the command %q is there twice", audit.Escape(c[:min(len(c), 100)]))
+			return invalid("name each command once", "the command %s is there twice", audit.Quote(c))
 		}
 	}
 	if err := checkText("note", r.Note, 500); err != nil {
@@ -197,13 +197,13 @@ func canonicalSources(list []string) ([]string, error) {
 		if err != nil {
 			a, err := netip.ParseAddr(word)
 			if err != nil || a.Zone() != "" {
-				return nil, invalid("write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/48", "%q is neither an address nor a network", audit.Escape(word))
+				return nil, invalid("write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/48", "%s is neither an address nor a network", audit.Quote(word))
 			}
 			a = a.Unmap()
 			p = netip.PrefixFrom(a, a.BitLen())
 		}
 		if p.Addr().Is4In6() {
-			return nil, invalid("write it as IPv4", "%q is an IPv4 network in the form of IPv6", audit.Escape(word))
+			return nil, invalid("write it as IPv4", "%s is an IPv4 network in the form of IPv6", audit.Quote(word))
 		}
 		if p = p.Masked(); !slices.Contains(sources, p.String()) {
 			sources = append(sources, p.String())

@@ -176,7 +176,7 @@ func (s *Server) renameToken(ctx context.Context, by Caller, login, ref, name st
 
 func (s *Server) setTokenState(ctx context.Context, by Caller, login, ref, state string) (store.Token, error) {
 	if state != store.TokenEnabled && state != store.TokenDisabled && state != store.TokenLost {
-		return store.Token{}, invalid("use enabled, disabled or lost", "%q is not a state of a token", audit.Escape(state))
+		return store.Token{}, invalid("use enabled, disabled or lost", "%s is not a state of a token", audit.Quote(state))
 	}
 	u, t, err := s.token(ctx, login, ref)
 	if err != nil {

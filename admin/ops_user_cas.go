@@ -45,7 +45,7 @@ func (s *Server) loginCA(ctx context.Context, c store.UserCA) (LoginCA, error) {
 // addUserCA lists an authority: its certificates stand for the password of the people they name.
 func (s *Server) addUserCA(ctx context.Context, by Caller, n NewLoginCA) (store.UserCA, error) {
 	if !targetName.MatchString(n.Name) {
-		return store.UserCA{}, invalid("use 1 to 63 of A-Z a-z 0-9 . _ - and begin with a letter or a digit", "%q cannot be the name of a user CA", audit.Escape(n.Name))
+		return store.UserCA{}, invalid(nameHint, "%s cannot be the name of a user CA", audit.Quote(n.Name))
 	}
 	key, err := parseUserKey(n.PublicKey)
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *Server) revokeCertificate(ctx context.Context, by Caller, name string, 
 	case n.Serial != "":
 		serial, err := strconv.ParseUint(strings.TrimSpace(n.Serial), 10, 64)
 		if err != nil {
-			return c, invalid("ssh-keygen -L -f id-cert.pub shows it", "%q is not a serial number", audit.Escape(n.Serial))
+			return c, invalid("ssh-keygen -L -f id-cert.pub shows it", "%s is not a serial number", audit.Quote(n.Serial))
 		}
 		r = store.Revocation{Kind: store.RevokedSerial, Value: strconv.FormatUint(serial, 10)}
 	}

@@ -53,7 +53,7 @@ const chainLate = 15 * time.Second
 func (s *Server) auditHealth(ctx context.Context) healthLine {
 	line := healthLine{"Audit log", "ok", "all events are written"}
 	if waiting := s.cfg.Audit.Pending(); waiting > 0 {
-		return healthLine{line.Name, "warn", fmt.Sprintf("%d events wait for the database", waiting)}
+		return healthLine{line.Name, "warn", web.Plural(waiting, "event waits", "events wait") + " for the database"}
 	}
 	if s.cfg.Chain == nil {
 		return line
@@ -65,7 +65,7 @@ func (s *Server) auditHealth(ctx context.Context) healthLine {
 	case err != nil:
 		return healthLine{line.Name, "bad", "its chain cannot be read"}
 	case state.Unchained > 0 && s.cfg.Now().Sub(state.Oldest) > chainLate:
-		return healthLine{line.Name, "warn", fmt.Sprintf("events that are not chained: %d, the oldest for %s", state.Unchained, s.cfg.Now().Sub(state.Oldest).Round(time.Second))}
+		return healthLine{line.Name, "warn", fmt.Sprintf("events that are not chained: %d, the oldest for %s", state.Unchained, web.Span(s.cfg.Now().Sub(state.Oldest)))}
 	case state.Last.Position > 0:
 		line.Detail = fmt.Sprintf("all events are written; %d are chained, last signed by %s", state.Last.Position, audit.Escape(state.Last.Node))
 	}

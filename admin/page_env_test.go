@@ -84,6 +84,7 @@ func newPageWorld(t *testing.T, changes ...func(*Config)) *pageWorld {
 	public, secret, err := upstream.NewCA()
 	must(t, err)
 	must(t, w.Store.CAKeys.Begin(ctx, public, secret))
+	must(t, w.Store.HostAuthority.Begin(ctx, func() ([]byte, error) { return upstream.NewKey() }, func() ([]byte, error) { return make([]byte, store.HostSecretSize), nil }))
 	cfg := Config{
 		Store: w.Store, Engine: engine, Recorder: w.Rec, Audit: log, Search: true,
 		Sessions:  session.NewManager(session.Config{Store: w.Store, Recorder: w.Rec, Audit: log, Node: "bastion-1", Log: quiet}),

@@ -49,7 +49,7 @@ func TestImportPage(t *testing.T) {
 		t.Errorf("an auditor imports: %d", status)
 	}
 	status, body := b.upload("/import/tokens", list+"nobody,X,totp,GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n")
-	if status != http.StatusOK || !strings.Contains(body, "1 of 3 rows are refused") || strings.Contains(body, "/import/commit") {
+	if status != http.StatusOK || !strings.Contains(body, "1 of 3 rows is refused") || strings.Contains(body, "/import/commit") {
 		t.Errorf("a bad row: %d\n%s", status, body)
 	}
 	status, body = b.upload("/import/tokens", list, "format", "", "map_users", "login", "password", "")

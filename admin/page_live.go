@@ -55,7 +55,7 @@ func channelNumber(typed string) (int, error) {
 	}
 	n, err := strconv.Atoi(typed)
 	if err != nil || n < 0 || n > 9999 {
-		return 0, invalid("leave it out for the first that runs something", "%q is not the number of a channel", audit.Escape(typed))
+		return 0, invalid("leave it out for the first that runs something", "%s is not the number of a channel", audit.Quote(typed))
 	}
 	return n, nil
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"time"
 
+	"sallyport/audit"
 	"sallyport/internal/web"
 )
 
@@ -27,7 +28,7 @@ func (s *Server) addLockoutForm(v *visit) error {
 	if text := v.r.PostFormValue("for"); text != "" {
 		d, err := time.ParseDuration(text)
 		if err != nil || d <= 0 {
-			return invalid("choose one of the list", "%q is no time", text)
+			return invalid("choose one of the list", "%s is no time", audit.Quote(text))
 		}
 		until := s.cfg.Now().Add(d)
 		n.Until = &until

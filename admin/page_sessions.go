@@ -85,10 +85,7 @@ func filesInWords(channels []store.Channel) string {
 		up, down = up+c.FilesWritten, down+c.FilesRead
 	}
 	unit := func(n int) string {
-		if n == 1 {
-			return "1 file"
-		}
-		return fmt.Sprintf("%d files", n)
+		return web.Plural(n, "file", "files")
 	}
 	switch {
 	case up > 0 && down > 0:
@@ -256,7 +253,7 @@ func moment(typed string) (t time.Time, day bool, err error) {
 			return t, layout == time.DateOnly, nil
 		}
 	}
-	return time.Time{}, false, invalid("write it like 2026-01-31 or 2026-01-31T18:00, in UTC", "%q is not a time", audit.Escape(typed))
+	return time.Time{}, false, invalid("write it like 2026-01-31 or 2026-01-31T18:00, in UTC", "%s is not a time", audit.Quote(typed))
 }
 
 func (s *Server) confirmEndPage(v *visit) error {

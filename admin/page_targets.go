@@ -78,7 +78,7 @@ func (s *Server) addTargetForm(v *visit) error {
 	case store.CredentialPassword:
 		n.Password = v.r.PostFormValue("password")
 	default:
-		return invalid("choose one of those that the form shows", "%q is not a credential", audit.Escape(n.Credential))
+		return invalid("choose one of those that the form shows", "%s is not a credential", audit.Quote(n.Credential))
 	}
 	if typed.TOFU {
 		n.HostKeyMode = store.TOFU
@@ -113,7 +113,7 @@ func labels(typed string) (map[string]string, error) {
 	for _, item := range listOf(typed) {
 		key, value, ok := strings.Cut(item, "=")
 		if !ok {
-			return nil, invalid("write key=value, by comma: env=prod, role=db", "%q is not a label", audit.Escape(item))
+			return nil, invalid("write key=value, by comma: env=prod, role=db", "%s is not a label", audit.Quote(item))
 		}
 		found[strings.TrimSpace(key)] = strings.TrimSpace(value)
 	}

@@ -131,7 +131,7 @@ func (s *Server) newBypassCodeForm(v *visit) error {
 	login := v.path("login")
 	life, err := time.ParseDuration(v.typed("life"))
 	if err != nil {
-		return invalid("choose one of the list", "%q is not a length of time", audit.Escape(v.typed("life")))
+		return invalid("choose one of the list", "%s is not a length of time", audit.Quote(v.typed("life")))
 	}
 	code, expires, err := s.newBypassCode(v.ctx(), v.by, login, v.typed("reason"), life)
 	if err != nil {

@@ -174,7 +174,7 @@ func (s *Server) lockUserForm(v *visit) error {
 	if typed := v.typed("for"); typed != "" {
 		d, err := time.ParseDuration(typed)
 		if err != nil || d <= 0 {
-			return invalid("choose one of the list", "%q is not a length of time", audit.Escape(typed))
+			return invalid("choose one of the list", "%s is not a length of time", audit.Quote(typed))
 		}
 		until = s.cfg.Now().Add(d)
 	}
@@ -319,5 +319,5 @@ func (s *Server) revokeGrantForm(v *visit) error {
 	if err != nil {
 		return err
 	}
-	return v.done(within("users", login), "%d places are no longer trusted: a code is asked for at the next login.", n)
+	return v.done(within("users", login), "%s no longer trusted: a code is asked for at the next login.", web.Plural(n, "place is", "places are"))
 }

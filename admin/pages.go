@@ -200,6 +200,7 @@ func (s *Server) pageList() []page {
 		{"GET /robots/{name}/delete", needAdmin, s.confirmDeleteRobotPage},
 		{"POST /robots/{name}/delete", needAdmin, s.deleteRobotForm},
 
+		{"GET /bastion-keys", needAuditor, s.bastionKeysPage},
 		{"GET /targets", needAuditor, s.targetsPage},
 		{"POST /targets", needAdmin, s.addTargetForm},
 		{"GET /targets/new", needAdmin, s.newTargetPage},

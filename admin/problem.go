@@ -9,6 +9,7 @@ import (
 
 	"sallyport/audit"
 	"sallyport/auth"
+	"sallyport/internal/web"
 	"sallyport/policy"
 	"sallyport/recorder"
 	"sallyport/store"
@@ -41,7 +42,7 @@ func notFound(hint, format string, args ...any) error {
 func tooManyTokens(wait time.Duration) error {
 	return &Problem{
 		Status: http.StatusTooManyRequests, Detail: "too many wrong API tokens came from this address", retry: wait,
-		Hint: fmt.Sprintf("wait %d seconds, then send a token that is listed by: sallyport api-token list", int(wait.Seconds())),
+		Hint: "wait " + web.Plural(int(wait.Seconds()), "second", "seconds") + ", then send a token that is listed by: sallyport api-token list",
 	}
 }
 

@@ -89,7 +89,7 @@ func TestRadiusFindings(t *testing.T) {
 		"nothing":               {nil, []string{"Nothing was heard"}, nil},
 		"well":                  {map[string]int{"request": 1, "message-authenticator": 1, "accept": 1}, []string{"sends Message-Authenticator"}, []string{"wrong", "CVE"}},
 		"unsigned":              {map[string]int{"request": 1, "no-message-authenticator": 1}, []string{"CVE-2024-3596"}, []string{"It sends Message-Authenticator"}},
-		"discarded":             {map[string]int{"message-authenticator-missing": 1}, []string{"were discarded for that"}, nil},
+		"discarded":             {map[string]int{"message-authenticator-missing": 1}, []string{"discarded for that"}, nil},
 		"another secret":        {map[string]int{"message-authenticator-wrong": 1}, []string{"The secret looks wrong"}, nil},
 		"mended":                {map[string]int{"message-authenticator-wrong": 9, "message-authenticator": 1, "request": 1}, nil, []string{"looks wrong"}},
 		"another secret, plain": {map[string]int{"secret-suspect": 1}, []string{"The secret looks wrong"}, nil},

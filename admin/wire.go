@@ -47,7 +47,7 @@ type User struct {
 
 // NewUser asks for a local user.
 type NewUser struct {
-	Login    string   `json:"login" minLength:"1" maxLength:"255"`
+	Login    string   `json:"login" minLength:"1" maxLength:"64"`
 	Name     string   `json:"name,omitempty" maxLength:"255"`
 	Email    string   `json:"email,omitempty" maxLength:"255"`
 	Phone    string   `json:"phone,omitempty" maxLength:"40" doc:"such as +49 151 12345678"`
@@ -222,7 +222,7 @@ type HostCA struct {
 	HostCAKey
 	Next    *HostCAKey `json:"next,omitempty" doc:"the key that will vouch after activate; clients should trust it before"`
 	Hosts   []string   `json:"hosts" nullable:"false" doc:"names and hosts of all targets"`
-	Revoked string     `json:"revoked,omitempty" doc:"in the answer to activate: the line for known_hosts by which nobody believes the key of before"`
+	Revoked string     `json:"revoked,omitempty" doc:"in the answer to activate and drop: the line for known_hosts by which nobody believes the key that is gone"`
 }
 
 // HostCAKey is a key of the host CA.
@@ -230,6 +230,13 @@ type HostCAKey struct {
 	PublicKey   string `json:"public_key"`
 	Fingerprint string `json:"fingerprint"`
 	KnownHosts  string `json:"known_hosts" doc:"the line for known_hosts; empty: there is no target yet"`
+
+	Since *time.Time `json:"since" doc:"when it began to vouch; of the next key: when it was made"`
+}
+
+// DropKey names the next key of a CA that is to go.
+type DropKey struct {
+	Fingerprint string `json:"fingerprint,omitempty" maxLength:"100" doc:"refused if another key waits by now; absent: whichever it is"`
 }
 
 // ActivateHostCA is what goes with the change to the next key.
@@ -554,7 +561,7 @@ type Problem struct {
 	retry time.Duration // sent as Retry-After unless 0
 }
 
-// ProblemField tells which field was not as it must be. It never repeats the value, which may be a secret.
+// ProblemField tells which field was not as it must be, and what it may be. It repeats no value that may be a secret.
 type ProblemField struct {
 	Message  string `json:"message"`
 	Location string `json:"location"`

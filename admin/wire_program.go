@@ -41,7 +41,7 @@ type NewPerson struct {
 
 // NewEnrolment asks for the first token of a person.
 type NewEnrolment struct {
-	Login      string     `json:"login" minLength:"1" maxLength:"255"`
+	Login      string     `json:"login" minLength:"1" maxLength:"64"`
 	Name       string     `json:"name,omitempty" maxLength:"100" doc:"of the token"`
 	Algorithm  string     `json:"algorithm,omitempty" enum:"SHA1,SHA256,SHA512" default:"SHA1"`
 	Digits     int        `json:"digits,omitempty" enum:"6,8" default:"6"`

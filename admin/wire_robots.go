@@ -27,7 +27,7 @@ type Robot struct {
 
 // NewRobot asks for a robot.
 type NewRobot struct {
-	Name      string     `json:"name" minLength:"1" maxLength:"255"`
+	Name      string     `json:"name" minLength:"1" maxLength:"64"`
 	PublicKey string     `json:"public_key" minLength:"1" maxLength:"16384" doc:"a line of authorized_keys without options"`
 	Sources   []string   `json:"sources,omitempty" nullable:"false" maxItems:"200" doc:"addresses and networks that it may come from"`
 	Targets   []string   `json:"targets,omitempty" nullable:"false" maxItems:"200" doc:"words as in rules"`

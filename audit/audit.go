@@ -121,6 +121,22 @@ func (e Event) Escaped() Event {
 // maxText bounds one field of an event; a name of 250 KB must not fill the log.
 const maxText = 4096
 
+// maxQuote is what an error repeats of something that was typed, in characters.
+const maxQuote = 100
+
+// Quote returns s in quotation marks and escaped by [Escape], cut to 100 characters: what errors say of what was typed.
+// (%q would write the backslashes of Escape twice.)
+func Quote(s string) string {
+	n := 0
+	for i := range s {
+		if n++; n > maxQuote {
+			s = s[:i] + "…"
+			break
+		}
+	}
+	return `"` + Escape(s) + `"`
+}
+
 // Escape returns s with control characters, invalid UTF-8 and characters that reorder or hide text
 // (bidirectional marks, zero-width characters) written as backslash escapes, cut to 4096 bytes.
 // Escape(Escape(s)) == Escape(s) as long as s fits.
@@ -172,5 +188,8 @@ const hexDigits = "0123456789abcdef"
 // dangerous tells whether r may not reach a log line, page or terminal as it is. Cf is format
 // characters (bidirectional overrides, zero-width joiners), Zl and Zp are line separators.
 func dangerous(r rune) bool {
+	if r < utf8.RuneSelf { // as nearly all of them are
+		return r < ' ' || r == 0x7f
+	}
 	return unicode.IsControl(r) || r == utf8.RuneError || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
 }

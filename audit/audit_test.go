@@ -33,6 +33,18 @@ func TestEscape(t *testing.T) {
 	}
 }
 
+func TestQuote(t *testing.T) {
+	t.Parallel()
+	hundred := strings.Repeat("é", 100)
+	for in, want := range map[string]string{
+		"": `""`, "web 1": `"web 1"`, "a\x1b[2J\n": `"a\u{1b}[2J\n"`, hundred: `"` + hundred + `"`, hundred + "\x00": `"` + hundred + `…"`,
+	} {
+		if got := Quote(in); got != want {
+			t.Errorf("Quote(%q) = %s, want %s", in, got, want)
+		}
+	}
+}
+
 func TestEscapedEventHasNothingDangerous(t *testing.T) {
 	t.Parallel()
 	bad := "x\x1b[2Jy"

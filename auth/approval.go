@@ -242,7 +242,7 @@ func (w *ApprovalWait) settle(state, event, why string) bool {
 }
 
 func (w *ApprovalWait) expired() error {
-	return &Refused{Public: fmt.Sprintf("nobody approved it within %s.", w.Expires.Sub(w.Requested)), Err: ErrDenied}
+	return &Refused{Public: "nobody approved it in time.", Err: ErrDenied}
 }
 
 func refusedBy(a store.Approval) string {

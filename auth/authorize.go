@@ -96,7 +96,22 @@ func (e *Engine) Authorize(ctx context.Context, id Identity, r Request) (Decisio
 	if err != nil {
 		return Decision{}, err
 	}
-	return d, e.reportDecision(ctx, id, r, d)
+	return d, e.reportDecision(ctx, decisionEvent(id, r, d))
+}
+
+// Decide is [Engine.Authorize], but for the event of what is allowed: whoever asks writes it, in one transaction with
+// what they open, or alone if they open nothing. For what is refused it is empty, and was written.
+func (e *Engine) Decide(ctx context.Context, id Identity, r Request) (d Decision, allowed audit.Event, err error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Budget)
+	defer cancel()
+	if d, err = e.preview(ctx, id, r, true); err != nil {
+		return Decision{}, audit.Event{}, err
+	}
+	event := decisionEvent(id, r, d)
+	if d.Allow {
+		return d, event, nil
+	}
+	return d, audit.Event{}, e.reportDecision(ctx, event)
 }
 
 // Preview answers as [Engine.Authorize] would and leaves no event: for people who ask what they may. It
@@ -189,8 +204,8 @@ func (e *Engine) demandCode(ctx context.Context, d *Decision, id Identity, now t
 	return nil
 }
 
-func (e *Engine) reportDecision(ctx context.Context, id Identity, r Request, d Decision) error {
-	if err := e.cfg.Audit.Emit(ctx, decisionEvent(id, r, d)); err != nil {
+func (e *Engine) reportDecision(ctx context.Context, event audit.Event) error {
+	if err := e.cfg.Audit.Emit(ctx, event); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return nil

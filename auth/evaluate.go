@@ -189,7 +189,7 @@ func (c *Conversation) reserveUnder(ctx context.Context, counters []store.Counte
 		case outcome == store.Reserved:
 			return r, nil
 		case outcome == store.Locked:
-			return r, fmt.Errorf("%w: %s after %d failures until %s", ErrLocked, lock.ID, lock.Failures, lock.Until.UTC().Format(time.RFC3339))
+			return r, fmt.Errorf("%w: %s after %s until %s", ErrLocked, lock.ID, failures(lock), lock.Until.UTC().Format(time.RFC3339))
 		case time.Now().After(deadline):
 			return r, fmt.Errorf("%w: too many attempts at once", ErrUnavailable)
 		}
@@ -435,10 +435,18 @@ func (c *Conversation) remember(ctx context.Context, s subject, v *verdict) erro
 	return nil
 }
 
+// failures says after how many of them a lock was set.
+func failures(l store.Lock) string {
+	if l.Failures == 1 {
+		return "1 failure"
+	}
+	return fmt.Sprintf("%d failures", l.Failures)
+}
+
 func (c *Conversation) reportLock(ctx context.Context, s subject, l store.Lock) {
 	_ = c.e.cfg.Audit.Emit(ctx, audit.Event{
 		Type: audit.LockoutSet, Result: audit.OK, Door: c.a.Door, User: s.login, Source: sourceText(c.a.Source), Target: c.a.Target,
-		Reason: fmt.Sprintf("%d failures", l.Failures),
+		Reason: failures(l),
 		Detail: map[string]string{"lock": l.ID, "until": l.Until.UTC().Format(time.RFC3339)},
 	})
 }

@@ -104,7 +104,7 @@ func (e *Engine) refuseKey(ctx context.Context, k store.APIKey, counters []store
 	locks, _ := e.cfg.Store.Attempts.Fail(ctx, r) // if it cannot be counted now, it is once it is reaped
 	for _, l := range locks {
 		_ = e.cfg.Audit.Emit(ctx, audit.Event{
-			Type: audit.LockoutSet, Result: audit.OK, Door: audit.DoorAPI, Source: sourceText(source), Reason: fmt.Sprintf("%d failures", l.Failures),
+			Type: audit.LockoutSet, Result: audit.OK, Door: audit.DoorAPI, Source: sourceText(source), Reason: failures(l),
 			Detail: map[string]string{"lock": l.ID, "until": l.Until.UTC().Format(time.RFC3339)},
 		})
 	}

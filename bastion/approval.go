@@ -127,7 +127,7 @@ func (c *connection) waitingText(w *auth.ApprovalWait, d auth.Decision) []string
 	lines := []string{
 		fmt.Sprintf("%s@%s needs %s before the session starts (rule %s), of: %s.", audit.Escape(w.Account), audit.Escape(w.Target), need, audit.Escape(d.Rule), audit.Escape(w.Who)),
 		fmt.Sprintf("The request is %s. They approve it at %s", w.Code, how),
-		fmt.Sprintf("Waiting until %s UTC (%s). Ctrl-C withdraws the request.", w.Expires.UTC().Format("15:04:05"), w.Expires.Sub(w.Requested).Round(time.Second)),
+		fmt.Sprintf("Waiting until %s UTC (%s). Ctrl-C withdraws the request.", w.Expires.UTC().Format("15:04:05"), span(w.Expires.Sub(w.Requested))),
 	}
 	return lines
 }
@@ -417,8 +417,8 @@ func (m *menu) approval(ctx context.Context, id auth.Identity, to Login, ask ups
 	if err != nil || !d.Allow || d.Approval == nil {
 		return nil, ""
 	}
-	if why := m.c.noRoom(ctx, d); why != "" {
-		return nil, why
+	if err := m.c.room(ctx, d); err != nil {
+		return nil, m.c.noRoom(ctx, d, err)
 	}
 	reason := m.reason
 	if d.Approval.Reason && reason == "" {

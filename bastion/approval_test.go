@@ -129,7 +129,7 @@ func TestApprovalBySSH(t *testing.T) {
 		w := s.waits(t, c.SSH(t, "cat; echo to-stdout; echo $SALLYPORT_REASON to-stderr >&2; exit 7"))
 		for _, want := range []string{
 			s.SSHD.Account + "@web1 needs an approval before the session starts (rule eyes), of: group dba (carol, dave).",
-			"https://bastion.example.org/me/approvals or ssh YOU@bastion approve " + w.code, "(1m0s). Ctrl-C withdraws the request.",
+			"https://bastion.example.org/me/approvals or ssh YOU@bastion approve " + w.code, "(1 min). Ctrl-C withdraws the request.",
 		} {
 			if !strings.Contains(w.lines, want) {
 				t.Errorf("%q is not in %q", want, w.lines)
@@ -240,7 +240,7 @@ func TestApprovalEnds(t *testing.T) {
 	c := s.ssh()
 	c.Login = "alice@webshort"
 	w := s.waits(t, c.SSH(t, "echo in"))
-	if status := w.ends(); status != 255 || w.out.String() != "" || !strings.Contains(w.errs.String(), "no session: nobody approved it within 2s.") {
+	if status := w.ends(); status != 255 || w.out.String() != "" || !strings.Contains(w.errs.String(), "no session: nobody approved it in time.") {
 		t.Errorf("after its time: %d %q", status, w.errs.String())
 	}
 

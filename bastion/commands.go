@@ -32,7 +32,7 @@ ssh USER@BASTION approve CODE [REASON] let somebody's session start; asks for a 
 ssh USER@BASTION refuse CODE [REASON]  or refuse it
 ssh USER@BASTION sessions [--json]     your sessions that are open; for administrators and auditors all of them
 ssh -t USER@BASTION watch ID [CHANNEL] watch a live session, as an administrator or auditor; q or Ctrl-C leaves
-ssh USER@BASTION help                  this text
+ssh USER@BASTION help [COMMAND]        this text, or what it says of one
 
 Exit status: 0 yes, 1 no or not now, 2 wrong usage.
 `
@@ -47,6 +47,10 @@ func (r *reception) command(line string) uint32 {
 		words = []string{""}
 	}
 	name, args := words[0], words[1:]
+	if len(args) > 0 && isHelp(args[0]) {
+		args = []string{name}
+		name = "help"
+	}
 	run, least, most := r.helpCommand, 0, 0
 	switch name {
 	case "targets":
@@ -71,14 +75,17 @@ func (r *reception) command(line string) uint32 {
 		run = r.sessionsCommand
 	case "watch":
 		run, least, most = r.watchCommand, 1, 2
-	case "help":
+	case "help", "-h", "--help", "?":
+		name, most = "help", 1
+		run = r.helpCommand
 	default:
 		user := audit.Escape(r.c.id.Login)
 		return r.fail(statusUsage, "no target was named, and %s is no command of the bastion. Type: ssh %s@TARGET@bastion COMMAND, or: ssh %s@bastion help",
 			shorten(name), user, user)
 	}
 	if len(args) < least || len(args) > most || (asJSON && slices.Contains([]string{"help", "forget", "resync", "assign", "approve", "refuse", "watch"}, name)) {
-		return r.fail(statusUsage, "usage of %s: ssh %s@bastion help", name, audit.Escape(r.c.id.Login))
+		user := audit.Escape(r.c.id.Login)
+		return r.fail(statusUsage, "usage of %s: %s; all commands: ssh %s@bastion help", name, usageOf(name, user), user)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -96,9 +103,47 @@ func shorten(s string) string {
 	return s
 }
 
-func (r *reception) helpCommand(context.Context, []string, bool) uint32 {
-	r.print(commandHelp)
+// helpColumn is where commandHelp begins to say what a command does.
+const helpColumn = len("ssh USER@BASTION targets [--json]      ")
+
+// isHelp tells whether somebody who types word after a command wants to know how it is used.
+func isHelp(word string) bool { return slices.Contains([]string{"-h", "--help", "help"}, word) }
+
+// helpCommand prints how all commands are used, or one.
+func (r *reception) helpCommand(_ context.Context, args []string, _ bool) uint32 {
+	text := commandHelp
+	if len(args) > 0 {
+		if text = helpOf(args[0]); text == "" {
+			return r.fail(statusUsage, "%s is no command of the bastion; all commands: ssh %s@bastion help", shorten(args[0]), audit.Escape(r.c.id.Login))
+		}
+	}
+	r.print(text)
 	return statusOK
+}
+
+// helpOf gives the lines of commandHelp about a command; "" if there is none of that name.
+func helpOf(name string) string {
+	found := ""
+	for line := range strings.Lines(commandHelp) {
+		switch {
+		case strings.HasPrefix(line, "ssh USER@BASTION "+name+" "), strings.HasPrefix(line, "ssh -t USER@BASTION "+name+" "):
+			found = line
+		case found != "" && strings.HasPrefix(line, "  "):
+			found += line
+		case found != "":
+			return found
+		}
+	}
+	return found
+}
+
+// usageOf is how somebody types a command, in one line.
+func usageOf(name, user string) string {
+	line, _, _ := strings.Cut(helpOf(name), "\n")
+	if len(line) > helpColumn && line[helpColumn-1] == ' ' {
+		line = strings.TrimSpace(line[:helpColumn])
+	}
+	return strings.NewReplacer("USER", user, "BASTION", "bastion").Replace(line)
 }
 
 // print writes data; a terminal wants its lines ended by CR LF.
@@ -212,7 +257,7 @@ func (r *reception) whoamiCommand(ctx context.Context, _ []string, asJSON bool) 
 	}
 	r.table([]string{"user", me.User}, []string{"name", me.Name}, []string{"groups", strings.Join(me.Groups, " ")},
 		[]string{"source", me.Source}, []string{"proved", strings.Join(me.Factors, " ")}, []string{"code at", code}, []string{"trusted until", trusted},
-		[]string{"recovery", fmt.Sprintf("%d codes left", me.RecoveryCodes)})
+		[]string{"recovery", counted(int64(me.RecoveryCodes), "code", "codes") + " left"})
 	return statusOK
 }
 

@@ -24,8 +24,15 @@ func TestCommandsWithoutTarget(t *testing.T) {
 		{"explain vault", "no rule lets you in from here", "", 1, "127.0.0.1:1"},
 		{"explain web10 nobody", "no rule lets you in from here", "", 1, ""},
 		{"help", "explain TARGET", "", 0, ""},
-		{"explain", "", "usage of explain", 2, ""},
-		{"targets web1", "", "usage of targets", 2, ""},
+		{"explain", "", "usage of explain: ssh alice@bastion explain TARGET [ACCOUNT] [--json]; all commands: ssh alice@bastion help", 2, ""},
+		{"targets web1", "", "usage of targets: ssh alice@bastion targets [--json]; all", 2, ""},
+		{"approve", "", "usage of approve: ssh alice@bastion approve CODE [REASON]; all", 2, ""},
+		{"watch", "", "usage of watch: ssh -t alice@bastion watch ID [CHANNEL]; all", 2, ""},
+		{"help a b", "", "usage of help: ssh alice@bastion help [COMMAND]; all", 2, ""},
+		{"help nothing", "", "nothing is no command of the bastion; all commands: ssh alice@bastion help", 2, ""},
+		{"help explain", "explain TARGET [ACCOUNT] [--json]\n                                       whether", "", 0, "forget"},
+		{"targets --help", "targets [--json]", "", 0, "whoami"},
+		{"?", "explain TARGET", "", 0, ""},
 		{"uname -a", "", "uname is no command of the bastion", 2, ""},
 		{"$'\x1b]0;x\x07'", "", "is no command of the bastion", 2, ""},
 		{strings.Repeat("x", 10000), "", "xxx...", 2, ""},
@@ -40,7 +47,7 @@ func TestCommandsWithoutTarget(t *testing.T) {
 			t.Errorf("%.40s: stderr %q", x.command, errs)
 		}
 	}
-	if got := s.events("menu.opened"); len(got) != 7 {
+	if got := s.events("menu.opened"); len(got) != 11 {
 		t.Errorf("events: %q", got)
 	}
 }

@@ -239,7 +239,15 @@ func (c *connection) openAsking(ctx context.Context, id auth.Identity, to Login,
 		return nil, refusal, nil
 	}
 	changes := c.s.changes.Load()
-	d, err := c.decide(ctx, id, auth.Request{Target: to.Target, Account: to.Account, Source: c.source})
+	d, decided, err := c.decide(ctx, id, auth.Request{Target: to.Target, Account: to.Account, Source: c.source})
+	// It is written with the session, or else here.
+	note := func() {
+		if decided.Type != "" {
+			_ = c.s.cfg.Audit.Emit(context.WithoutCancel(ctx), decided)
+			decided = audit.Event{}
+		}
+	}
+	defer note()
 	switch {
 	case err != nil:
 		c.s.cfg.Log.Error("asking the rules", "user", c.id.Login, "error", err)
@@ -260,8 +268,9 @@ func (c *connection) openAsking(ctx context.Context, id auth.Identity, to Login,
 		}
 	}()
 	// Whether there is a place is decided when the session is opened; without one now, the target is spared.
-	if text := c.noRoom(ctx, d); text != "" {
-		return nil, text, nil
+	if err := c.room(ctx, d); err != nil {
+		note()
+		return nil, c.noRoom(ctx, d, err), nil
 	}
 	if d.Approval != nil && ap == nil {
 		return nil, "others have to agree first", &d
@@ -271,13 +280,19 @@ func (c *connection) openAsking(ctx context.Context, id auth.Identity, to Login,
 		r = c.kept.take(d)
 	}
 	if r == nil {
+		if ask != nil { // people take their time
+			note()
+		}
 		r = c.reach(ctx, id, d, ask, ap)
 	}
 	if r.refusal != "" {
+		note()
+		c.unreached(ctx, id, r)
 		return nil, r.refusal, nil
 	}
 	params := c.params(id, d, r.up, client)
-	params.Row.ID, params.Closed = r.id, release
+	params.Row.ID, params.Closed, params.Decided = r.id, release, decided
+	decided = audit.Event{}
 	if ap != nil {
 		params.Row.Approval, params.ApprovedBy = ap.wait.ID, ap.by
 	}
@@ -297,16 +312,17 @@ func (c *connection) openAsking(ctx context.Context, id auth.Identity, to Login,
 	return opened, "", nil
 }
 
-// noRoom tells why there is no place for a session, if so.
-func (c *connection) noRoom(ctx context.Context, d auth.Decision) string {
-	err := c.s.cfg.Store.Sessions.Room(ctx, store.Session{UserID: c.id.UserID, Rule: d.Rule, Target: d.Target.Name}, quota(d.Limits))
+// room is nil if there is a place for a session.
+func (c *connection) room(ctx context.Context, d auth.Decision) error {
+	return c.s.cfg.Store.Sessions.Room(ctx, store.Session{UserID: c.id.UserID, Rule: d.Rule, Target: d.Target.Name}, quota(d.Limits))
+}
+
+// noRoom tells why there is none, the audit log too.
+func (c *connection) noRoom(ctx context.Context, d auth.Decision, err error) string {
 	if text := c.overQuota(ctx, d, err); text != "" {
 		return text
 	}
-	if err != nil {
-		return "the sessions cannot be counted just now; try again in a minute."
-	}
-	return ""
+	return "the sessions cannot be counted just now; try again in a minute."
 }
 
 func (c *connection) params(id auth.Identity, d auth.Decision, up *upstream.Upstream, client ssh.Conn) session.Params {
@@ -349,19 +365,19 @@ func moderation(d auth.Decision) *session.Moderation {
 	return &session.Moderation{May: m.May, By: m.Who(), Pause: m.Pause, Within: m.Within}
 }
 
-// decide asks the rules. What they allow always leaves an event; of what they refuse, the first in a connection do: a
-// client may ask without end.
-func (c *connection) decide(ctx context.Context, id auth.Identity, r auth.Request) (auth.Decision, error) {
+// decide asks the rules. What they allow always leaves an event, which whoever asks writes with what they open; of what
+// they refuse, the first in a connection do: a client may ask without end.
+func (c *connection) decide(ctx context.Context, id auth.Identity, r auth.Request) (d auth.Decision, allowed audit.Event, err error) {
 	if c.denied.Load() >= maxRefusedEvents {
 		if d, err := c.s.cfg.Engine.Preview(ctx, id, r); err != nil || !d.Allow {
-			return d, err
+			return d, audit.Event{}, err
 		}
 	}
-	d, err := c.s.cfg.Engine.Authorize(ctx, id, r)
+	d, allowed, err = c.s.cfg.Engine.Decide(ctx, id, r)
 	if err == nil && !d.Allow && c.denied.Add(1) == maxRefusedEvents {
 		c.reportRefused("further refusals of this connection leave no event", "channel", r.Channel)
 	}
-	return d, err
+	return d, allowed, err
 }
 
 // recordingWord is how a session is recorded, for its row.
@@ -375,17 +391,22 @@ func recordingWord(d auth.Decision) string {
 // authorize asks the rules for one channel of a session: what was asked of others when that was opened, approval and
 // moderator, holds for the whole of it, and what the rules ask by now must be no more.
 func (c *connection) authorize(ctx context.Context, id auth.Identity, r auth.Request, approval *policy.Approval, moderator *policy.Moderator) (session.Grant, error) {
-	d, err := c.decide(ctx, id, r)
+	d, decided, err := c.decide(ctx, id, r)
 	if err != nil {
 		return session.Grant{}, err
 	}
+	missing := ""
 	switch {
 	case d.Allow && !approval.Covers(d.Approval):
-		return session.Grant{Refusal: "the rules ask for an approval of this by now; connect again."}, nil
+		missing = "an approval"
 	case d.Allow && !moderator.Covers(d.Moderator):
-		return session.Grant{Refusal: "the rules ask for a moderator of this by now; connect again."}, nil
+		missing = "a moderator"
+	}
+	if missing != "" {
+		return session.Grant{Refusal: "the rules ask for " + missing + " of this by now; connect again."}, c.s.cfg.Audit.Emit(ctx, decided)
 	}
 	return session.Grant{
+		Decided: decided,
 		Allowed: d.Allow, Refusal: d.Refusal, Denied: !d.Allow && d.Rule != "",
 		Record: d.Recording != policy.RecordOff, Required: d.Recording == policy.RecordRequired, RecordLimit: d.RecordLimit,
 		Unsearched: d.Unsearched,

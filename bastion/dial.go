@@ -53,6 +53,7 @@ type reached struct {
 	id      string // of the session, which a certificate for the target names before it is open
 	up      *upstream.Upstream
 	refusal string // one line for the person; "": up is open
+	err     error  // why the target was not reached; nil: it was, or may not be
 }
 
 // reach connects id's person to where d leads. ask lets the target's own prompts through, if the rules do
@@ -80,18 +81,24 @@ func (c *connection) reach(ctx context.Context, id auth.Identity, d auth.Decisio
 	if err == nil {
 		return r
 	}
-	if c.denied.Add(1) <= maxRefusedEvents {
-		_ = c.s.cfg.Audit.Emit(context.WithoutCancel(ctx), audit.Event{
-			Type: audit.SessionStarted, Result: audit.Error, Door: audit.DoorSSH, User: id.Login, Source: c.source.String(),
-			Target: d.Target.Name, Account: d.Account, Rule: d.Rule, Reason: err.Error(),
-		})
-	}
-	r.refusal = "cannot reach " + d.Target.Name
+	r.err, r.refusal = err, "cannot reach " + d.Target.Name
 	var e *upstream.Error
 	if errors.As(err, &e) {
 		r.refusal = e.Public
 	}
 	return r
+}
+
+// unreached writes the event of a target that was not reached, once.
+func (c *connection) unreached(ctx context.Context, id auth.Identity, r *reached) {
+	if r.err == nil || c.denied.Add(1) > maxRefusedEvents {
+		return
+	}
+	_ = c.s.cfg.Audit.Emit(context.WithoutCancel(ctx), audit.Event{
+		Type: audit.SessionStarted, Result: audit.Error, Door: audit.DoorSSH, User: id.Login, Source: c.source.String(),
+		Target: r.to.Target.Name, Account: r.to.Account, Rule: r.to.Rule, Reason: r.err.Error(),
+	})
+	r.err = nil
 }
 
 // keptFor is how long a connection to a target that was made during authentication waits for a channel.

@@ -198,34 +198,57 @@ func TestSignalsAndBreak(t *testing.T) {
 	}
 }
 
-// How a program died reaches the client whole: signal, core dump, text and language.
+// How a program died reaches the client byte for byte: signal, core dump, text and language (RFC 4254, section 6.10).
 func TestExitSignal(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, options{noSSHD: true, rules: allowHostile})
-	names := []string{"ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2", "odd@example.org"}
-	next := make(chan string, 1)
+	type death struct { // as the RFC has it
+		Signal string
+		Core   bool
+		Text   string
+		Lang   string
+	}
+	long := strings.Repeat("è tombé ☠ 🚪 \x00\x1b]0;x\a\u202e\n\r\xff ", 4096)[:4096]
+	deaths := []death{{"odd@example.org", true, long, "fr-CA-x-ünd"}, {"TERM", false, long, ""}, {}, {"KILL", true, "", "x\x00\xff"}}
+	for i, name := range []string{"ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2"} {
+		deaths = append(deaths, death{name, i%2 == 0, "it fell over", "en"})
+	}
+	next := make(chan death, 1)
 	s.witness(func(ch ssh.Channel) {
 		_, _ = ch.Write([]byte("before"))
-		_, _ = ch.SendRequest("exit-signal", false, ssh.Marshal(struct {
-			Signal string
-			Core   bool
-			Text   string
-			Lang   string
-		}{<-next, true, "it fell over", "en"}))
+		_, _ = ch.SendRequest("exit-signal", false, ssh.Marshal(<-next))
 		ch.Close()
 	})
 	c, err := s.dial("alice@hostile", answers(alicePassword, s.code("alice"), nil))
 	check(t, err)
 	defer c.Close()
-	for _, name := range names {
-		next <- name
-		sess, err := c.NewSession()
+	for _, want := range deaths {
+		next <- want
+		ch, reqs, err := c.OpenChannel("session", nil) // ssh.Session does not tell of the core dump
 		check(t, err)
-		out, err := sess.Output("x")
-		var exit *ssh.ExitError
-		if string(out) != "before" || !errors.As(err, &exit) || exit.Signal() != name || exit.Msg() != "it fell over" || exit.Lang() != "en" {
-			t.Errorf("%s: %q, %v", name, out, err)
+		heard := make(chan []*ssh.Request, 1)
+		go func() {
+			var all []*ssh.Request
+			for r := range reqs {
+				all = append(all, r)
+			}
+			heard <- all
+		}()
+		if ok, err := ch.SendRequest("exec", true, ssh.Marshal(struct{ C string }{"x"})); !ok || err != nil {
+			t.Fatal(ok, err)
 		}
+		out, err := io.ReadAll(ch)
+		check(t, err)
+		var got []seen
+		for _, r := range <-heard {
+			if strings.HasPrefix(r.Type, "exit-") {
+				got = append(got, seen{r.Type, r.WantReply, string(r.Payload)})
+			}
+		}
+		if string(out) != "before" || !slices.Equal(got, []seen{{"exit-signal", false, string(ssh.Marshal(want))}}) {
+			t.Errorf("%.60q: %q and then %.300q", want.Signal, out, fmt.Sprint(got))
+		}
+		_ = ch.Close()
 	}
 }
 

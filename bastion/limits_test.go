@@ -156,7 +156,7 @@ func TestSessionLimitBeforeDialling(t *testing.T) {
 	if text := attempt(second); !strings.Contains(text, "limits: user-sessions") {
 		t.Errorf("%q", text)
 	}
-	if got := s.events("session.started"); len(got) != 2 || !strings.HasPrefix(got[1], "refused mia root@down you have 1 sessions open") {
+	if got := s.events("session.started"); len(got) != 2 || !strings.HasPrefix(got[1], "refused mia root@down you have 1 session open") {
 		t.Errorf("events: %q", got)
 	}
 }
@@ -333,7 +333,7 @@ func TestSessionsOfOneConnection(t *testing.T) {
 	first.expect(t, "ready-2")
 	_, err = io.WriteString(second.in, "\r")
 	check(t, err)
-	second.expect(t, "this connection has 1 sessions open, and rule one allows 1")
+	second.expect(t, "this connection has 1 session open, and rule one allows 1")
 	_, err = io.WriteString(first.in, "exit\n")
 	check(t, err)
 	first.expect(t, "the session is over")
@@ -435,7 +435,7 @@ func TestSessionsOfJumps(t *testing.T) {
 	defer second.Close()
 	x := s.cat(first)
 	check(t, x.echo("here"))
-	if text := attempt(second); !strings.Contains(text, "this connection has 1 sessions open, and rule one allows 1 (limits: connection-sessions). End one first.") {
+	if text := attempt(second); !strings.Contains(text, "this connection has 1 session open, and rule one allows 1 (limits: connection-sessions). End one first.") {
 		t.Errorf("a second session: %q", text)
 	}
 	s.rules("version: 1\nrules:\n  - {name: one, users: ['*'], targets: [web1], channels: [sftp]}\n")

@@ -23,10 +23,11 @@ const menuIdle = 15 * time.Minute
 const escapeWait = 50 * time.Millisecond
 
 // What the terminal is told when the menu comes and goes. A program that was cut off may have left it in
-// any mode: mouse, bracketed paste, keypad, scrolling region, another screen.
+// any mode: mouse, bracketed paste, keypad, scrolling region, another screen. The menu asks for bracketed paste, so that
+// a line end that was pasted is not taken for Enter, with the rest typed into whatever it opens.
 const (
-	enterMenu = "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1l\x1b>\x1b7\x1b[r\x1b8\x1b[0m\x1b[?7h\x1b[?1049h\x1b[H\x1b[2J"
-	leaveMenu = "\x1b[0m\x1b[?25h\x1b[?1049l"
+	enterMenu = "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1l\x1b>\x1b7\x1b[r\x1b8\x1b[0m\x1b[?7h\x1b[?1049h\x1b[H\x1b[2J\x1b[?2004h"
+	leaveMenu = "\x1b[?2004l\x1b[0m\x1b[?25h\x1b[?1049l"
 )
 
 // reasonShellEnded is why a session from the menu ends by itself.
@@ -132,7 +133,7 @@ func (m *menu) choose() (chosen *choice, why string) {
 			}
 			m.note(q)
 		case <-idle.C:
-			return nil, fmt.Sprintf("nothing was typed for %s.", menuIdle)
+			return nil, "nothing was typed for " + span(menuIdle) + "."
 		case <-m.c.s.stopping:
 			return nil, textStopping
 		case <-m.news:

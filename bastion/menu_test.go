@@ -80,6 +80,25 @@ func TestMenu(t *testing.T) {
 		t.Errorf("events: %q", got)
 	}
 
+	// The line ends of what is pasted open nothing, and a window may be too small for anything.
+	if !strings.Contains(shown, "\x1b[?2004h") {
+		t.Errorf("the menu does not ask for bracketed paste: %q", shown)
+	}
+	term.Type("\x1b[200~web1\rtouch /tmp/x\r\x1b[201~")
+	term.Expect(`No target matches "web1 touch /tmp/x ".`)
+	term.Type("\x15")
+	term.Expect("1 of 5")
+	// Neither a click nor the answer to what a program asked is Enter, or typed.
+	term.Type("\x1b[<0;10;10M\x1b[<0;10;10m\x1b[M !!\x1b]11;rgb:0000/0000/0000\x07z")
+	term.Expect(`No target matches "z".`)
+	term.Type("\x15")
+	term.Expect("1 of 5")
+	testenv.Resize(t, term, 1, 1)
+	testenv.Resize(t, term, 18, 2)
+	term.Expect("/\x1b[K\r\n> ")
+	testenv.Resize(t, term, 80, 24)
+	term.Expect("1 of 5")
+
 	// j and k are letters like any other.
 	term.Type("jk")
 	term.Expect(`No target matches "jk". Esc clears the filter.`)

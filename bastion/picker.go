@@ -73,6 +73,7 @@ type picker struct {
 	cursor  int    // in shown
 	top     int    // first line of shown that is seen
 	message string // why the last wish was not granted, or how it ended
+	pasting bool   // what comes was pasted, and none of it is a wish
 }
 
 // maxFilter bounds what can be typed into the filter.
@@ -122,6 +123,15 @@ const (
 // key treats one key.
 func (p *picker) key(k key) wish {
 	switch {
+	case k.name == keyPaste:
+		p.pasting = true
+	case p.pasting && k.name == keyEnter: // a line of several, or the end of one: it is looked for, and opens nothing
+		k = key{char: ' '}
+	case p.pasting && k.char == 0 && k.name != keyInterrupt:
+		p.pasting = k.name != keyPasteEnd && k.name != keyEscape
+		return wishNothing
+	}
+	switch {
 	case k.char != 0:
 		if len(p.filter) < maxFilter {
 			p.setFilter(append(p.filter, k.char))
@@ -148,6 +158,9 @@ func (p *picker) key(k key) wish {
 
 func (p *picker) move(k keyName) {
 	page := max(1, p.listRows()-1)
+	if p.small() {
+		p.message = "" // it stands where the list does
+	}
 	switch k {
 	case keyUp:
 		p.cursor--
@@ -182,9 +195,9 @@ func (p *picker) styled(style, text string) string {
 }
 
 // width is how much of a line is used: in the last column some terminals would wrap.
-func (p *picker) width() int { return max(20, min(p.cols, 500)) - 1 }
+func (p *picker) width() int { return max(leastCols, min(p.cols, 500)) - 1 }
 
-func (p *picker) height() int { return max(5, min(p.rows, 200)) }
+func (p *picker) height() int { return max(leastRows, min(p.rows, 200)) }
 
 // roomy tells whether there is space for empty lines.
 func (p *picker) roomy() bool { return p.height() >= 14 }
@@ -207,8 +220,64 @@ func (p *picker) listRows() int {
 	return max(1, n)
 }
 
+// Below this size a window has room for a choice alone.
+const leastCols, leastRows = 20, 5
+
+func (p *picker) small() bool { return p.cols < leastCols || p.rows < leastRows }
+
+// smallScreen draws what a small window has room for: what Enter opens, and above it what is typed, in a second line, and
+// below it others, or the message. Nothing of it is wrapped or scrolls.
+func (p *picker) smallScreen() string {
+	room, rows := min(p.cols-1, leastCols), min(p.rows, leastRows)
+	if p.cols >= leastCols {
+		room = p.width()
+	}
+	list := p.shown
+	if rows > 1 {
+		rows--
+	}
+	notes := []string{p.message}
+	if p.message == "" && len(list) == 0 {
+		notes = []string{"nothing matches"}
+		if len(p.all) == 0 {
+			notes = []string{"no target"}
+		}
+	}
+	var lines []string
+	if notes[0] == "" {
+		first := max(0, min(p.cursor, len(list)-rows))
+		for i := first; i < min(len(list), first+rows); i++ {
+			mark := "  "
+			if i == p.cursor {
+				mark = "> "
+			}
+			lines = append(lines, mark+list[i].account+"@"+list[i].target)
+		}
+	} else {
+		lines = wrap(notes[0], max(1, room))
+		lines = lines[:min(len(lines), rows)]
+	}
+	column := 1
+	if p.rows > 1 {
+		typed := []rune("/" + string(p.filter))
+		for len(typed) > 1 && textWidth(string(typed)) > room-1 { // its end is seen
+			typed = typed[1:]
+		}
+		lines, column = append([]string{string(typed)}, lines...), 1+textWidth(string(typed))
+	}
+	for i, l := range lines {
+		if lines[i] = ""; room > 0 {
+			lines[i] = cut(l, room)
+		}
+	}
+	return "\x1b[?25l\x1b[H" + strings.Join(lines, "\x1b[K\r\n") + "\x1b[K\x1b[J" + fmt.Sprintf("\x1b[1;%dH\x1b[?25h", max(1, min(column, p.cols)))
+}
+
 // screen draws everything, from the upper left corner.
 func (p *picker) screen() string {
+	if p.small() {
+		return p.smallScreen()
+	}
 	lines := []string{p.title(), p.prompt()}
 	if p.roomy() {
 		lines = append(lines, "")

@@ -163,11 +163,11 @@ func (r *reception) serve(start *ssh.Request) uint32 {
 		return r.command(p.Text)
 	case !r.term:
 		go ssh.DiscardRequests(r.reqs)
-		return r.fail(statusUsage, "no target was named, and the menu needs a terminal. Type: ssh %s@TARGET@bastion, or: ssh -t %s@bastion", user, user)
+		return r.fail(statusUsage, "no target was named, and the menu needs a terminal. Type: ssh %s@TARGET@bastion, or: ssh -t %s@bastion. What there is: ssh %s@bastion targets", user, user, user)
 	case r.pty.Term == "dumb" || r.pty.Term == "":
 		go ssh.DiscardRequests(r.reqs)
-		return r.fail(statusUsage, "no target was named, and this terminal cannot show the menu (TERM=%s). Type: ssh %s@TARGET@bastion",
-			audit.Escape(r.pty.Term), user)
+		return r.fail(statusUsage, "no target was named, and this terminal cannot show the menu (TERM=%s). Type: ssh %s@TARGET@bastion. What there is: ssh %s@bastion targets",
+			audit.Escape(r.pty.Term), user, user)
 	}
 	return r.menu()
 }

@@ -64,7 +64,9 @@ func (c *connection) asksItself(id auth.Identity, login Login) (auth.Decision, b
 func (c *connection) answerTarget(id auth.Identity, d auth.Decision, ask *asker) {
 	ctx, cancel := context.WithTimeout(context.Background(), openAskTime)
 	defer cancel()
-	c.kept.put(c.reach(ctx, id, d, ask.relay, nil))
+	r := c.reach(ctx, id, d, ask.relay, nil)
+	c.unreached(ctx, id, r)
+	c.kept.put(r)
 }
 
 // relay is an upstream.Ask in further rounds of keyboard-interactive. A client that does not answer in time

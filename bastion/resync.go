@@ -101,6 +101,9 @@ func (r *reception) asker() func(prompt string) (string, error) {
 		if errors.Is(err, io.EOF) && len(line) > 0 {
 			err = nil
 		}
+		if err != nil { // what is said next stands on a line of its own
+			_, _ = r.ch.Stderr().Write([]byte("\n"))
+		}
 		return strings.TrimSpace(string(line)), err
 	}
 }

@@ -114,8 +114,9 @@ func (b *bench) startServers(ctx context.Context, account string) (err error) {
 	if !b.measures("login") {
 		return nil
 	}
-	b.say("adding %d users with tokens", b.logins)
-	b.people, err = b.addPeople(ctx, b.logins)
+	n := 2 * b.logins // those who log in one after another, and those who do so at once
+	b.say("adding %d users with tokens", n)
+	b.people, err = b.addPeople(ctx, n)
 	return err
 }
 

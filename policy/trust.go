@@ -1,9 +1,9 @@
 package policy
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -64,9 +64,9 @@ func (t *Trust) Spares(g Granted, target string, now time.Time) (ok bool, why st
 	case now.Sub(g.LastUsed) >= t.Idle:
 		return false, "it was not used for " + formatDuration(t.Idle)
 	case t.Uses > 0 && g.Uses >= t.Uses:
-		return false, fmt.Sprintf("it was used %d times", g.Uses)
+		return false, "it was used " + counted(g.Uses, "time", "times")
 	case t.Targets > 0 && len(g.Targets) >= t.Targets && !slices.Contains(g.Targets, target):
-		return false, fmt.Sprintf("it was used for %d targets", len(g.Targets))
+		return false, "it was used for " + counted(len(g.Targets), "target", "targets")
 	}
 	return true, ""
 }
@@ -121,4 +121,12 @@ func (t *Trust) tighten(other *Trust) *Trust {
 		both.sets = append(append(both.sets, t.sets...), other.sets...)
 	}
 	return both
+}
+
+// counted is n with the word for one or for many.
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + many
 }

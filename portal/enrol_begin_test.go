@@ -28,7 +28,15 @@ func TestEnrolByPasswordInChromium(t *testing.T) {
 	w.bare("bob")
 	c := newChromium(t, w.URL)
 	c.do(chromedp.EmulateViewport(390, 844))
-	c.open(auth.EnrolHere)
+	c.open("/signin")
+	c.good("signin-enrols-phone-light")
+	c.do(chromedp.SendKeys("#login", "bob"), chromedp.SendKeys("#password", password), chromedp.SendKeys("#code", "000000"))
+	c.press("form.card button") // as somebody does who does not know better
+	c.mu.Lock()
+	c.complaints = nil // of the status 403
+	c.mu.Unlock()
+	c.good("signin-without-token-phone-light")
+	c.press(`form.card a[href="` + auth.EnrolHere + `"]`)
 	c.good("enrol-begin-phone-light")
 	c.do(chromedp.SendKeys("#login", "bob"), chromedp.SendKeys("#password", "wrong horse"))
 	c.press("form.card button")
@@ -57,6 +65,9 @@ func TestEnrolByPasswordIsForFew(t *testing.T) {
 	off := newWorld(t)
 	off.bare("bob")
 	off.browser().get(auth.EnrolHere).want(t, "switched off", http.StatusGone)
+	if page := off.browser().get("/signin").want(t, "sign-in", http.StatusOK, "No token yet, or lost it? Ask an administrator"); strings.Contains(page.body, auth.EnrolHere) {
+		t.Error("the sign-in leads to a page that is switched off")
+	}
 	off.browser().post("/enrol/begin", "login", "bob", "password", password).want(t, "switched off", http.StatusForbidden, "That did not work.")
 
 	w := newWorld(t, enrolsAtLogin, func(c *auth.Config) { c.Sent = auth.SentCodes{Mail: true} })

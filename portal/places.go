@@ -37,7 +37,7 @@ func (s *Server) forgetForm(v *visit) error {
 		if err != nil {
 			return err
 		}
-		return v.done(path, "%d places were forgotten: a code is asked for in the next connection.", n)
+		return v.done(path, "%s forgotten: a code is asked for in the next connection.", web.Plural(n, "place was", "places were"))
 	}
 	if err := s.cfg.Store.Grants.Revoke(v.ctx(), v.me.ID, id); err != nil {
 		return err

@@ -53,6 +53,31 @@ func (r *Recorder) Recover(ctx context.Context, isLive func(session string) bool
 	return all, nil
 }
 
+// Ended proves a recording that its process has sealed, and did not live to say so. The Summary is zero if it is neither here
+// nor in the store, or not sealed.
+func (r *Recorder) Ended(path string) (Summary, error) {
+	where, err := parsePath(path)
+	if err != nil {
+		return Summary{}, err
+	}
+	if r.cfg.Store == nil && !r.isHere(where) {
+		return Summary{}, nil
+	}
+	report, err := r.verify(where)
+	if errors.Is(err, os.ErrNotExist) {
+		return Summary{}, nil
+	}
+	if err != nil {
+		return Summary{}, fmt.Errorf("verifying %s: %w", where.packed(), err)
+	}
+	if !report.Complete() {
+		return Summary{}, nil
+	}
+	sum := report.Summary
+	sum.Path, sum.Root = where.packed(), report.Root
+	return sum, nil
+}
+
 func (r *Recorder) leftBehind(ctx context.Context, isLive func(session string) bool) ([]place, error) {
 	var left []place
 	err := fs.WalkDir(r.root.FS(), ".", func(name string, d fs.DirEntry, err error) error {

@@ -256,9 +256,7 @@ func (c *channel) close() {
 		detail["recording"], detail["root"] = row.Sealed.Path, row.Sealed.Root
 		c.s.sealed(row.ID, row.Sealed.Root)
 	}
-	c.s.m.over(c.event(audit.ChannelEnded, audit.OK, "", detail), func(ctx context.Context, e audit.Event) error {
-		return c.s.m.cfg.Store.Sessions.CloseChannel(ctx, c.s.row.ID, row, e)
-	})
+	c.s.noteChannelEnd(row, c.event(audit.ChannelEnded, audit.OK, "", detail))
 }
 
 // sealedRow is a sealed recording as its row tells of it.

@@ -57,7 +57,7 @@ func (s *Session) Forward(nc ssh.NewChannel, a Asked) {
 	if grant.To != "" {
 		to = grant.To
 	}
-	f, err := s.begin(kind, a.Kinds, a.To)
+	f, err := s.begin(kind, a.Kinds, a.To, grant.Decided)
 	if err != nil {
 		_ = nc.Reject(ssh.ConnectionFailed, err.Error())
 		return
@@ -109,14 +109,15 @@ func (s *Session) allow(a Asked) (kind string, g Grant) {
 }
 
 // begin gives a forward its number, its row and its audit event: the other side hears of it only when
-// these are written. kinds are those that the rules were asked for, kind the one that they allowed.
-func (s *Session) begin(kind string, kinds []string, to string) (*forward, error) {
+// these are written. kinds are those that the rules were asked for, kind the one that they allowed, by decided.
+func (s *Session) begin(kind string, kinds []string, to string, decided audit.Event) (*forward, error) {
 	f := &forward{s: s, kinds: kinds, to: to, stop: make(chan struct{})}
 	s.await(placeWait, func() bool { return s.ended || s.full() == "" })
 	s.mu.Lock()
 	full := s.full()
 	if s.ended || full != "" {
 		s.mu.Unlock()
+		s.decided(decided)
 		if full != "" {
 			s.Refused(kind, full)
 			return nil, errors.New(full)
@@ -128,8 +129,8 @@ func (s *Session) begin(kind string, kinds []string, to string) (*forward, error
 	s.open++
 	s.forwards[f.row.ID] = f
 	s.mu.Unlock()
-	err := s.m.begun(context.Background(), f.event(audit.ChannelStarted, audit.OK, ""), func(ctx context.Context, e audit.Event) error {
-		return s.m.cfg.Store.Sessions.OpenChannel(ctx, s.row.ID, f.row, e)
+	err := s.m.begun(context.Background(), decided, f.event(audit.ChannelStarted, audit.OK, ""), func(ctx context.Context, events ...audit.Event) error {
+		return s.m.cfg.Store.Sessions.OpenChannel(ctx, s.row.ID, f.row, events...)
 	})
 	if err != nil {
 		f.drop()
@@ -214,9 +215,7 @@ func (f *forward) finish(result audit.Result, reason string) {
 	e := f.event(audit.ChannelEnded, result, reason)
 	e.Detail["bytes-in"], e.Detail["bytes-out"] = fmt.Sprint(row.BytesIn), fmt.Sprint(row.BytesOut)
 	e.Detail["duration"] = row.Ended.Sub(row.Started).Round(time.Millisecond).String()
-	f.s.m.over(e, func(ctx context.Context, e audit.Event) error {
-		return f.s.m.cfg.Store.Sessions.CloseChannel(ctx, f.s.row.ID, row, e)
-	})
+	f.s.noteChannelEnd(row, e)
 	f.drop()
 }
 

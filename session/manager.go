@@ -281,9 +281,33 @@ func (m *Manager) sealLeft(ctx context.Context) error {
 			_ = m.emit(ctx, e)
 			continue
 		}
-		m.over(e, func(ctx context.Context, e audit.Event) error {
-			return m.cfg.Store.Recordings.Seal(ctx, r.Session, r.Channel, *sealedRow(r.Summary), e)
-		})
+		m.sealed(r.Session, r.Channel, r.Summary, e)
+	}
+	return errors.Join(err, m.tellSealed(ctx))
+}
+
+// sealed writes that the recording of a channel that is over was sealed.
+func (m *Manager) sealed(session string, channel int, sum recorder.Summary, e audit.Event) {
+	m.over([]audit.Event{e}, func(ctx context.Context, events ...audit.Event) error {
+		return m.cfg.Store.Recordings.Seal(ctx, session, channel, *sealedRow(sum), events...)
+	})
+}
+
+// tellSealed writes what a process sealed that died before it could say so.
+func (m *Manager) tellSealed(ctx context.Context) error {
+	rows, err := m.cfg.Store.Recordings.Unsealed(ctx, m.cfg.Node)
+	for _, x := range rows {
+		if m.isLive(x.SessionID) {
+			continue
+		}
+		sum, failed := m.cfg.Recorder.Ended(x.Path)
+		switch {
+		case failed != nil:
+			err = errors.Join(err, failed)
+		case sum.Root != "":
+			m.sealed(x.SessionID, x.Channel, sum, audit.Event{Type: audit.RecordSealed, Result: audit.OK, Session: x.SessionID,
+				Detail: map[string]string{"recording": sum.Path, "root": sum.Root}})
+		}
 	}
 	return err
 }
@@ -296,34 +320,55 @@ func (m *Manager) isLive(id string) bool {
 
 func (m *Manager) emit(ctx context.Context, e audit.Event) error { return m.cfg.Audit.Emit(ctx, e) }
 
-// begun writes a row and the event of what begins, both or neither. An error means that it must not begin.
-func (m *Manager) begun(ctx context.Context, e audit.Event, write func(context.Context, audit.Event) error) error {
-	e, err := m.cfg.Audit.Complete(e)
+// begun writes a row and the event of what begins, all or nothing, with the decision that it rests on unless that is zero
+// or was written before. An error means that it must not begin; the decision was made all the same, and is kept.
+func (m *Manager) begun(ctx context.Context, decided, e audit.Event, write func(context.Context, ...audit.Event) error) error {
+	events := []audit.Event{e}
+	if decided.Type != "" {
+		events = []audit.Event{decided, e}
+	}
+	if err := m.complete(events); err != nil {
+		return err
+	}
+	err := write(ctx, events...)
 	if err != nil {
-		return err
+		if events = events[:len(events)-1]; len(events) > 0 {
+			_ = m.cfg.Audit.Write(ctx, events[0])
+		}
 	}
-	if err := write(ctx, e); err != nil {
-		return err
+	for _, e := range events {
+		m.cfg.Audit.Print(ctx, e)
 	}
-	m.cfg.Audit.Print(ctx, e)
-	return nil
+	return err
 }
 
-// over writes a row and the event of what has ended, together, now or when the database is back.
-func (m *Manager) over(e audit.Event, write func(context.Context, audit.Event) error) {
-	e, err := m.cfg.Audit.Complete(e)
-	if err != nil {
+// over writes rows and the events of what has ended, together, now or when the database is back.
+func (m *Manager) over(events []audit.Event, write func(context.Context, ...audit.Event) error) {
+	if err := m.complete(events); err != nil {
 		m.cfg.Log.Error("noting an end", "error", err)
 		return
 	}
-	m.cfg.Audit.Print(context.Background(), e)
+	for _, e := range events {
+		m.cfg.Audit.Print(context.Background(), e)
+	}
 	m.later(func(ctx context.Context) error {
-		err := write(ctx, e)
+		err := write(ctx, events...)
 		if err != nil && !errors.Is(err, store.ErrUnavailable) {
-			_ = m.cfg.Audit.Write(ctx, e) // the row is no reason to lose the event
+			for _, e := range events {
+				_ = m.cfg.Audit.Write(ctx, e) // the row is no reason to lose the event
+			}
 		}
 		return err
 	})
+}
+
+func (m *Manager) complete(events []audit.Event) (err error) {
+	for i, e := range events {
+		if events[i], err = m.cfg.Audit.Complete(e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // later does write now, or keeps it for when the database is back: the end of a session that goes on

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"fmt"
 	"sync/atomic"
 
@@ -151,7 +150,7 @@ func (s *Session) recheckListeners(ask func(kind, to, command string) Grant) {
 // askAgain is for what was opened while [Session.Recheck] may have looked: the rules are asked as for something
 // new. Without an answer nothing changes.
 func (s *Session) askAgain(kind, to, command string) Grant {
-	g, err := s.p.Authorize(context.Background(), kind, to, command)
+	g, err := s.authorize(kind, to, command)
 	if err != nil {
 		g.Allowed = true
 	}

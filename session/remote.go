@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"net"
 	"strconv"
 	"sync/atomic"
@@ -121,7 +120,7 @@ func (s *Session) mayListen(kind string, l listener) bool {
 	refusal := ""
 	if s.listens.Load() >= maxListening {
 		refusal = "no more than 64 remote forwards at once in one connection"
-	} else if g, err := s.p.Authorize(context.Background(), kind, l.String(), ""); err != nil {
+	} else if g, err := s.authorize(kind, l.String(), ""); err != nil {
 		refusal = "the rules could not be read; try again in a minute"
 	} else if !g.Allowed {
 		refusal = g.Refusal
@@ -167,7 +166,7 @@ func (s *Session) targetChannel(nc ssh.NewChannel) {
 		s.Refused(nc.ChannelType(), "the target opened a channel that nobody asked for")
 		return
 	}
-	f, err := s.begin(kind, []string{kind}, to)
+	f, err := s.begin(kind, []string{kind}, to, audit.Event{})
 	if err != nil {
 		_ = nc.Reject(ssh.ConnectionFailed, err.Error())
 		return
@@ -219,7 +218,7 @@ func (c *channel) carryRequest(r *ssh.Request, kind string, granted *atomic.Bool
 		return false
 	}
 	checks := c.s.checks.Load()
-	g, err := c.s.p.Authorize(context.Background(), kind, "", "")
+	g, err := c.s.authorize(kind, "", "")
 	if err != nil {
 		g.Refusal = "the rules could not be read"
 	}

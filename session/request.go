@@ -162,6 +162,8 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 		return c.refuseStart(r, errNotAlone)
 	}
 	var kind string
+	var allowed audit.Event // written with the channel that it allows, or at the end
+	defer func() { _ = c.s.decided(allowed) }()
 	for again := true; again; {
 		checks := c.s.checks.Load()
 		grant, decided, err := c.authorize(asked, command)
@@ -172,12 +174,19 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 			}
 			return c.refuseStart(r, text)
 		}
+		allowed, grant.Decided = grant.Decided, audit.Event{}
 		c.grant, kind = grant, decided
 		c.mu.Lock()
 		c.row.Kind, c.row.Command, c.row.Term, c.row.Started = kind, audit.Escape(command), c.term != nil, time.Now()
 		c.became = became{kindsOf(asked, command), command, transfers(asked, command), grant.Files.text()}
 		c.mu.Unlock()
 		waits := c.s.paused.Load()
+		if waits { // for who knows how long
+			if c.s.decided(allowed) != nil {
+				return c.refuseStart(r, noDatabase)
+			}
+			allowed = audit.Event{}
+		}
 		if err := c.awaitModerator(r); errors.Is(err, errHeld) {
 			c.refusal = err.Error()
 			return true
@@ -185,6 +194,10 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 			return c.refuseStart(r, err.Error())
 		}
 		again = waits || c.s.checks.Load() != checks // a recheck may have looked before there was something to see
+		if again {
+			_ = c.s.decided(allowed)
+			allowed = audit.Event{}
+		}
 	}
 	if text := c.beginFiles(asked, command); text != "" {
 		return c.refuseFiles(r, command, text)
@@ -193,12 +206,13 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 		return c.refuseStart(r, "this session has to be recorded, and that is not possible now: "+err.Error()+". Tell an operator")
 	}
 	started := c.event(audit.ChannelStarted, audit.OK, "", startDetail(kind, command, original))
-	err = c.s.m.begun(context.Background(), started, func(ctx context.Context, e audit.Event) error {
-		return c.s.m.cfg.Store.Sessions.OpenChannel(ctx, c.s.row.ID, c.snapshot(), e)
+	err = c.s.m.begun(context.Background(), allowed, started, func(ctx context.Context, events ...audit.Event) error {
+		return c.s.m.cfg.Store.Sessions.OpenChannel(ctx, c.s.row.ID, c.snapshot(), events...)
 	})
+	allowed = audit.Event{}
 	if err != nil {
 		c.abandon()
-		return c.refuseStart(r, "the database is not available; try again in a minute")
+		return c.refuseStart(r, noDatabase)
 	}
 	c.written = true
 	c.tellOriginal(original)
@@ -217,6 +231,9 @@ func (c *channel) startRequest(r *ssh.Request) bool {
 	c.start()
 	return true
 }
+
+// noDatabase is what people read who ask for what cannot be noted.
+const noDatabase = "the database is not available; try again in a minute"
 
 // answer replies now, and only once, to a request that the caller goes on with.
 func (c *channel) answer(r *ssh.Request, ok bool) {

@@ -48,6 +48,7 @@ type Grant struct {
 	To          string        // of a forward: where it goes instead of the name that was asked for; "": there
 	Retention   time.Duration // of the recording; 0: for ever
 	Files       *Files        // paths that file transfers are held to; nil: none
+	Decided     audit.Event   // of what is allowed, if that is not written yet
 }
 
 // Only is what a session is held to by who the person, or robot, is. The zero value holds to nothing.
@@ -70,8 +71,10 @@ type Params struct {
 	ApprovedBy []string               // logins of those who have agreed to Row.Approval
 	Closed     func()                 // called when the session is over; may be nil
 
+	Decided audit.Event // that the session is allowed, to be written with it; zero: it was, or there is none
+
 	// Authorize is asked for every channel; to is the destination of a forward, command what is to run. An
-	// error refuses.
+	// error refuses. What it allows is written by the session, see Grant.
 	Authorize func(ctx context.Context, kind, to, command string) (Grant, error)
 	Place     func() bool // takes a place among the connection's channels for one that the target opens
 	Vacate    func()      // gives it back
@@ -107,22 +110,26 @@ type Session struct {
 	listening sync.Mutex          // guards listeners; held while the target is asked to listen
 	listeners map[listener]string // what the target may open channels for, with its kind
 
-	mu       sync.Mutex       // guards the fields below
-	channels map[int]*channel // both sides are open
-	forwards map[int]*forward
-	notices  []string // for the next channel on which something runs
-	greeted  bool
-	files    ledger.Summary
-	taken    int  // channels that count against the limit
-	open     int  // channels that are not done, attached or not
-	next     int  // id of the next channel
-	root     Root // of the recordings that have ended
-	ended    bool
-	closed   bool // Close was called
-	lost     bool // the target has closed the connection
-	reason   string
-	timers   []*time.Timer
-	gone     *sync.Cond // a channel has ended
+	endsWritten sync.Mutex // held while ends are written, so that the last one is the session's; taken before mu
+
+	mu        sync.Mutex       // guards the fields below
+	channels  map[int]*channel // both sides are open
+	forwards  map[int]*forward
+	ends      []channelEnd // that are not written yet
+	endsTimer *time.Timer  // writes them; nil: there are none
+	notices   []string     // for the next channel on which something runs
+	greeted   bool
+	files     ledger.Summary
+	taken     int  // channels that count against the limit
+	open      int  // channels that are not done, attached or not
+	next      int  // id of the next channel
+	root      Root // of the recordings that have ended
+	ended     bool
+	closed    bool // Close was called
+	lost      bool // the target has closed the connection
+	reason    string
+	timers    []*time.Timer
+	gone      *sync.Cond // a channel has ended
 
 	observers    []string // who watches, escaped
 	lastObserved time.Time
@@ -143,11 +150,13 @@ func (m *Manager) Open(ctx context.Context, p Params) (*Session, error) {
 		}
 		p.Row.ID = id.String()
 	}
+	decided := p.Decided
+	p.Decided = audit.Event{}
 	s := &Session{m: m, p: p, row: p.Row, channels: map[int]*channel{}, forwards: map[int]*forward{}, listeners: map[listener]string{}, closing: make(chan struct{}), next: 1}
 	s.gone = sync.NewCond(&s.mu)
 	s.touch()
-	err := m.begun(ctx, s.started(), func(ctx context.Context, e audit.Event) error {
-		row, err := m.cfg.Store.Sessions.OpenWithin(ctx, p.Row, p.Quota, e)
+	err := m.begun(ctx, decided, s.started(), func(ctx context.Context, events ...audit.Event) error {
+		row, err := m.cfg.Store.Sessions.OpenWithin(ctx, p.Row, p.Quota, events...)
 		if err == nil {
 			s.row = row
 		}
@@ -300,6 +309,7 @@ func (s *Session) Close(reason string) {
 	}
 }
 
+// noteEnd writes the end of the session, and of its channels that are not written yet.
 func (s *Session) noteEnd(reason string) {
 	e := s.withRoot(s.event(audit.SessionEnded, audit.OK, reason))
 	s.mu.Lock()
@@ -310,9 +320,79 @@ func (s *Session) noteEnd(reason string) {
 		filesDetail(s.files, e.Detail)
 	}
 	s.mu.Unlock()
-	s.m.over(e, func(ctx context.Context, e audit.Event) error {
-		return s.m.cfg.Store.Sessions.End(ctx, s.row.ID, reason, e)
+	s.endsWritten.Lock()
+	defer s.endsWritten.Unlock()
+	rows, events := s.takeEnds()
+	s.m.over(append(events, e), func(ctx context.Context, events ...audit.Event) error {
+		err := s.m.cfg.Store.Sessions.EndWith(ctx, s.row.ID, reason, rows, events...)
+		if err != nil && !errors.Is(err, store.ErrUnavailable) && len(rows) > 0 {
+			// A channel is no reason to leave the session open for good.
+			err = errors.Join(err, s.m.cfg.Store.Sessions.End(ctx, s.row.ID, reason, events...))
+		}
+		return err
 	})
+}
+
+// endsWithin is how long the end of a channel waits for that of its session, which mostly follows at once, and for those
+// of other channels: what ends together is written in one transaction.
+const endsWithin = 50 * time.Millisecond
+
+// channelEnd is the end of a channel that is not written yet.
+type channelEnd struct {
+	row   store.Channel
+	event audit.Event
+}
+
+// noteChannelEnd has the end of a channel written, soon.
+func (s *Session) noteChannelEnd(row store.Channel, e audit.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ends = append(s.ends, channelEnd{row, e})
+	if s.endsTimer == nil {
+		s.endsTimer = time.AfterFunc(endsWithin, s.writeEnds)
+	}
+}
+
+func (s *Session) writeEnds() {
+	s.endsWritten.Lock()
+	defer s.endsWritten.Unlock()
+	rows, events := s.takeEnds()
+	if len(rows) == 0 {
+		return
+	}
+	s.m.over(events, func(ctx context.Context, events ...audit.Event) error {
+		return s.m.cfg.Store.Sessions.CloseChannels(ctx, s.row.ID, rows, events...)
+	})
+}
+
+func (s *Session) takeEnds() (rows []store.Channel, events []audit.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range s.ends {
+		rows, events = append(rows, x.row), append(events, x.event)
+	}
+	if s.endsTimer != nil {
+		s.endsTimer.Stop()
+	}
+	s.ends, s.endsTimer = nil, nil
+	return rows, events
+}
+
+// authorize asks the rules, and writes what they allow.
+func (s *Session) authorize(kind, to, command string) (Grant, error) {
+	g, err := s.p.Authorize(context.Background(), kind, to, command)
+	if err == nil {
+		err = s.decided(g.Decided)
+	}
+	return g, err
+}
+
+// decided writes that something is allowed, unless that is zero: nothing is begun with which it could be written.
+func (s *Session) decided(e audit.Event) error {
+	if e.Type == "" {
+		return nil
+	}
+	return s.m.emit(context.Background(), e)
 }
 
 // lastWords is how long channels may take to pass on what one side has sent before it went.

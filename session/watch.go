@@ -283,8 +283,8 @@ func (v *View) Close() {
 		}
 		e.Detail["channel"] = strconv.Itoa(v.Channel())
 		e.Detail["seconds"] = strconv.Itoa(int(time.Since(v.begun).Seconds()))
-		v.m.over(e, func(ctx context.Context, e audit.Event) error {
-			return v.m.cfg.Store.Watching.End(ctx, v.id, v.session, e)
+		v.m.over([]audit.Event{e}, func(ctx context.Context, events ...audit.Event) error {
+			return v.m.cfg.Store.Watching.End(ctx, v.id, v.session, events[0])
 		})
 		v.m.lookAtWatches(context.Background())
 		v.m.removeView(v)

@@ -22,12 +22,23 @@ const (
 	textRefused2 = "Check login and password, and take a fresh code: each is good for one sign-in."
 	textNoToken  = "You have no token yet, so there is no code to type."
 	textNoToken2 = "Ask an administrator for a link to set one up."
+	textNoToken3 = "Set one up first: the link is below the form."
 )
 
 // formData is the dot of the sign-in form.
 type formData struct {
 	Login string
 	Next  string
+	Enrol string // where people without a token set one up with their password; "": nowhere
+}
+
+// form is the dot with what does not depend on the request.
+func (s *Service) form(login, next string) formData {
+	d := formData{Login: login, Next: next}
+	if s.cfg.Engine.EnrolsByPassword() {
+		d.Enrol = auth.EnrolHere
+	}
+	return d
 }
 
 func nextQuery(path string) string { return url.Values{"next": {path}}.Encode() }
@@ -47,7 +58,7 @@ func (s *Service) showForm(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, landing(u.Role, next), http.StatusSeeOther)
 		return
 	}
-	p := web.Page{Title: "Sign in", Data: formData{Next: next}}
+	p := web.Page{Title: "Sign in", Data: s.form("", next)}
 	if r.URL.Query().Has("out") {
 		p.Notice = &web.Notice{Kind: "ok", Text: "You are signed out."}
 	}
@@ -67,7 +78,11 @@ func (s *Service) signIn(w http.ResponseWriter, r *http.Request) {
 	id, err := s.cfg.Engine.Begin(a).Run(r.Context(), answers)
 	switch {
 	case errors.Is(err, errEnrol):
-		s.refuse(w, r, http.StatusForbidden, textNoToken, textNoToken2)
+		next := textNoToken2
+		if s.cfg.Engine.EnrolsByPassword() {
+			next = textNoToken3
+		}
+		s.refuse(w, r, http.StatusForbidden, textNoToken, next)
 		return
 	case errors.Is(err, auth.ErrUnavailable):
 		var refused *auth.Refused
@@ -96,7 +111,7 @@ func (s *Service) signIn(w http.ResponseWriter, r *http.Request) {
 func (s *Service) refuse(w http.ResponseWriter, r *http.Request, status int, text, next string) {
 	s.pages.Render(w, r, status, "signin", web.Page{
 		Title: "Sign in", Notice: &web.Notice{Kind: "bad", Text: text, Next: next},
-		Data: formData{Login: r.PostFormValue("login"), Next: web.LocalPath(r.PostFormValue("next"))},
+		Data: s.form(r.PostFormValue("login"), web.LocalPath(r.PostFormValue("next"))),
 	})
 }
 

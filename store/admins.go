@@ -97,7 +97,7 @@ func (s Admins) List(ctx context.Context) ([]Admin, error) {
 // Role returns the role of a user, empty if the user has none.
 func (s Admins) Role(ctx context.Context, userID string) (string, error) {
 	var role string
-	err := s.db.reading(ctx, "reading the role of user "+userID, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "reading the role of user "+userID, func(ctx context.Context, q querier) (err error) {
 		role, err = scalar[string](ctx, q, "SELECT role FROM admins WHERE user_id = ?", userID)
 		if errors.Is(err, ErrNotFound) {
 			err = nil

@@ -114,7 +114,7 @@ func (s APIKeys) Delete(ctx context.Context, id string) (APIKey, error) {
 // Find returns the API key of a secret. The error is [ErrNotFound] if there is none or it has expired.
 func (s APIKeys) Find(ctx context.Context, secret string) (APIKey, error) {
 	var k APIKey
-	err := s.db.reading(ctx, "finding an API key", func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "finding an API key", func(ctx context.Context, q querier) (err error) {
 		k, err = one(ctx, q, apiKeyFields, "SELECT "+apiKeyColumns+" FROM api_keys WHERE secret_hash = ? AND (expires = 0 OR expires > ?)",
 			hashSecret(secret), ms(s.db.now()))
 		return err

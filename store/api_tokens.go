@@ -97,7 +97,7 @@ func (s APITokens) Check(ctx context.Context, secret string) (APIToken, error) {
 	const what = "checking an API token"
 	var t APIToken
 	now := s.db.now()
-	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, what, func(ctx context.Context, q querier) (err error) {
 		t, err = one(ctx, q, apiTokenFields, "SELECT "+apiTokenColumns+
 			" FROM api_tokens WHERE secret_hash = ? AND (expires = 0 OR expires > ?)", hashSecret(secret), ms(now))
 		return err

@@ -155,7 +155,7 @@ func (s Attempts) rows(ctx context.Context, counters []Counter) (map[string]coun
 	for _, c := range counters {
 		args = append(args, c.Kind, c.Key)
 	}
-	err := s.db.reading(ctx, "looking at the counters of an attempt", func(ctx context.Context, q querier) error {
+	err := s.db.briefly(ctx, "looking at the counters of an attempt", func(ctx context.Context, q querier) error {
 		rows, err := all(ctx, q, counterFields, "SELECT "+counterColumns+" FROM counters WHERE (kind, key) IN (VALUES "+
 			strings.Repeat(", (?, ?)", len(counters))[2:]+")", args...)
 		for _, r := range rows {

@@ -102,6 +102,22 @@ func (s CAKeys) Activate(ctx context.Context) (CAKey, error) {
 	return active, err
 }
 
+// Drop removes the next key, so that another one can be made. check sees it before and may refuse. The error is
+// [ErrNotFound] if there is no next key.
+func (s CAKeys) Drop(ctx context.Context, check func(next CAKey) error) (CAKey, error) {
+	var next CAKey
+	err := s.db.changing(ctx, "dropping a key of the user CA", func(ctx context.Context, q querier) (err error) {
+		if err := s.db.lock(ctx, q, lockCAKeys); err != nil {
+			return err
+		}
+		if next, err = one(ctx, q, caKeyFields, "DELETE FROM ca_keys WHERE state = ? RETURNING "+caKeyColumns, CANext); err != nil {
+			return err
+		}
+		return check(next) // an error brings the row back
+	})
+	return next, err
+}
+
 // Retire removes the old key for ever, or returns [ErrNotFound].
 func (s CAKeys) Retire(ctx context.Context) (CAKey, error) {
 	var old CAKey
@@ -136,7 +152,7 @@ func (s CAKeys) Active(ctx context.Context) (CredentialSecret, error) {
 	const what = "reading the key of the user CA"
 	type row struct{ id, secret string }
 	var r row
-	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, what, func(ctx context.Context, q querier) (err error) {
 		r, err = one(ctx, q, func(r *row) []any { return []any{&r.id, &r.secret} }, "SELECT id, secret FROM ca_keys WHERE state = ?", CAActive)
 		return err
 	})

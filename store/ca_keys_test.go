@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -60,6 +61,22 @@ func TestCAKeys(t *testing.T) {
 		if got := string(must[store.CredentialSecret](t)(nodes[1].CAKeys.Active(ctx))); got != first {
 			t.Errorf("the next key signs already")
 		}
+		no := errors.New("that one stays")
+		_, err = nodes[1].CAKeys.Drop(ctx, func(next store.CAKey) error {
+			if next.PublicKey != "two" {
+				t.Errorf("asked about %+v", next)
+			}
+			return no
+		})
+		wantError(t, "drop, refused", err, no)
+		once("drop", store.ErrNotFound, func(s *store.Store) error {
+			_, err := s.CAKeys.Drop(ctx, func(store.CAKey) error { return nil })
+			return err
+		})
+		if got := caStates(t, nodes[0]); got != "active one" {
+			t.Errorf("after drop: %s", got)
+		}
+		once("rotate", store.ErrExists, rotate)
 		var activated atomic.Int32
 		parallel(20, func(i int) {
 			if _, err := nodes[i%2].CAKeys.Activate(ctx); err == nil {

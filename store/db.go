@@ -66,13 +66,27 @@ func (d *db) reading(ctx context.Context, what string, f func(context.Context, q
 	return d.run(ctx, what, d.read, func(ctx context.Context, c *sqlx.Conn) error { return f(ctx, c) })
 }
 
+// briefly is reading for what takes microseconds, as nearly all of a login does. Nobody is set to watch whether ctx ends
+// while a statement runs: that costs as much as the statement. It is looked at before each, and the patience of the
+// connection holds all the same.
+func (d *db) briefly(ctx context.Context, what string, f func(context.Context, querier) error) error {
+	return d.run(ctx, what, d.read, func(ctx context.Context, c *sqlx.Conn) error { return f(unwatched{ctx}, c) })
+}
+
+// unwatched is a context whose end is not waited for: database/sql and the drivers start a goroutine or two for each
+// statement whose context can end.
+type unwatched struct{ context.Context }
+
+// Done is part of context.Context.
+func (unwatched) Done() <-chan struct{} { return nil }
+
 // writing runs f on a connection that may write; each statement is a transaction of its own.
 func (d *db) writing(ctx context.Context, what string, f func(context.Context, querier) error) error {
 	return d.run(ctx, what, d.write, func(ctx context.Context, c *sqlx.Conn) error { return f(ctx, c) })
 }
 
 // changing runs f in one transaction, which is rolled back if f returns an error. SQLite begins it
-// with the write lock (_txlock=immediate). On PostgreSQL each statement sees what was committed
+// with the write lock. On PostgreSQL each statement sees what was committed
 // before it, so that a conditional UPDATE decides on the newest version of its row.
 func (d *db) changing(ctx context.Context, what string, f func(context.Context, querier) error) error {
 	return d.changingWithin(ctx, patience, what, f)
@@ -81,11 +95,10 @@ func (d *db) changing(ctx context.Context, what string, f func(context.Context, 
 // changingWithin is changing for what may take longer than a login waits.
 func (d *db) changingWithin(ctx context.Context, limit time.Duration, what string, f func(context.Context, querier) error) error {
 	return d.runWithin(ctx, limit, what, d.write, func(ctx context.Context, c *sqlx.Conn) error {
-		var options sql.TxOptions
-		if d.postgres() {
-			options.Isolation = sql.LevelReadCommitted
+		if !d.postgres() {
+			return sqliteTx(ctx, c, f)
 		}
-		tx, err := c.BeginTxx(ctx, &options)
+		tx, err := c.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 		if err != nil {
 			return err
 		}

@@ -40,3 +40,17 @@ func ExpireSockets(s *Store) (n int) {
 	})
 	return n
 }
+
+// Change runs f in a transaction, with what writes a row in it, or ends it.
+func Change(ctx context.Context, s *Store, f func(insert func(id string) error) error) error {
+	return s.db.changing(ctx, "trying it", func(ctx context.Context, tx querier) error {
+		return f(func(id string) error {
+			if id == "\x00rollback" {
+				_, err := exec(ctx, tx, "ROLLBACK")
+				return err
+			}
+			_, err := exec(ctx, tx, "INSERT INTO settings (name, value, changed) VALUES (?, '', 0)", id)
+			return err
+		})
+	})
+}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"sync"
@@ -41,6 +40,8 @@ const mostTogether = 32
 var (
 	errClosed = errors.New("the store is closed")
 	errLate   = errors.New("nobody waits for it any more")
+
+	errNothing = errors.New("there is nothing to commit")
 )
 
 func newGathering(d *db) *gathering {
@@ -120,23 +121,20 @@ func (t *gathering) gather(first *change) []*change {
 // change makes changes in one transaction, and tells all of them.
 func (t *gathering) change(list []*change) {
 	err := t.db.runWithin(context.Background(), patience, "writing to the database", t.db.write, func(ctx context.Context, conn *sqlx.Conn) error {
-		tx, err := conn.BeginTxx(ctx, &sql.TxOptions{})
-		if err != nil {
-			return err
-		}
-		defer tx.Rollback() // no effect after Commit
-		if len(list) == 1 { // without a savepoint: if it fails there is nothing to commit
-			if t.run(ctx, tx, list[0]); list[0].failed() {
+		return sqliteTx(unwatched{ctx}, conn, func(ctx context.Context, tx querier) error {
+			if len(list) == 1 { // without a savepoint: if it fails there is nothing to commit
+				if t.run(ctx, tx, list[0]); list[0].failed() {
+					return errNothing
+				}
 				return nil
 			}
-			return tx.Commit()
-		}
-		for _, c := range list {
-			if err := t.apart(ctx, tx, c); err != nil {
-				return err
+			for _, c := range list {
+				if err := t.apart(ctx, tx, c); err != nil {
+					return err
+				}
 			}
-		}
-		return tx.Commit()
+			return nil
+		})
 	})
 	for _, c := range list {
 		if err != nil && !c.failed() {

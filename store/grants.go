@@ -82,7 +82,7 @@ func (g grantRow) grant() (Grant, error) {
 func (s Grants) Find(ctx context.Context, k GrantKey) (Grant, error) {
 	what := "looking for a grant of user " + k.UserID
 	var row grantRow
-	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, what, func(ctx context.Context, q querier) (err error) {
 		row, err = one(ctx, q, grantFields, "SELECT "+grantColumns+` FROM grants
 			WHERE user_id = ? AND door = ? AND network = ? AND evidence = ? AND client = ? AND expires > ?`,
 			k.UserID, k.Door, k.Network, k.Evidence, k.Client, ms(s.db.now()))
@@ -130,7 +130,7 @@ func (s Grants) Take(ctx context.Context, id, target string, most int, note bool
 	what := "using grant " + id
 	for {
 		var text string
-		err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+		err := s.db.briefly(ctx, what, func(ctx context.Context, q querier) (err error) {
 			text, err = scalar[string](ctx, q, "SELECT targets FROM grants WHERE id = ? AND expires > ?", id, ms(s.db.now()))
 			return err
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // HostAuthority is the keys by which the bastion answers in the place of targets, the same on all nodes. They are kept
@@ -15,6 +16,9 @@ type HostAuthorityKeys struct {
 	Active CredentialSecret // private key that signs certificates for hosts now
 	Next   CredentialSecret // clients come to trust it, it signs nothing yet; nil: there is none
 	Hosts  CredentialSecret // HostSecretSize bytes, from which the keys of hosts are derived
+
+	ActiveSince time.Time // when Active began to sign
+	NextSince   time.Time // when Next was made; zero: there is none
 }
 
 // HostSecretSize is the length of [HostAuthorityKeys].Hosts in bytes.
@@ -40,11 +44,14 @@ func (s HostAuthority) Begin(ctx context.Context, active, hosts func() ([]byte, 
 // Keys returns the keys of now, or [ErrNotFound] if Begin has made none.
 func (s HostAuthority) Keys(ctx context.Context) (HostAuthorityKeys, error) {
 	const what = "reading the keys of the host CA"
-	type row struct{ name, value string }
+	type row struct {
+		name, value string
+		created     time.Time
+	}
 	var rows []row
-	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
-		rows, err = all(ctx, q, func(r *row) []any { return []any{&r.name, &r.value} },
-			"SELECT name, value FROM secrets WHERE name IN (?, ?, ?)", hostCAActive, hostCANext, hostCAHosts)
+	err := s.db.briefly(ctx, what, func(ctx context.Context, q querier) (err error) {
+		rows, err = all(ctx, q, func(r *row) []any { return []any{&r.name, &r.value, timeColumn{&r.created}} },
+			"SELECT name, value, created FROM secrets WHERE name IN (?, ?, ?)", hostCAActive, hostCANext, hostCAHosts)
 		return err
 	})
 	if err != nil {
@@ -58,9 +65,9 @@ func (s HostAuthority) Keys(ctx context.Context) (HostAuthorityKeys, error) {
 		}
 		switch r.name {
 		case hostCAActive:
-			keys.Active = secret
+			keys.Active, keys.ActiveSince = secret, r.created
 		case hostCANext:
-			keys.Next = secret
+			keys.Next, keys.NextSince = secret, r.created
 		case hostCAHosts:
 			keys.Hosts = secret
 		}
@@ -69,6 +76,27 @@ func (s HostAuthority) Keys(ctx context.Context) (HostAuthorityKeys, error) {
 		return HostAuthorityKeys{}, fmt.Errorf("%s: %w", what, ErrNotFound)
 	}
 	return keys, nil
+}
+
+// Since tells for how long the keys that sign, now and next, are what they are; zero: there is none.
+func (s HostAuthority) Since(ctx context.Context) (active, next time.Time, err error) {
+	type row struct {
+		name    string
+		created time.Time
+	}
+	err = s.db.reading(ctx, "reading the age of the host CA", func(ctx context.Context, q querier) error {
+		rows, err := all(ctx, q, func(r *row) []any { return []any{&r.name, timeColumn{&r.created}} },
+			"SELECT name, created FROM secrets WHERE name IN (?, ?)", hostCAActive, hostCANext)
+		for _, r := range rows {
+			if r.name == hostCANext {
+				next = r.created
+			} else {
+				active = r.created
+			}
+		}
+		return err
+	})
+	return active, next, err
 }
 
 // Rotate adds the key that is to follow. The error is [ErrExists] if one waits already.
@@ -83,6 +111,22 @@ func (s HostAuthority) Rotate(ctx context.Context, next CredentialSecret) error 
 			err = ErrExists
 		}
 		return err
+	})
+}
+
+// Drop removes the next key, so that another one can be made. check sees it before and may refuse. The error is
+// [ErrNotFound] if there is no next key.
+func (s HostAuthority) Drop(ctx context.Context, check func(next CredentialSecret) error) error {
+	return s.db.changing(ctx, "dropping a key of the host CA", func(ctx context.Context, q querier) error {
+		sealed, err := scalar[string](ctx, q, "DELETE FROM secrets WHERE name = ? RETURNING value", hostCANext)
+		if err != nil {
+			return err
+		}
+		next, err := s.db.ring.Open("secrets", "value", hostCANext, sealed)
+		if err != nil {
+			return err
+		}
+		return check(next) // an error brings the row back
 	})
 }
 

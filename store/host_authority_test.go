@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -58,9 +59,32 @@ func TestHostAuthority(t *testing.T) {
 		if err := nodes[0].HostAuthority.Activate(ctx, []byte("short")); err == nil {
 			t.Error("a short secret is taken")
 		}
+		if active, next, err := nodes[1].HostAuthority.Since(ctx); err != nil || !active.Equal(second.ActiveSince) || !next.Equal(second.NextSince) || next.IsZero() {
+			t.Errorf("since %v, %v, %v; want %v, %v", active, next, err, second.ActiveSince, second.NextSince)
+		}
 		once("activate", store.ErrNotFound, func(s *store.Store, _ int) error { return s.HostAuthority.Activate(ctx, nil) })
 		if got := keys(); !bytes.Equal(got.Active, second.Next) || got.Next != nil || !bytes.Equal(got.Hosts, first.Hosts) {
 			t.Errorf("after activate: %q, %q", []byte(got.Active), []byte(got.Next))
+		}
+		if got := keys(); got.ActiveSince.IsZero() || !got.NextSince.IsZero() || second.NextSince.IsZero() {
+			t.Errorf("since %v, %v; %v", got.ActiveSince, got.NextSince, second.NextSince)
+		}
+		no := errors.New("that one stays")
+		any := func(store.CredentialSecret) error { return nil }
+		wantError(t, "nothing to drop", nodes[0].HostAuthority.Drop(ctx, any), store.ErrNotFound)
+		check(t, nodes[0].HostAuthority.Rotate(ctx, []byte("dropped")))
+		wantError(t, "refused", nodes[1].HostAuthority.Drop(ctx, func(next store.CredentialSecret) error {
+			if string(next) != "dropped" {
+				t.Errorf("asked about %q", []byte(next))
+			}
+			return no
+		}), no)
+		if got := keys(); string(got.Next) != "dropped" {
+			t.Errorf("after a refusal: %q", []byte(got.Next))
+		}
+		once("drop", store.ErrNotFound, func(s *store.Store, _ int) error { return s.HostAuthority.Drop(ctx, any) })
+		if got := keys(); got.Next != nil || !bytes.Equal(got.Active, second.Next) {
+			t.Errorf("after drop: %q, %q", []byte(got.Active), []byte(got.Next))
 		}
 		if err := nodes[0].HostAuthority.Rotate(ctx, []byte("third")); err != nil {
 			t.Fatal(err)

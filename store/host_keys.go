@@ -71,6 +71,15 @@ func (s HostKeys) List(ctx context.Context, targetID string) ([]WaitingKey, erro
 	return waiting, err
 }
 
+// Waiting is how many keys wait for an operator, of all targets.
+func (s HostKeys) Waiting(ctx context.Context) (n int, err error) {
+	err = s.db.reading(ctx, "counting host keys that wait", func(ctx context.Context, q querier) (err error) {
+		n, err = scalar[int](ctx, q, "SELECT COUNT(*) FROM waiting_host_keys")
+		return err
+	})
+	return n, err
+}
+
 // ByID returns a key that waits, or [ErrNotFound].
 func (s HostKeys) ByID(ctx context.Context, id string) (WaitingKey, error) {
 	var w WaitingKey

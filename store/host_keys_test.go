@@ -99,6 +99,9 @@ func TestWaitingHostKeys(t *testing.T) {
 		if len(waiting) != 2 || waiting[1].Seen != 3 || waiting[1].Key != "ssh-ed25519 NEW" || waiting[1].Target != "web1" || waiting[0].Address != "y:22" || !waiting[0].First.Equal(start) {
 			t.Fatalf("waiting: %+v", waiting)
 		}
+		if n := must[int](t)(s.HostKeys.Waiting(ctx)); n != 2 {
+			t.Errorf("%d wait", n)
+		}
 		w, before, err := s.HostKeys.Approve(ctx, waiting[1].ID, false)
 		check(t, err)
 		after := must[store.Target](t)(s.Targets.ByID(ctx, x.ID))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -92,7 +93,19 @@ func (a PlacesAlarm) tooMany(ctx context.Context, tx querier, userID string, now
 
 // Reason says in words why the alarm was raised.
 func (a PlacesAlarm) Reason(networks int) string {
-	return fmt.Sprintf("signed in from %d new addresses within %s", networks, a.Within)
+	return fmt.Sprintf("signed in from %d new addresses within %s", networks, inShort(a.Within))
+}
+
+// inShort is a duration without what is zero at its end: 1h, 10m, 1h30m.
+func inShort(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // see notes an address of canonicalAddr.
@@ -111,7 +124,7 @@ func (s Places) Known(ctx context.Context, userID string, source netip.Addr, sin
 		return false, nil
 	}
 	known := false
-	err := s.db.reading(ctx, "looking for a place of user "+userID, func(ctx context.Context, q querier) error {
+	err := s.db.briefly(ctx, "looking for a place of user "+userID, func(ctx context.Context, q querier) error {
 		n, err := scalar[int](ctx, q, "SELECT COUNT(*) FROM places WHERE user_id = ? AND network = ? AND last_seen >= ?",
 			userID, network(canonicalAddr(source)), ms(since))
 		known = n > 0

@@ -142,7 +142,7 @@ func TestPlacesAlarm(t *testing.T) {
 			t.Errorf("an hour later: alarm of %d", got)
 		}
 		got := must[store.User](t)(s.Users.ByID(ctx, u.ID))
-		if !got.Locked || got.LockReason != "signed in from 3 new addresses within 1h0m0s" {
+		if !got.Locked || got.LockReason != "signed in from 3 new addresses within 1h" {
 			t.Errorf("user %+v", got)
 		}
 	})

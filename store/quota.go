@@ -24,7 +24,11 @@ type QuotaError struct {
 }
 
 func (e *QuotaError) Error() string {
-	return fmt.Sprintf("%d sessions are open, and %s allows %d", e.Open, e.Limit, e.Max)
+	open := fmt.Sprintf("%d sessions are open", e.Open)
+	if e.Open == 1 {
+		open = "1 session is open"
+	}
+	return fmt.Sprintf("%s, and %s allows %d", open, e.Limit, e.Max)
 }
 
 // nodeSilence is how long a node may say nothing before its sessions take no places any more. A node says
@@ -43,7 +47,7 @@ func (s Sessions) Alive(ctx context.Context, node string) error {
 // Lives tells whether a node has said within the given time that it lives.
 func (s Sessions) Lives(ctx context.Context, node string, silence time.Duration) (bool, error) {
 	n := 0
-	err := s.db.reading(ctx, "looking whether node "+node+" lives", func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "looking whether node "+node+" lives", func(ctx context.Context, q querier) (err error) {
 		n, err = scalar[int](ctx, q, "SELECT COUNT(*) FROM nodes WHERE name = ? AND seen >= "+s.db.clockSQL()+" - ?", node, silence.Milliseconds())
 		return err
 	})
@@ -56,7 +60,7 @@ func (s Sessions) Room(ctx context.Context, x Session, q Quota) error {
 	if q == (Quota{}) {
 		return nil
 	}
-	return s.db.reading(ctx, "counting sessions", func(ctx context.Context, r querier) error { return s.within(ctx, r, x, q) })
+	return s.db.briefly(ctx, "counting sessions", func(ctx context.Context, r querier) error { return s.within(ctx, r, x, q) })
 }
 
 // within counts.
@@ -109,4 +113,13 @@ func (s Sessions) holdPlaces(ctx context.Context, tx querier, x Session, q Quota
 		}
 	}
 	return nil
+}
+
+// LiveNodes is how many nodes live: their last word is not older than silence.
+func (s Sessions) LiveNodes(ctx context.Context, silence time.Duration) (n int, err error) {
+	err = s.db.reading(ctx, "counting the nodes that live", func(ctx context.Context, q querier) (err error) {
+		n, err = scalar[int](ctx, q, "SELECT COUNT(*) FROM nodes WHERE seen >= "+s.db.clockSQL()+" - ?", silence.Milliseconds())
+		return err
+	})
+	return n, err
 }

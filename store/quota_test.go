@@ -82,6 +82,12 @@ func TestQuotaCountsLiveSessions(t *testing.T) {
 		check(t, s.Sessions.Alive(ctx, "n1"))
 		full("on a node that lives", true)
 		check(t, s.Sessions.Alive(ctx, "other"))
+		if n := must[int](t)(s.Sessions.LiveNodes(ctx, time.Minute)); n != 2 {
+			t.Errorf("%d nodes live", n)
+		}
+		if n := must[int](t)(s.Sessions.LiveNodes(ctx, -time.Minute)); n != 0 {
+			t.Errorf("%d nodes will live", n)
+		}
 		if e.name != "memory" {
 			db := raw(t, e.dsn)
 			_, err := db.ExecContext(ctx, "UPDATE nodes SET seen = seen - 61000 WHERE name = 'n1'")

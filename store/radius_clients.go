@@ -153,7 +153,7 @@ func (s RadiusClients) List(ctx context.Context) ([]RadiusClient, error) {
 // ByName returns the client of a name, or [ErrNotFound].
 func (s RadiusClients) ByName(ctx context.Context, name string) (RadiusClient, error) {
 	var c RadiusClient
-	err := s.db.reading(ctx, "reading RADIUS client "+name, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "reading RADIUS client "+name, func(ctx context.Context, q querier) (err error) {
 		c, err = one(ctx, q, radiusFields, "SELECT "+radiusColumns+" FROM radius_clients WHERE name = ?", name)
 		return err
 	})
@@ -164,7 +164,7 @@ func (s RadiusClients) ByName(ctx context.Context, name string) (RadiusClient, e
 func (s RadiusClients) Secret(ctx context.Context, id string) (SharedSecret, error) {
 	what := "reading the secret of RADIUS client " + id
 	var sealed string
-	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, what, func(ctx context.Context, q querier) (err error) {
 		sealed, err = scalar[string](ctx, q, "SELECT secret FROM radius_clients WHERE id = ?", id)
 		return err
 	})

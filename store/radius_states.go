@@ -100,7 +100,7 @@ func (s RadiusGrants) Put(ctx context.Context, g RadiusGrant) error {
 // Find returns a grant that is in force, or [ErrNotFound].
 func (s RadiusGrants) Find(ctx context.Context, userID, clientID, station string) (RadiusGrant, error) {
 	g := RadiusGrant{UserID: userID, ClientID: clientID, Station: station}
-	err := s.db.reading(ctx, "looking for a remembered code of user "+userID+" at RADIUS client "+clientID, func(ctx context.Context, q querier) error {
+	err := s.db.briefly(ctx, "looking for a remembered code of user "+userID+" at RADIUS client "+clientID, func(ctx context.Context, q querier) error {
 		found, err := one(ctx, q, func(g *RadiusGrant) []any { return []any{timeColumn{&g.CodeAt}, timeColumn{&g.Expires}, &g.Assurance} },
 			"SELECT code_at, expires, assurance FROM radius_grants WHERE user_id = ? AND client_id = ? AND station = ? AND expires > ?",
 			userID, clientID, station, ms(s.db.now()))

@@ -45,7 +45,7 @@ func (s RadiusVerdicts) Claim(ctx context.Context, digest string) (owner string,
 func (s RadiusVerdicts) Find(ctx context.Context, digest string) ([]byte, error) {
 	const what = "looking for the verdict on a RADIUS request"
 	var sealed string
-	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, what, func(ctx context.Context, q querier) (err error) {
 		sealed, err = scalar[string](ctx, q, "SELECT verdict FROM radius_verdicts WHERE digest = ? AND expires > ?", digest, ms(s.db.now()))
 		return err
 	})

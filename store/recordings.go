@@ -207,6 +207,16 @@ func (r Recordings) AtNode(ctx context.Context, node string) (list []Recording, 
 	return list, err
 }
 
+// Unsealed lists the recordings of a node of which it is not known here that they were sealed, at most 1000, oldest first.
+func (r Recordings) Unsealed(ctx context.Context, node string) (list []Recording, err error) {
+	err = r.db.reading(ctx, "listing the unsealed recordings of node "+node, func(ctx context.Context, q querier) (err error) {
+		list, err = all(ctx, q, recordingFields, "SELECT "+recordingColumns+` FROM recordings
+			WHERE node = ? AND at_node AND state IN ('open', 'tail-pending') ORDER BY session_id, channel LIMIT 1000`, node)
+		return err
+	})
+	return list, err
+}
+
 // Stored notes that a recording is in the store of all nodes and not on the disk of its node any more.
 func (r Recordings) Stored(ctx context.Context, sessionID string, channel int) error {
 	return r.db.writing(ctx, "noting that a recording of session "+sessionID+" is in the store", func(ctx context.Context, q querier) error {

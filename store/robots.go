@@ -133,7 +133,7 @@ func (s Robots) ByID(ctx context.Context, id string) (Robot, error) {
 
 func (s Robots) by(ctx context.Context, column, value string) (Robot, error) {
 	var r Robot
-	err := s.db.reading(ctx, "reading robot "+value, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "reading robot "+value, func(ctx context.Context, q querier) (err error) {
 		r, err = one(ctx, q, robotFields, "SELECT "+robotColumns+" FROM robots WHERE "+column+" = ?", value)
 		return err
 	})

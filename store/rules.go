@@ -26,7 +26,7 @@ func ruleSetFields(r *RuleSet) []any {
 // Current returns the rules in force; if there are none, the zero RuleSet.
 func (s Rules) Current(ctx context.Context) (RuleSet, error) {
 	var r RuleSet
-	err := s.db.reading(ctx, "reading the rules", func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "reading the rules", func(ctx context.Context, q querier) (err error) {
 		r, err = one(ctx, q, ruleSetFields, "SELECT "+ruleSetColumns+" FROM rule_sets ORDER BY version DESC LIMIT 1")
 		if errors.Is(err, ErrNotFound) {
 			err = nil
@@ -39,7 +39,7 @@ func (s Rules) Current(ctx context.Context) (RuleSet, error) {
 // Version returns the version in force, 0 if there are no rules.
 func (s Rules) Version(ctx context.Context) (int64, error) {
 	var version int64
-	err := s.db.reading(ctx, "reading the version of the rules", func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "reading the version of the rules", func(ctx context.Context, q querier) (err error) {
 		version, err = currentRules(ctx, q)
 		return err
 	})

@@ -30,7 +30,7 @@ func (s Secrets) GetOrCreate(ctx context.Context, name string, create func() ([]
 func (s Secrets) Get(ctx context.Context, name string) ([]byte, error) {
 	what := "reading the secret " + name
 	var sealed string
-	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, what, func(ctx context.Context, q querier) (err error) {
 		sealed, err = scalar[string](ctx, q, "SELECT value FROM secrets WHERE name = ?", name)
 		return err
 	})

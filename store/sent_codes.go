@@ -97,7 +97,7 @@ func (s SentCodes) Issue(ctx context.Context, c NewSentCode) error {
 // Outstanding tells whether a code waits to be typed in this attempt.
 func (s SentCodes) Outstanding(ctx context.Context, userID, attempt string, source netip.Addr) (bool, error) {
 	var n int
-	err := s.db.reading(ctx, "looking for a sent code", func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "looking for a sent code", func(ctx context.Context, q querier) (err error) {
 		n, err = scalar[int](ctx, q, "SELECT COUNT(*) FROM sent_codes WHERE user_id = ? AND attempt = ? AND source = ? AND expires > ? AND tries < ?",
 			userID, attempt, canonicalAddr(source).String(), ms(s.db.now()), sentCodeTries)
 		return err

@@ -120,24 +120,24 @@ func (s Sessions) together(ctx context.Context, what string, atomic bool, events
 	if len(events) == 0 && !atomic {
 		return s.db.writing(ctx, what, f)
 	}
-	var rows [][]any
-	for _, e := range events {
-		values, err := Audit{s.db}.values(e)
-		if err != nil {
+	return s.db.withEvents(ctx, s.db.changing, what, events, f)
+}
+
+// withEvents runs f and keeps what happened, in one transaction of the kind of change.
+func (d *db) withEvents(ctx context.Context, change func(context.Context, string, func(context.Context, querier) error) error,
+	what string, events []audit.Event, f func(context.Context, querier) error) error {
+	rows := make([][]any, len(events))
+	for i, e := range events {
+		var err error
+		if rows[i], err = (Audit{d}).values(e); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		rows = append(rows, values)
 	}
-	return s.db.changing(ctx, what, func(ctx context.Context, tx querier) error {
+	return change(ctx, what, func(ctx context.Context, tx querier) error {
 		if err := f(ctx, tx); err != nil {
 			return err
 		}
-		for _, values := range rows {
-			if err := appendEvent(ctx, tx, values); err != nil {
-				return err
-			}
-		}
-		return nil
+		return appendEvents(ctx, tx, rows)
 	})
 }
 
@@ -163,7 +163,7 @@ func (s Sessions) OpenWithin(ctx context.Context, x Session, quota Quota, events
 	if x.Started.IsZero() {
 		x.Started = s.db.now()
 	}
-	err := s.together(ctx, what, quota != (Quota{}) || x.Approval != "", events, func(ctx context.Context, q querier) (err error) {
+	err := s.db.withEvents(ctx, s.db.changingTogether, what, events, func(ctx context.Context, q querier) (err error) {
 		if x.Approval != "" {
 			if err := (Approvals{s.db}).use(ctx, q, x); err != nil {
 				return err
@@ -200,19 +200,37 @@ func (s Sessions) Waits(ctx context.Context, id, waits string) error {
 
 // OpenChannel notes a channel that begins.
 func (s Sessions) OpenChannel(ctx context.Context, sessionID string, c Channel, events ...audit.Event) error {
-	return s.putChannel(ctx, "noting a channel of session "+sessionID, sessionID, c, events)
+	return s.db.withEvents(ctx, s.db.changingTogether, "noting a channel of session "+sessionID, events, func(ctx context.Context, q querier) error {
+		return s.putChannel(ctx, q, sessionID, c)
+	})
 }
 
 // CloseChannel replaces what is known of a channel by c, which has ended. It may come without
 // [Sessions.OpenChannel], if the database did not answer then.
 func (s Sessions) CloseChannel(ctx context.Context, sessionID string, c Channel, events ...audit.Event) error {
-	if c.Ended.IsZero() {
-		c.Ended = s.db.now()
-	}
-	return s.putChannel(ctx, "noting the end of a channel of session "+sessionID, sessionID, c, events)
+	return s.CloseChannels(ctx, sessionID, []Channel{c}, events...)
 }
 
-func (s Sessions) putChannel(ctx context.Context, what, sessionID string, c Channel, events []audit.Event) error {
+// CloseChannels is [Sessions.CloseChannel] for several channels of a session: all of them or none.
+func (s Sessions) CloseChannels(ctx context.Context, sessionID string, list []Channel, events ...audit.Event) error {
+	return s.db.withEvents(ctx, s.db.changingTogether, "noting the end of channels of session "+sessionID, events, func(ctx context.Context, q querier) error {
+		return s.closeChannels(ctx, q, sessionID, list)
+	})
+}
+
+func (s Sessions) closeChannels(ctx context.Context, q querier, sessionID string, list []Channel) error {
+	for _, c := range list {
+		if c.Ended.IsZero() {
+			c.Ended = s.db.now()
+		}
+		if err := s.putChannel(ctx, q, sessionID, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s Sessions) putChannel(ctx context.Context, q querier, sessionID string, c Channel) error {
 	if c.Started.IsZero() {
 		c.Started = s.db.now()
 	}
@@ -220,31 +238,37 @@ func (s Sessions) putChannel(ctx context.Context, what, sessionID string, c Chan
 	if c.ExitStatus != nil {
 		status = sql.NullInt64{Int64: int64(*c.ExitStatus), Valid: true}
 	}
-	return s.together(ctx, what, c.Recording != "" || c.Retention > 0, events, func(ctx context.Context, q querier) error {
-		_, err := exec(ctx, q, "INSERT INTO session_channels ("+channelColumns+`)
+	_, err := exec(ctx, q, "INSERT INTO session_channels ("+channelColumns+`)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (session_id, id) DO UPDATE SET kind = excluded.kind, command = excluded.command,
 				term = excluded.term, exit_status = excluded.exit_status, exit_signal = excluded.exit_signal,
 				bytes_in = excluded.bytes_in, bytes_out = excluded.bytes_out, recording = excluded.recording,
 				sha256 = excluded.sha256, truncated = excluded.truncated, started = excluded.started,
 				ended = excluded.ended, files_read = excluded.files_read, files_written = excluded.files_written`,
-			sessionID, c.ID, c.Kind, c.Command, c.Term, status, c.ExitSignal, c.BytesIn, c.BytesOut, c.Recording,
-			c.SHA256, c.Truncated, ms(c.Started), ms(c.Ended), c.FilesRead, c.FilesWritten)
-		if err != nil {
-			return err
-		}
-		if c.Recording == "" && c.Retention > 0 {
-			_, err := exec(ctx, q, "UPDATE session_channels SET retention = ? WHERE session_id = ? AND id = ?", c.Retention.Milliseconds(), sessionID, c.ID)
-			return err
-		}
-		return Recordings{s.db}.put(ctx, q, sessionID, c)
-	})
+		sessionID, c.ID, c.Kind, c.Command, c.Term, status, c.ExitSignal, c.BytesIn, c.BytesOut, c.Recording,
+		c.SHA256, c.Truncated, ms(c.Started), ms(c.Ended), c.FilesRead, c.FilesWritten)
+	if err != nil {
+		return err
+	}
+	if c.Recording == "" && c.Retention > 0 {
+		_, err := exec(ctx, q, "UPDATE session_channels SET retention = ? WHERE session_id = ? AND id = ?", c.Retention.Milliseconds(), sessionID, c.ID)
+		return err
+	}
+	return Recordings{s.db}.put(ctx, q, sessionID, c)
 }
 
 // End notes that a session has ended now, one too that another node took for lost. On one that has ended
 // it does nothing; the error is [ErrNotFound] if there is none.
 func (s Sessions) End(ctx context.Context, id, reason string, events ...audit.Event) error {
-	return s.together(ctx, "noting the end of session "+id, false, events, func(ctx context.Context, q querier) error {
+	return s.EndWith(ctx, id, reason, nil, events...)
+}
+
+// EndWith is [Sessions.End] together with [Sessions.CloseChannels]: all of it or nothing.
+func (s Sessions) EndWith(ctx context.Context, id, reason string, channels []Channel, events ...audit.Event) error {
+	return s.db.withEvents(ctx, s.db.changingTogether, "noting the end of session "+id, events, func(ctx context.Context, q querier) error {
+		if err := s.closeChannels(ctx, q, id, channels); err != nil {
+			return err
+		}
 		n, err := exec(ctx, q, "UPDATE sessions SET state = ?, reason = ?, ended = ? WHERE id = ? AND state IN (?, ?)",
 			Ended, reason, ms(s.db.now()), id, Live, Lost)
 		if err != nil || n == 1 {

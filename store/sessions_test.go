@@ -1,6 +1,9 @@
 package store_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -185,6 +188,89 @@ func TestMarkLost(t *testing.T) {
 		check(t, s.Sessions.End(ctx, mine, "it was not lost"))
 		if got := must[store.Session](t)(s.Sessions.Get(ctx, mine)); got.State != store.Ended || got.Reason != "it was not lost" {
 			t.Errorf("the session is %s: %s", got.State, got.Reason)
+		}
+	})
+}
+
+// The end of a session is written with the ends of its channels, all of it or nothing.
+func TestSessionEndsWithChannels(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s, ctx := e.open(), t.Context()
+		x := must[store.Session](t)(s.Sessions.Open(ctx, store.Session{User: "alice"}))
+		check(t, s.Sessions.OpenChannel(ctx, x.ID, store.Channel{ID: 1, Kind: "exec"}))
+		one, two := 1, 2
+		channels := []store.Channel{{ID: 1, Kind: "exec", ExitStatus: &one}, {ID: 2, Kind: "sftp", ExitStatus: &two}} // the second was not noted when it began
+		err := s.Sessions.EndWith(ctx, "nothing", "", channels, audit.Event{Type: "nothing", Result: audit.OK})
+		wantError(t, "end of nothing", err, store.ErrNotFound)
+		if list := must[[]audit.Event](t)(s.Audit.List(ctx, store.AuditFilter{})); len(list) != 0 {
+			t.Errorf("events of nothing: %v", list)
+		}
+		check(t, s.Sessions.EndWith(ctx, x.ID, "done", channels,
+			audit.Event{Type: audit.ChannelEnded, Result: audit.OK}, audit.Event{Type: audit.ChannelEnded, Result: audit.OK}, audit.Event{Type: audit.SessionEnded, Result: audit.OK}))
+		got := must[store.Session](t)(s.Sessions.Get(ctx, x.ID))
+		if got.State != store.Ended || got.Reason != "done" || len(got.Channels) != 2 {
+			t.Fatalf("%+v", got)
+		}
+		for i, c := range got.Channels {
+			if c.Ended.IsZero() || c.ExitStatus == nil || *c.ExitStatus != i+1 {
+				t.Errorf("%+v", c)
+			}
+		}
+		if list := must[[]audit.Event](t)(s.Audit.List(ctx, store.AuditFilter{})); len(list) != 3 || list[0].Type != audit.SessionEnded {
+			t.Errorf("events %v, want three and the end of the session last", list)
+		}
+	})
+}
+
+// A transaction that fails in any way leaves nothing behind, and the one connection that writes goes on: also when SQLite has
+// ended the transaction by itself, when whoever asked has gone, and when what runs in it panics.
+func TestChangeThatFails(t *testing.T) {
+	each(t, func(t *testing.T, e *engine) {
+		s := e.open()
+		wrong := errors.New("wrong")
+		for name, f := range map[string]func(cancel func(), insert func(string) error) error{
+			"an error": func(_ func(), insert func(string) error) error { return errors.Join(insert("error"), wrong) },
+			"a statement that fails": func(_ func(), insert func(string) error) error {
+				if err := insert("twice"); err != nil {
+					return err
+				}
+				return insert("twice")
+			},
+			"nobody waits": func(cancel func(), insert func(string) error) error {
+				err := insert("gone")
+				cancel()
+				return err
+			},
+			"a panic": func(_ func(), insert func(string) error) error {
+				_ = insert("panic")
+				panic("oops")
+			},
+			"ended inside": func(_ func(), insert func(string) error) error {
+				return errors.Join(insert("inside"), insert("\x00rollback"), wrong)
+			},
+		} {
+			err := func() (err error) {
+				defer func() {
+					if v := recover(); v != nil {
+						err = fmt.Errorf("panic: %v", v)
+					}
+				}()
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				return store.Change(ctx, s, func(insert func(string) error) error { return f(cancel, insert) })
+			}()
+			if err == nil {
+				t.Errorf("%s: no error", name)
+			}
+		}
+		for _, id := range []string{"error", "twice", "gone", "panic", "inside"} {
+			if _, found, err := s.Settings.Get(t.Context(), id); err != nil || found {
+				t.Errorf("%s is there, or %v", id, err)
+			}
+		}
+		check(t, store.Change(t.Context(), s, func(insert func(string) error) error { return insert("fine") }))
+		if _, found, err := s.Settings.Get(t.Context(), "fine"); err != nil || !found {
+			t.Errorf("a change afterwards is not there: %v", err)
 		}
 	})
 }

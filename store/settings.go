@@ -11,7 +11,7 @@ type Settings struct{ db *db }
 
 // Get returns the value of a key and whether it was ever set.
 func (s Settings) Get(ctx context.Context, key string) (value string, ok bool, err error) {
-	err = s.db.reading(ctx, "reading the setting "+key, func(ctx context.Context, q querier) (err error) {
+	err = s.db.briefly(ctx, "reading the setting "+key, func(ctx context.Context, q querier) (err error) {
 		value, err = scalar[string](ctx, q, "SELECT value FROM settings WHERE name = ?", key)
 		return err
 	})

@@ -93,7 +93,7 @@ func (s SpareCodes) Take(ctx context.Context, userID, code string) (SpareCode, e
 // Left counts the unused recovery codes of a user.
 func (s SpareCodes) Left(ctx context.Context, userID string) (int, error) {
 	var n int
-	err := s.db.reading(ctx, "counting the recovery codes of user "+userID, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "counting the recovery codes of user "+userID, func(ctx context.Context, q querier) (err error) {
 		n, err = scalar[int](ctx, q, "SELECT COUNT(*) FROM spare_codes WHERE user_id = ? AND kind = ?", userID, RecoveryCode)
 		return err
 	})

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/jmoiron/sqlx"
 )
 
 // sqliteConnector opens connections to SQLite that keep the statements they have compiled: compiling
@@ -97,8 +99,44 @@ func (c *sqliteConn) forget() error {
 	return errors.Join(errs...)
 }
 
+// sqliteTx runs f in one transaction, which begins with the write lock and is rolled back if f returns an error. That
+// of database/sql costs a goroutine, and compiles its statements each time.
+func sqliteTx(ctx context.Context, c *sqlx.Conn, f func(context.Context, querier) error) error {
+	if _, err := c.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	ended := false
+	defer func() {
+		if !ended {
+			sqliteRollback(c)
+		}
+	}()
+	if err := f(ctx, c); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	_, err := c.ExecContext(context.Background(), "COMMIT") // a commit that has begun is waited for
+	ended = err == nil
+	return err
+}
+
+// sqliteRollback ends a transaction. SQLite has ended it by itself after some errors; a connection on which it goes on
+// for another reason is given up.
+func sqliteRollback(c *sqlx.Conn) {
+	_, err := c.ExecContext(context.Background(), "ROLLBACK")
+	if err == nil || strings.Contains(err.Error(), "no transaction is active") {
+		return
+	}
+	_ = c.Raw(func(any) error { return driver.ErrBadConn })
+}
+
 // ExecContext is part of driver.ExecerContext.
 func (c *sqliteConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if err := ctx.Err(); err != nil { // the driver looks at contexts that are watched only
+		return nil, err
+	}
 	s, err := c.statement(ctx, query)
 	if err != nil {
 		return nil, err
@@ -111,6 +149,9 @@ func (c *sqliteConn) ExecContext(ctx context.Context, query string, args []drive
 
 // QueryContext is part of driver.QueryerContext.
 func (c *sqliteConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	s, err := c.statement(ctx, query)
 	if err != nil {
 		return nil, err

@@ -156,7 +156,7 @@ func (s Targets) seal(id, credential string, secret CredentialSecret) (string, e
 func (s Targets) Secret(ctx context.Context, id string) (CredentialSecret, error) {
 	what := "reading the credential of target " + id
 	var sealed string
-	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, what, func(ctx context.Context, q querier) (err error) {
 		sealed, err = scalar[string](ctx, q, "SELECT secret FROM targets WHERE id = ?", id)
 		return err
 	})
@@ -289,7 +289,7 @@ func (s Targets) ByID(ctx context.Context, id string) (Target, error) {
 
 func (s Targets) find(ctx context.Context, what, condition, value string) (Target, error) {
 	var t Target
-	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, what, func(ctx context.Context, q querier) (err error) {
 		t, err = one(ctx, q, targetFields, "SELECT "+targetColumns+" FROM targets WHERE "+condition, value)
 		return err
 	})

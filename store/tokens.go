@@ -211,7 +211,7 @@ func withDefaults(t Token) Token {
 // List returns the tokens of a user, newest first.
 func (s Tokens) List(ctx context.Context, userID string) ([]Token, error) {
 	var tokens []Token
-	err := s.db.reading(ctx, "listing the tokens of user "+userID, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "listing the tokens of user "+userID, func(ctx context.Context, q querier) (err error) {
 		tokens, err = all(ctx, q, tokenFields,
 			"SELECT "+tokenColumns+" FROM tokens WHERE user_id = ? ORDER BY id DESC", userID)
 		return err
@@ -222,7 +222,7 @@ func (s Tokens) List(ctx context.Context, userID string) ([]Token, error) {
 // Get returns a token, or [ErrNotFound].
 func (s Tokens) Get(ctx context.Context, id string) (Token, error) {
 	var t Token
-	err := s.db.reading(ctx, "reading token "+id, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "reading token "+id, func(ctx context.Context, q querier) (err error) {
 		t, err = one(ctx, q, tokenFields, "SELECT "+tokenColumns+" FROM tokens WHERE id = ?", id)
 		return err
 	})
@@ -361,7 +361,7 @@ func (s Tokens) secrets(ctx context.Context, what, where string, args ...any) ([
 		sealed string
 	}
 	var rows []row
-	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, what, func(ctx context.Context, q querier) (err error) {
 		rows, err = all(ctx, q, func(r *row) []any { return append(tokenFields(&r.Token), &r.sealed) },
 			"SELECT "+tokenColumns+", secret FROM tokens WHERE "+where, args...)
 		return err

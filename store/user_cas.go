@@ -85,7 +85,7 @@ func (s UserCAs) Trusted(ctx context.Context, fingerprint string) (UserCA, error
 
 func (s UserCAs) by(ctx context.Context, condition, value string) (UserCA, error) {
 	var c UserCA
-	err := s.db.reading(ctx, "reading user CA "+value, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "reading user CA "+value, func(ctx context.Context, q querier) (err error) {
 		c, err = one(ctx, q, userCAFields, "SELECT "+userCAColumns+" FROM user_cas WHERE "+condition, value)
 		return err
 	})
@@ -133,7 +133,7 @@ func (s UserCAs) Revocations(ctx context.Context, id string) ([]Revocation, erro
 // Revoked tells whether a certificate of a CA was taken back, by its serial number or its key id.
 func (s UserCAs) Revoked(ctx context.Context, id string, serial uint64, keyID string) (bool, error) {
 	var n int64
-	err := s.db.reading(ctx, "looking for a revocation", func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "looking for a revocation", func(ctx context.Context, q querier) (err error) {
 		n, err = scalar[int64](ctx, q, revokedCount, id, RevokedSerial, strconv.FormatUint(serial, 10), RevokedKeyID, keyID)
 		return err
 	})

@@ -59,7 +59,7 @@ func (s UserKeys) Add(ctx context.Context, k UserKey) (UserKey, error) {
 // List returns the keys of a user, newest first.
 func (s UserKeys) List(ctx context.Context, userID string) ([]UserKey, error) {
 	var keys []UserKey
-	err := s.db.reading(ctx, "listing the keys of user "+userID, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "listing the keys of user "+userID, func(ctx context.Context, q querier) (err error) {
 		keys, err = all(ctx, q, userKeyFields,
 			"SELECT "+userKeyColumns+" FROM user_keys WHERE user_id = ? ORDER BY id DESC", userID)
 		return err
@@ -71,7 +71,7 @@ func (s UserKeys) List(ctx context.Context, userID string) ([]UserKey, error) {
 // such key.
 func (s UserKeys) ByFingerprint(ctx context.Context, userID, fingerprint string) (UserKey, error) {
 	var k UserKey
-	err := s.db.reading(ctx, "reading a key of user "+userID, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "reading a key of user "+userID, func(ctx context.Context, q querier) (err error) {
 		k, err = one(ctx, q, userKeyFields,
 			"SELECT "+userKeyColumns+" FROM user_keys WHERE fingerprint = ? AND user_id = ?", fingerprint, userID)
 		return err

@@ -244,7 +244,7 @@ func (s Users) ByExternalID(ctx context.Context, id string) (User, error) {
 
 func (s Users) find(ctx context.Context, what, condition, value string) (User, error) {
 	var u User
-	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, what, func(ctx context.Context, q querier) (err error) {
 		u, err = one(ctx, q, userFields, "SELECT "+userColumns+" FROM users WHERE "+condition, value)
 		return err
 	})
@@ -292,7 +292,7 @@ func (s Users) Delete(ctx context.Context, id string) error {
 // PasswordHash returns the hash of a local user's password, empty if there is none.
 func (s Users) PasswordHash(ctx context.Context, id string) (string, error) {
 	var hash string
-	err := s.db.reading(ctx, "reading the password hash of user "+id, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, "reading the password hash of user "+id, func(ctx context.Context, q querier) (err error) {
 		hash, err = scalar[string](ctx, q, "SELECT password_hash FROM users WHERE id = ?", id)
 		return err
 	})

@@ -41,7 +41,7 @@ func (s WebSessions) FindCtx(ctx context.Context, token string) ([]byte, bool, e
 	const what = "reading a web session"
 	hash := hashSecret(token)
 	var sealed string
-	err := s.db.reading(ctx, what, func(ctx context.Context, q querier) (err error) {
+	err := s.db.briefly(ctx, what, func(ctx context.Context, q querier) (err error) {
 		sealed, err = scalar[string](ctx, q,
 			"SELECT data FROM web_sessions WHERE token_hash = ? AND expires > ? AND NOT ended", hash, ms(s.db.now()))
 		return err

@@ -91,6 +91,7 @@ func (d *Dialer) certificate(ctx context.Context, t store.Target, account string
 	if err := cert.SignCert(rand.Reader, ca); err != nil {
 		return nil, fmt.Errorf("signing a certificate: %w", err)
 	}
+	d.cfg.CertificateMade()
 	return ssh.NewCertSigner(cert, signer)
 }
 

@@ -40,6 +40,8 @@ type Config struct {
 	Early     int                                                          // connections begun before a verdict that may wait at once; 0: 64, below: none
 	Now       func() time.Time                                             // nil: time.Now
 
+	CertificateMade func() // called for each certificate by which the bastion logs in; nil: nobody counts
+
 	RekeyAfter uint64 // bytes after which the keys of a connection are changed from here; 0: as the cipher demands
 }
 
@@ -56,6 +58,9 @@ func New(cfg Config) *Dialer {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if cfg.CertificateMade == nil {
+		cfg.CertificateMade = func() {}
 	}
 	if cfg.Resolve == nil {
 		cfg.Resolve = lookup

@@ -183,13 +183,28 @@ func (c *client) upload(ctx context.Context, path string, fields map[string]stri
 	form := multipart.NewWriter(in)
 	go func() { in.CloseWithError(multipartOf(form, fields, file)) }()
 	defer out.Close() // ends the goroutine if the server wanted no more
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/api/v1"+path, out)
+	req, err := c.request(ctx, http.MethodPost, path, out)
 	if err != nil {
-		return nil, fmt.Errorf("making the request: %w", err)
+		return nil, err
 	}
 	req.Header.Set("Content-Type", form.FormDataContentType())
 	req.Header.Set("Expect", "100-continue")
 	return c.do(req)
+}
+
+// request is one to path of the API. Parts of a path that no server would see as such are refused here.
+func (c *client) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
+	parts, _, _ := strings.Cut(path, "?")
+	for part := range strings.SplitSeq(strings.TrimPrefix(parts, "/"), "/") {
+		if part == "" || part == "." || part == ".." {
+			return nil, usage("Write the name or id as the list shows it.", "%s is not the name or id of anything", audit.Quote(part))
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+"/api/v1"+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("making the request: %w", err)
+	}
+	return req, nil
 }
 
 // send returns the answer if it is not a refusal.
@@ -202,9 +217,9 @@ func (c *client) send(ctx context.Context, method, path string, in any) (*http.R
 		}
 		body = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+"/api/v1"+path, body)
+	req, err := c.request(ctx, method, path, body)
 	if err != nil {
-		return nil, fmt.Errorf("making the request: %w", err)
+		return nil, err
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -254,6 +269,9 @@ func (e *refusedError) Error() string {
 	var b strings.Builder
 	b.WriteString(audit.Escape(e.Detail))
 	for _, f := range e.Errors {
+		if len(e.Errors) == 1 && strings.HasSuffix(e.Detail, f.Message) {
+			break // the detail is the whole of it
+		}
 		fmt.Fprintf(&b, "\n%s: %s", audit.Escape(strings.TrimPrefix(f.Location, "body.")), audit.Escape(f.Message))
 	}
 	for line := range strings.Lines(e.Excerpt) {

@@ -16,6 +16,7 @@ import (
 
 	"sallyport/admin"
 	"sallyport/audit"
+	"sallyport/internal/web"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -209,7 +210,7 @@ func lockoutListCommand(g *globals) *cobra.Command {
 				if until == "" {
 					until = "cleared"
 				}
-				why := itoa(l.Failures) + " failures"
+				why := web.Plural(l.Failures, "failure", "failures")
 				if l.Author != "" {
 					why = l.Reason + " (" + l.Author + ")"
 				}
@@ -272,7 +273,7 @@ func lockoutClearCommand(g *globals) *cobra.Command {
 			}
 			cleared = append(cleared, gone{id, true})
 		}
-		return g.done(cleared, "lifted %d locks", len(cleared))
+		return g.done(cleared, "lifted %s", web.Plural(len(cleared), "lock", "locks"))
 	})
 	c.Flags().StringVar(&login, "user", "", "those that hold this user")
 	c.Flags().StringVar(&source, "source", "", "those that hold this address or network")

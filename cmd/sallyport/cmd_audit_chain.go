@@ -18,6 +18,7 @@ import (
 	"sallyport/admin"
 	"sallyport/audit"
 	"sallyport/internal/auditlog"
+	"sallyport/internal/web"
 	"sallyport/recorder"
 )
 
@@ -91,7 +92,7 @@ func parseHeads(texts []string) (map[int64][]audit.Kept, error) {
 		position, err := strconv.ParseInt(number, 10, 64)
 		var h audit.Hash
 		if err != nil || position < 1 || h.UnmarshalText([]byte(hash)) != nil {
-			return nil, usage("Write it as 'sallyport audit verify' printed it: a number, a colon, 64 hexadecimal digits.", "%q is not a head", audit.Escape(text))
+			return nil, usage("Write it as 'sallyport audit verify' printed it: a number, a colon, 64 hexadecimal digits.", "%s is not a head", audit.Quote(text))
 		}
 		heads[position] = append(heads[position], audit.Kept{Head: h})
 	}
@@ -254,7 +255,7 @@ func (g *globals) showAuditProofs(found []admin.AuditVerification) error {
 				g.say("heads that are kept elsewhere could not all be read: %s", v.HeadsProblem)
 			}
 			if v.Heads > 0 {
-				g.say("held against %d heads that are kept outside of the database", v.Heads)
+				g.say("held against %s kept outside of the database", web.Plural(v.Heads, "head that is", "heads that are"))
 			}
 			if v.Proved && v.Last > 0 {
 				g.say("keep this elsewhere, to find later that nothing was cut off: --head %d:%s", v.Last, v.Head)

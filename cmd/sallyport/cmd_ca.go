@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -40,7 +41,32 @@ func caCommand(g *globals) *cobra.Command {
 		step("activate", "Have the next key sign from now on, on all nodes",
 			"the next key signs now. When all works (sallyport target check NAME): sallyport ca retire"),
 		step("retire", "Remove the old key for ever",
-			"removed the old key. Take its line off the targets too: sallyport ca show prints what should be there"))
+			"removed the old key. Take its line off the targets too: sallyport ca show prints what should be there"),
+		caDropCommand(g))
+}
+
+func caDropCommand(g *globals) *cobra.Command {
+	var yes bool
+	c := action(g, "drop", "Remove the next key before it signs; the one of now goes on", cobra.NoArgs,
+		func(c *cobra.Command, api *client, _ []string) error {
+			var ca admin.UserCA
+			if err := api.get(c.Context(), "/ca", nil, &ca); err != nil {
+				return err
+			}
+			var in admin.DropKey
+			if i := slices.IndexFunc(ca.Keys, func(k admin.CAKey) bool { return k.State == "next" }); i >= 0 { // else the server says so
+				in.Fingerprint = ca.Keys[i].Fingerprint
+				if !yes && !g.confirm("Drop the next key of the CA, "+audit.Escape(in.Fingerprint)+"?", true) {
+					return failed("Answer y, or use --yes.", "nothing was dropped")
+				}
+			}
+			if err := api.call(c.Context(), http.MethodPost, "/ca/drop", in, &ca); err != nil {
+				return err
+			}
+			return g.done(ca, "the next key is gone, and %s goes on signing. Take the line of the one that is gone off the targets", audit.Escape(ca.Fingerprint))
+		})
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return c
 }
 
 // caStates say what a key is for.

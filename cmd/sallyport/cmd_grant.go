@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/admin"
+	"sallyport/internal/web"
 )
 
 func grantCommand(g *globals) *cobra.Command {
@@ -46,7 +47,7 @@ func grantRevokeCommand(g *globals) *cobra.Command {
 				if err := api.call(c.Context(), http.MethodPost, route("users", login, "grants", "revoke"), nil, &r); err != nil {
 					return err
 				}
-				return g.done(r, "ended %d grants of %s", r.Revoked, login)
+				return g.done(r, "ended %s of %s", web.Plural(r.Revoked, "grant", "grants"), login)
 			}
 			ended := []gone{}
 			for _, id := range ids {
@@ -55,7 +56,7 @@ func grantRevokeCommand(g *globals) *cobra.Command {
 				}
 				ended = append(ended, gone{id, true})
 			}
-			return g.done(ended, "ended %d grants of %s", len(ended), login)
+			return g.done(ended, "ended %s of %s", web.Plural(len(ended), "grant", "grants"), login)
 		})
 	c.Flags().BoolVar(&all, "all", false, "all of them")
 	return c

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/admin"
+	"sallyport/audit"
 )
 
 func hostCACommand(g *globals) *cobra.Command {
@@ -44,8 +45,8 @@ func hostCACommand(g *globals) *cobra.Command {
 			if err := api.call(c.Context(), http.MethodPost, "/hostca/rotate", nil, &ca); err != nil {
 				return err
 			}
-			return g.done(ca, "made the next key. Have clients know both (sallyport hostca); when all do: sallyport hostca activate")
-		}), hostCAActivateCommand(g))
+			return g.done(ca, "made the next key. Have clients know both (sallyport hostca); when all do: sallyport hostca activate (or, to do without it: sallyport hostca drop)")
+		}), hostCAActivateCommand(g), hostCADropCommand(g))
 	return c
 }
 
@@ -64,5 +65,33 @@ func hostCAActivateCommand(g *globals) *cobra.Command {
 			return printLine(g.Out, ca.Revoked)
 		})
 	c.Flags().BoolVar(&in.HostKeys, "host-keys", false, "have other host keys too: for when somebody may know them. Clients without the line are warned of a changed key")
+	return c
+}
+
+func hostCADropCommand(g *globals) *cobra.Command {
+	var yes bool
+	c := action(g, "drop", "Remove the next key before it vouches; the one of now goes on", cobra.NoArgs,
+		func(c *cobra.Command, api *client, _ []string) error {
+			var ca admin.HostCA
+			if err := api.get(c.Context(), "/hostca", nil, &ca); err != nil {
+				return err
+			}
+			var in admin.DropKey
+			if ca.Next != nil { // else the server says so
+				in.Fingerprint = ca.Next.Fingerprint
+				if !yes && !g.confirm("Drop the next key of the host CA, "+audit.Escape(in.Fingerprint)+"?", true) {
+					return failed("Answer y, or use --yes.", "nothing was dropped")
+				}
+			}
+			if err := api.call(c.Context(), http.MethodPost, "/hostca/drop", in, &ca); err != nil {
+				return err
+			}
+			if g.json() {
+				return g.printJSON(ca)
+			}
+			g.say("the next key is gone, and %s goes on. Take the line of the one that is gone from known_hosts; if somebody may have that key, put this there instead:\n", audit.Escape(ca.Fingerprint))
+			return printLine(g.Out, ca.Revoked)
+		})
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return c
 }

@@ -17,6 +17,7 @@ import (
 	"sallyport/internal/auditlog"
 	"sallyport/internal/config"
 	"sallyport/internal/seal"
+	"sallyport/internal/web"
 	"sallyport/store"
 )
 
@@ -142,7 +143,7 @@ func (w keyWork) rotate(ctx context.Context) error {
 	if err := w.record(ctx, "keys.rotate", map[string]string{"key": active, "rows": itoa(moved)}); err != nil {
 		return err
 	}
-	return w.g.done(admin.Key{ID: active, State: admin.KeyActive, Rows: moved, Tables: map[string]int{}}, "sealed %d rows again; everything is sealed with key %s now", moved, active)
+	return w.g.done(admin.Key{ID: active, State: admin.KeyActive, Rows: moved, Tables: map[string]int{}}, "sealed %s again; everything is sealed with key %s now", web.Plural(moved, "row", "rows"), active)
 }
 
 // activate makes the key file's active key the one of this rotation: a new one, or the one of a rotation
@@ -261,7 +262,7 @@ func (w keyWork) reseal(ctx context.Context) (active string, moved int, err erro
 			return "", moved, err
 		}
 		if len(p.Failed) > 0 {
-			return "", moved, failed("Bring back the key ring that sealed them, or delete them.", "%d rows cannot be opened, the first: %v", len(p.Failed), p.Failed[0])
+			return "", moved, failed("Bring back the key ring that sealed them, or delete them.", "%s cannot be opened, the first: %v", web.Plural(len(p.Failed), "row", "rows"), p.Failed[0])
 		}
 		if w.old(uses) == 0 {
 			return uses[0].ID, moved, nil
@@ -293,7 +294,7 @@ func (w keyWork) drop(ctx context.Context, id string) error {
 	case uses[i].Active:
 		return failed("Make another one active first: sallyport keys rotate", "key %s is the active one", id)
 	case uses[i].Rows > 0:
-		return failed("Seal them again first: sallyport keys rotate", "%d rows are sealed with key %s", uses[i].Rows, id)
+		return failed("Seal them again first: sallyport keys rotate", "%s sealed with key %s", web.Plural(uses[i].Rows, "row is", "rows are"), id)
 	}
 	if next, err := w.store.Keys.Next(ctx); err != nil || next == id {
 		return errorOr(err, failed("Finish it: sallyport keys rotate", "a rotation to key %s has been begun", id))

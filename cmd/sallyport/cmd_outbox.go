@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/admin"
+	"sallyport/internal/web"
 )
 
 func outboxCommand(g *globals) *cobra.Command {
@@ -48,7 +49,7 @@ func outboxRetryCommand(g *globals) *cobra.Command {
 			}
 			due = append(due, m)
 		}
-		return g.done(due, "%d messages are sent now; see: sallyport outbox list", len(due))
+		return g.done(due, "%s sent now; see: sallyport outbox list", web.Plural(len(due), "message is", "messages are"))
 	})
 }
 
@@ -61,7 +62,7 @@ func outboxDropCommand(g *globals) *cobra.Command {
 			}
 			dropped = append(dropped, gone{id, true})
 		}
-		return g.done(dropped, "deleted %d messages", len(dropped))
+		return g.done(dropped, "deleted %s", web.Plural(len(dropped), "message", "messages"))
 	})
 }
 

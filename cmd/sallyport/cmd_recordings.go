@@ -8,6 +8,7 @@ import (
 
 	"sallyport/admin"
 	"sallyport/audit"
+	"sallyport/internal/web"
 )
 
 func sessionHoldCommand(g *globals) *cobra.Command {
@@ -46,7 +47,7 @@ func sessionGiveUpCommand(g *globals) *cobra.Command {
 		if err := api.call(c.Context(), http.MethodPost, route("sessions", args[0], "give-up"), in, &found); err != nil {
 			return err
 		}
-		return g.done(found, "the tail of %d recordings of session %s is not waited for any more", found.Recordings, audit.Escape(args[0]))
+		return g.done(found, "the tail of %s of session %s is not waited for any more", web.Plural(found.Recordings, "recording", "recordings"), audit.Escape(args[0]))
 	})
 	c.Flags().StringVar(&in.Reason, "reason", "", "why, such as that the disk is destroyed")
 	c.Long = c.Short + ".\nWhat other nodes have sealed counts as sealed, and is deleted when its time is over; what was on the disk of the node\nalone counts as deleted. If the node comes back after all, its recordings are there again."
@@ -61,11 +62,11 @@ func sessionStorageCommand(g *globals) *cobra.Command {
 		}
 		bucket := "none"
 		if s.Store {
-			bucket = fmt.Sprintf("%d recordings were stored since the start, %d requests failed", s.Stored, s.Failures)
+			bucket = web.Plural(s.Stored, "recording was", "recordings were") + " stored since the start, " + web.Plural(s.Failures, "request", "requests") + " failed"
 		}
 		waiting := "nothing"
 		if s.Waiting > 0 {
-			waiting = fmt.Sprintf("%d recordings, %s, since %s", s.Waiting, byteCount(s.WaitingBytes), clock(s.WaitingSince))
+			waiting = fmt.Sprintf("%s, %s, since %s", web.Plural(s.Waiting, "recording", "recordings"), byteCount(s.WaitingBytes), clock(s.WaitingSince))
 		}
 		bound := func(n int64) string {
 			if n == 0 {
@@ -73,7 +74,7 @@ func sessionStorageCommand(g *globals) *cobra.Command {
 			}
 			return byteCount(n)
 		}
-		return g.printFields(s, "node", s.Node, "kept", fmt.Sprintf("%d recordings, %s sealed", s.Kept, byteCount(s.KeptBytes)), "quota", bound(s.QuotaBytes), "on nodes", itoa(s.OnNodes),
+		return g.printFields(s, "node", s.Node, "kept", fmt.Sprintf("%s, %s sealed", web.Plural(s.Kept, "recording", "recordings"), byteCount(s.KeptBytes)), "quota", bound(s.QuotaBytes), "on nodes", itoa(s.OnNodes),
 			"tail pending", itoa(s.TailPending), "held sessions", itoa(s.HeldSessions), "free here", byteCount(s.FreeBytes), "reserve", bound(s.ReserveBytes), "refusing", s.Refusing, "bucket", bucket, "waiting here", waiting, "problem", s.Problem)
 	})
 }

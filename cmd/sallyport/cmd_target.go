@@ -15,6 +15,7 @@ import (
 
 	"sallyport/admin"
 	"sallyport/audit"
+	"sallyport/internal/web"
 	"sallyport/store"
 )
 
@@ -79,7 +80,7 @@ func parseLabels(labels []string) (map[string]string, error) {
 	for _, l := range labels {
 		k, v, ok := strings.Cut(l, "=")
 		if !ok || k == "" || v == "" {
-			return nil, usage("Write --label env=prod", "%q is not a label", audit.Escape(l))
+			return nil, usage("Write --label env=prod", "%s is not a label", audit.Quote(l))
 		}
 		if _, twice := parsed[k]; twice {
 			return nil, usage("Give each label once.", "label %s is given twice", audit.Escape(k))
@@ -168,7 +169,7 @@ func targetShowCommand(g *globals) *cobra.Command {
 		pairs = append(pairs, "credential", t.Credential)
 		lockout := "the general setting"
 		if t.Lockout > 0 {
-			lockout = itoa(t.Lockout) + " failures"
+			lockout = web.Plural(t.Lockout, "failure", "failures")
 		}
 		return g.printFields(t, append(pairs, "lockout", lockout, "note", t.Note, "created", clock(t.Created))...)
 	})
@@ -303,7 +304,7 @@ func targetSSHConfigCommand(g *globals) *cobra.Command {
 			login = currentLogin()
 		}
 		if !plainName.MatchString(login) || account != "" && !plainName.MatchString(account) {
-			return usage("Give your login at the bastion: --user LOGIN", "%q cannot stand in ~/.ssh/config", audit.Escape(login+"@"+account))
+			return usage("Give your login at the bastion: --user LOGIN", "%s cannot stand in ~/.ssh/config", audit.Quote(login+"@"+account))
 		}
 		var door admin.Door
 		if err := api.get(c.Context(), "/door", nil, &door); err != nil {

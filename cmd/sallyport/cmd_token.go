@@ -72,7 +72,7 @@ func parseExpiry(text string, now time.Time) (time.Time, error) {
 	}
 	t, err := parseTime(text, now)
 	if err != nil {
-		return t, usage("Write 2027-01-31, 2027-01-31T15:04:05Z, or a time from now such as 8h or 90d.", "%q is not a time", audit.Escape(text))
+		return t, usage("Write 2027-01-31, 2027-01-31T15:04:05Z, or a time from now such as 8h or 90d.", "%s is not a time", audit.Quote(text))
 	}
 	return t, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"sallyport/admin"
 	"sallyport/audit"
+	"sallyport/internal/web"
 )
 
 func tokenImportCommand(g *globals) *cobra.Command {
@@ -149,16 +150,20 @@ func (g *globals) importFile(c *cobra.Command, api *client, path string, o impor
 }
 
 func (g *globals) importEnd(s admin.ImportSummary) error {
+	made := "users made"
+	if s.UsersCreated == 1 {
+		made = "user made"
+	}
 	var parts []string
 	for _, p := range []struct {
 		n    int
 		word string
-	}{{s.Added, "added"}, {s.Stock, "kept without a user"}, {s.Updated, "changed"}, {s.Same, "as they are"}, {s.Refused, "refused"}, {s.UsersCreated, "users made"}} {
+	}{{s.Added, "added"}, {s.Stock, "kept without a user"}, {s.Updated, "changed"}, {s.Same, "as they are"}, {s.Refused, "refused"}, {s.UsersCreated, made}} {
 		if p.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.word))
 		}
 	}
-	counts := fmt.Sprintf("%d rows: %s", s.Rows, strings.Join(parts, ", "))
+	counts := web.Plural(s.Rows, "row", "rows") + ": " + strings.Join(parts, ", ")
 	switch {
 	case s.Error != "":
 		return failed("Mend the file, or write what is good with --skip-bad if only rows were refused.", "nothing was written: %s", audit.Escape(s.Error))

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/admin"
+	"sallyport/internal/web"
 )
 
 func userCommand(g *globals) *cobra.Command {
@@ -107,7 +108,7 @@ func userState(u admin.User) string {
 func userLockout(l admin.UserLockout) string {
 	var words []string
 	if l.Failures > 0 {
-		words = append(words, itoa(l.Failures)+" failures")
+		words = append(words, web.Plural(l.Failures, "failure", "failures"))
 	}
 	if l.Window > 0 {
 		words = append(words, "in "+(time.Duration(l.Window)*time.Second).String())

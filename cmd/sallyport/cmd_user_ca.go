@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/admin"
+	"sallyport/internal/web"
 )
 
 func userCACommand(g *globals) *cobra.Command {
@@ -66,7 +67,7 @@ func userCARevokeCommand(g *globals) *cobra.Command {
 			if err := api.call(c.Context(), http.MethodPost, route("user-cas", args[0], "revocations"), in, &ca); err != nil {
 				return err
 			}
-			return g.done(ca, "revoked; user CA %s has %d revocations", ca.Name, len(ca.Revoked))
+			return g.done(ca, "revoked; user CA %s has %s", ca.Name, web.Plural(len(ca.Revoked), "revocation", "revocations"))
 		})
 	c.Flags().StringVar(&in.Serial, "serial", "", "serial number of one certificate")
 	c.Flags().StringVar(&in.KeyID, "key-id", "", "key id of all certificates that have it")

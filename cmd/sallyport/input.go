@@ -172,7 +172,7 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, usage("Write 2026-01-31T15:04:05Z, 2026-01-31, '2026-01-31 15:04', or a time ago such as 90m or 7d.", "%q is not a time", audit.Escape(text))
+	return time.Time{}, usage("Write 2026-01-31T15:04:05Z, 2026-01-31, '2026-01-31 15:04', or a time ago such as 90m or 7d.", "%s is not a time", audit.Quote(text))
 }
 
 // parseDuration is time.ParseDuration with days.
@@ -185,7 +185,7 @@ func parseDuration(text string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d <= 0 {
-		return 0, usage("Write it as 45s, 90m, 8h or 7d.", "%q is not a length of time", audit.Escape(text))
+		return 0, usage("Write it as 45s, 90m, 8h or 7d.", "%s is not a length of time", audit.Quote(text))
 	}
 	return d, nil
 }

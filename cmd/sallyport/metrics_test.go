@@ -3,9 +3,12 @@ package main
 import (
 	"net"
 	"net/http"
+	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"sallyport/admin"
 	"sallyport/internal/testenv"
@@ -40,6 +43,7 @@ func TestMetrics(t *testing.T) {
 		"sallyport_recordings_quota_bytes 2.147483648e+09", "sallyport_recordings_reserve_bytes 1024", "sallyport_recordings_accepting 1",
 		`sallyport_logins_total{door="api",verdict="refused"} 1`, // the wrong key
 		`sallyport_radius_requests_total{result="reject"} 0`, "sallyport_database_up 1", "go_goroutines ", "process_start_time_seconds ",
+		"sallyport_nodes_live 1", "sallyport_host_keys_waiting 0", "sallyport_target_certificates_total 0", `sallyport_ca_key_timestamp_seconds{ca="hosts",state="active"} `,
 		`sallyport_build_info{goversion="go1`, `sallyport_audit_events_total{result="ok",type="node.started"} 1`,
 	} {
 		if !strings.Contains(first, "\n"+line) {
@@ -97,6 +101,36 @@ func TestMetricsFrom(t *testing.T) {
 	for _, path := range []string{"/api/v1/users", "/users"} {
 		if status, _, _ := curl(t, listed.site()+path); status == 200 {
 			t.Errorf("the list opens %s", path)
+		}
+	}
+}
+
+// When the certificates that are served expire is told, and how many were made to log in to targets.
+func TestMetricsOfCertificates(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert"), filepath.Join(dir, "key")
+	testenv.Run(t, "openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-keyout", key, "-out", cert, "-subj", "/CN=bastion", "-days", "2")
+	pair := "certificate: " + cert + ", key: " + key
+	o := startOperatedWith(t, "127.0.0.1", "web: {listen: \"127.0.0.1:0\", "+pair+"}\nradius: {listen: \"127.0.0.1:0\", radsec: {listen: \"127.0.0.1:0\", "+pair+"}}\n")
+	ca := o.file("ca.pub", o.run("ca", "show").out)
+	sshd := testenv.StartSSHD(t, "TrustedUserCAKeys "+ca)
+	o.ok("target", "add", "web1", "--address", sshd.Addr, "--account", sshd.Account, "--host-key", sshd.HostKey, "--credential", "certificate")
+	o.ok("target", "check", "web1")
+	status, _, body := curl(t, "--unix-socket", string(o.cfg.Socket), "http://localhost/metrics")
+	if status != 200 || !regexp.MustCompile(`\nsallyport_target_certificates_total [1-9]`).MatchString(body) {
+		t.Errorf("certificates for targets: %d %s", status, body)
+	}
+	for _, use := range []string{"web", "radsec"} {
+		m := regexp.MustCompile(`\nsallyport_tls_certificate_expires_timestamp_seconds\{use="` + use + `"\} ([0-9.e+]+)\n`).FindStringSubmatch(body)
+		if m == nil {
+			t.Errorf("nothing is told of the certificate of %s", use)
+			continue
+		}
+		at, err := strconv.ParseFloat(m[1], 64)
+		noError(t, err)
+		if left := time.Until(time.Unix(int64(at), 0)); left < 47*time.Hour || left > 48*time.Hour+time.Minute {
+			t.Errorf("the certificate of %s expires in %v", use, left)
 		}
 	}
 }

@@ -74,6 +74,8 @@ type node struct {
 	portal   *portal.Server
 	radius   *radiusDoor // nil: there is none
 
+	served *certificate // of the web; nil: there is none, or a proxy in front has it
+
 	ssh, web, socket net.Listener // opened by Listen; web is nil if there is none
 }
 
@@ -280,7 +282,7 @@ func (n *node) openEngines(ctx context.Context) error {
 	if n.HostCA, err = newHostCA(ctx, n.Store); err != nil {
 		return err
 	}
-	n.Dialer, err = newDialer(ctx, n.cfg, upstream.Config{Store: n.Store, Audit: n.Audit, Log: n.log, Listeners: n.listeners})
+	n.Dialer, err = newDialer(ctx, n.cfg, upstream.Config{Store: n.Store, Audit: n.Audit, Log: n.log, Listeners: n.listeners, CertificateMade: n.metrics.Certificate})
 	return err
 }
 
@@ -347,7 +349,7 @@ func (n *node) openDoors() (err error) {
 		return err
 	}
 	n.metrics.Read(metrics.Sources{
-		Store: n.Store, Recorder: n.Recorder, Sessions: n.Sessions, Audit: n.Audit, Chain: n.chain, Unauthenticated: n.bastion.Unauthenticated,
+		Store: n.Store, Recorder: n.Recorder, Sessions: n.Sessions, Audit: n.Audit, Chain: n.chain, Unauthenticated: n.bastion.Unauthenticated, Certificates: n.certificates,
 		Reserve: int64(n.cfg.Recordings.Reserve), Quota: int64(n.cfg.Recordings.Quota), Log: n.log,
 	})
 	n.admin, err = admin.New(admin.Config{

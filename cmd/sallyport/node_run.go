@@ -61,6 +61,7 @@ func (n *node) Listen(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	n.served = pair
 	n.web = tls.NewListener(n.web, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get, NextProtos: []string{"h2", "http/1.1"}})
 	return nil
 }
@@ -107,6 +108,25 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		}
 	}
 	return c.pair, nil
+}
+
+// certificates tells when those that are served expire, by their use.
+func (n *node) certificates() map[string]time.Time {
+	found := map[string]time.Time{}
+	note := func(use string, pair *tls.Certificate, err error) {
+		if err == nil && pair.Leaf != nil {
+			found[use] = pair.Leaf.NotAfter
+		}
+	}
+	if n.served != nil {
+		pair, err := n.served.get(nil)
+		note("web", pair, err)
+	}
+	if n.radius != nil && n.radius.show != nil {
+		pair, err := n.radius.show(nil)
+		note("radsec", pair, err)
+	}
+	return found
 }
 
 func (c *certificate) renew() error {

@@ -260,6 +260,15 @@ func TestOperatorRotatesHostCA(t *testing.T) {
 		t.Errorf("hostca: %q", both)
 	}
 	trusts(first, true)
+	if dropped := o.run("hostca", "drop"); !strings.HasPrefix(dropped.out, "@revoked * ssh-ed25519 ") || strings.Fields(dropped.out)[3] != strings.Fields(both)[8] || o.run("hostca").out != first {
+		t.Errorf("hostca drop: %+v", dropped)
+	}
+	o.fails(1, "hostca", "drop", "--yes")
+	o.ok("hostca", "rotate")
+	if again := o.run("hostca").out; again == both || !strings.HasPrefix(again, first) {
+		t.Errorf("hostca, after another rotate: %q", again)
+	}
+	both = o.run("hostca").out
 	revoked := o.run("hostca", "activate").out
 	second := o.run("hostca").out
 	if strings.Count(second, "\n") != 1 || second == first || !strings.HasPrefix(revoked, "@revoked * ssh-ed25519 ") || strings.Fields(revoked)[3] != strings.Fields(first)[3] {
@@ -273,7 +282,7 @@ func TestOperatorRotatesHostCA(t *testing.T) {
 	trusts(second, false)
 	trusts(o.run("hostca").out, true)
 	log := o.ok("-o", "json", "audit", "list", "--type", "operator.change")
-	for _, want := range []string{"hostca.rotate", "hostca.activate", `"host-keys"`} {
+	for _, want := range []string{"hostca.rotate", "hostca.activate", "hostca.drop", `"host-keys"`} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the audit log does not tell of %s", want)
 		}
@@ -299,6 +308,15 @@ func TestOperatorRotatesCA(t *testing.T) {
 	o.fails(1, "ca", "retire")
 	o.ok("ca", "rotate")
 	o.fails(1, "ca", "rotate")
+	waits := object[admin.UserCA](o, "ca", "show").Keys[1]
+	if r := o.run("ca", "drop"); r.code != 0 || rollOut() != first {
+		t.Errorf("ca drop: %+v", r)
+	}
+	o.fails(1, "ca", "drop", "--yes")
+	o.ok("ca", "rotate")
+	if again := object[admin.UserCA](o, "ca", "show").Keys[1]; waits.State != "next" || again.State != "next" || again.PublicKey == waits.PublicKey {
+		t.Errorf("ca show: %+v, then %+v", waits, again)
+	}
 	o.ok("target", "check", "web1")
 	if both := rollOut(); strings.Count(both, "\n") != 2 || !strings.HasPrefix(both, first) || !strings.Contains(both, "sallyport-user-ca-next") {
 		t.Errorf("ca show: %q", both)
@@ -318,7 +336,7 @@ func TestOperatorRotatesCA(t *testing.T) {
 		t.Errorf("ca show: %+v", ca)
 	}
 	log := o.ok("-o", "json", "audit", "list")
-	for _, want := range []string{"ca.rotate", "ca.activate", "ca.retire", ca.Fingerprint} {
+	for _, want := range []string{"ca.rotate", "ca.drop", "ca.activate", "ca.retire", ca.Fingerprint} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the audit log does not tell of %s:\n%s", want, log)
 		}

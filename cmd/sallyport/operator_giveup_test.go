@@ -36,7 +36,7 @@ func TestOperatorGivesUp(t *testing.T) {
 	if text := o.fails(2, "session", "give-up", x.ID); !strings.Contains(text, "--reason 'the disk is destroyed'") {
 		t.Errorf("without a reason: %q", text)
 	}
-	if r, want := o.run(giveUp...), "the tail of 1 recordings of session "+x.ID+" is not waited for any more"; r.code != 0 || !strings.Contains(r.err, want) {
+	if r, want := o.run(giveUp...), "the tail of 1 recording of session "+x.ID+" is not waited for any more"; r.code != 0 || !strings.Contains(r.err, want) {
 		t.Errorf("give-up: exit %d, stderr %q, want %q", r.code, r.err, want)
 	}
 	if text := o.fails(1, append(giveUp, "-o", "json")...); !strings.Contains(text, "waits for a lost node") {

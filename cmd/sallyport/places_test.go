@@ -74,7 +74,7 @@ places: {alarm: 2, within: 10m, lock: true}
 		t.Errorf("locked, and status %d", status)
 	}
 
-	if got := object[admin.User](o, "user", "show", "alice"); !got.Locked || got.LockReason != "signed in from 3 new addresses within 10m0s" {
+	if got := object[admin.User](o, "user", "show", "alice"); !got.Locked || got.LockReason != "signed in from 3 new addresses within 10m" {
 		t.Errorf("user %+v", got)
 	}
 	p := object[admin.UserPlaces](o, "user", "places", "alice")
@@ -92,7 +92,7 @@ places: {alarm: 2, within: 10m, lock: true}
 	for _, to := range []string{"alice@example.org", "ops@example.org"} {
 		testenv.WaitFor(t, "mail to "+to, func() bool {
 			for _, m := range sink.Mails(to) {
-				if strings.Contains(m.Text, "signed in from 3 new addresses within 10m0s") && strings.Contains(m.Text, "127.0.0.3") {
+				if strings.Contains(m.Text, "signed in from 3 new addresses within 10m") && strings.Contains(m.Text, "127.0.0.3") {
 					return true
 				}
 			}

@@ -195,7 +195,7 @@ func TestImportRefusesRows(t *testing.T) {
 		if r := o.run("token", "import", google, "--user", "alice"); r.code != 0 || !strings.Contains(r.out, "2 recovery codes are not taken over") {
 			t.Errorf("a file of google-authenticator: %+v", r)
 		}
-		if r := o.run("token", "import", o.file("new", "user,serial,type,secret\nnew@example.org,N1,totp,"+s+"\nnew@example.org,N2,totp,"+s+"\n"), "--create-users", "--map-users", "upn"); r.code != 0 || !strings.Contains(r.err, "1 users made") {
+		if r := o.run("token", "import", o.file("new", "user,serial,type,secret\nnew@example.org,N1,totp,"+s+"\nnew@example.org,N2,totp,"+s+"\n"), "--create-users", "--map-users", "upn"); r.code != 0 || !strings.Contains(r.err, "1 user made") {
 			t.Errorf("--create-users: %+v", r)
 		}
 		if u := object[admin.User](o, "user", "show", "new"); u.Tokens != 2 || u.HasPassword {

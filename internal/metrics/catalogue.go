@@ -31,6 +31,12 @@ var catalogue = []def{
 	{"sallyport_directory_errors_total", "counter", "operation", false, "Requests that the directory did not answer in time or at all. A wrong password is none."},
 	{"sallyport_radius_requests_total", "counter", "result", false, "Datagrams at the RADIUS door by what came of them. See docs/radius.md for those that were discarded."},
 
+	{"sallyport_nodes_live", "gauge", "", true, "Nodes that have said within 40 s that they live."},
+	{"sallyport_tls_certificate_expires_timestamp_seconds", "gauge", "use", false, "When the certificate that is served expires: web, radsec. Only where there is one."},
+	{"sallyport_ca_key_timestamp_seconds", "gauge", "ca,state", true, "When a key of the CA for targets or for hosts was made; of the active one for hosts: when it began to vouch. next and old: a change of keys that is not finished."},
+	{"sallyport_target_certificates_total", "counter", "", false, "Certificates that were made to log in to targets."},
+	{"sallyport_host_keys_waiting", "gauge", "", true, "Host keys of targets that were refused and wait for an operator."},
+
 	{"sallyport_connections_unauthenticated", "gauge", "", false, "SSH connections whose people have not proved who they are."},
 	{"sallyport_connections_refused_total", "counter", "", false, "SSH connections that the guard turned away."},
 	{"sallyport_sessions_open", "gauge", "", false, "Sessions open at this node."},

@@ -34,6 +34,7 @@ type Metrics struct {
 	radius    *prometheus.CounterVec
 	refused   prometheus.Counter
 	started   prometheus.Counter
+	certs     prometheus.Counter
 	sealed    prometheus.Counter
 	faults    prometheus.Counter
 	lost      prometheus.Counter
@@ -71,6 +72,7 @@ func New(node, version string) *Metrics {
 	m.radius = m.counters("sallyport_radius_requests_total", RADIUSResults)
 	m.refused = m.counter("sallyport_connections_refused_total")
 	m.started = m.counter("sallyport_sessions_started_total")
+	m.certs = m.counter("sallyport_target_certificates_total")
 	m.sealed = m.counter("sallyport_recordings_sealed_total")
 	m.faults = m.counter("sallyport_recordings_faults_total")
 	m.lost = m.counter("sallyport_recordings_lost_bytes_total")
@@ -182,6 +184,9 @@ func (m *Metrics) RADIUS(kind string) {
 
 // Refused counts a connection that was turned away.
 func (m *Metrics) Refused() { m.refused.Inc() }
+
+// Certificate counts a certificate that was made to log in to a target.
+func (m *Metrics) Certificate() { m.certs.Inc() }
 
 // Sealed counts a recording that was completed.
 func (m *Metrics) Sealed() { m.sealed.Inc() }

@@ -174,6 +174,8 @@ func TestCatalogue(t *testing.T) {
 		"sallyport_recordings_reserve_bytes 512", "sallyport_recordings_quota_bytes 4096", "sallyport_recordings_accepting 1", "sallyport_database_up 1",
 		"sallyport_sessions_open 0", `sallyport_audit_events_total{result="ok",type="node.started"} 1`, `sallyport_outbox_messages{state="failed"} 0`,
 		`sallyport_connections_unauthenticated 7`, `sallyport_build_info{goversion=`, "go_goroutines ", "sallyport_signing_key_added_timestamp_seconds 1.7",
+		"sallyport_nodes_live 0", "sallyport_host_keys_waiting 0", `sallyport_tls_certificate_expires_timestamp_seconds{use="web"} 2e+09`,
+		`sallyport_ca_key_timestamp_seconds{ca="hosts",state="active"} 1.7`, `sallyport_ca_key_timestamp_seconds{ca="hosts",state="next"} 1.7`, `sallyport_ca_key_timestamp_seconds{ca="targets",state="active"} 1.7`,
 	} {
 		if !strings.Contains(body, "\n"+line) {
 			t.Errorf("there is no line %q in:\n%s", line, body)
@@ -233,6 +235,7 @@ func TestStrangers(t *testing.T) {
 	m.RADIUS("accept")
 	m.RADIUS("drift")
 	m.Refused()
+	m.Certificate()
 	before := strings.Count(scrape(t, m), "\nsallyport_")
 	for i := range 500 {
 		made := fmt.Sprintf("m%d", i)
@@ -257,7 +260,7 @@ func TestStrangers(t *testing.T) {
 		`sallyport_logins_total{door="other",verdict="refused"} 500`, `sallyport_logins_total{door="radius",verdict="error"} 1`, `sallyport_logins_total{door="web",verdict="accepted"} 0`,
 		"sallyport_lockouts_total 1", `sallyport_sent_codes_total{by="sms",result="refused"} 1`, "sallyport_recordings_faults_total 1",
 		"sallyport_recordings_lost_bytes_total 4096", "sallyport_sessions_started_total 1", `sallyport_radius_requests_total{result="accept"} 1`,
-		"sallyport_connections_refused_total 1",
+		"sallyport_connections_refused_total 1", "sallyport_target_certificates_total 1",
 	} {
 		if !strings.Contains(body, "\n"+line+"\n") {
 			t.Errorf("there is no line %q", line)
@@ -324,10 +327,14 @@ func node(t *testing.T) (*Metrics, Sources) {
 	rec, err := recorder.New(recorder.Config{Dir: t.TempDir(), SigningKey: key, Node: "n1", Reserve: 512, Store: bucket})
 	noError(t, err)
 	t.Cleanup(func() { rec.Close() })
+	noError(t, st.CAKeys.Begin(t.Context(), "ssh-ed25519 AAAA", []byte("secret")))
+	noError(t, st.HostAuthority.Begin(t.Context(), func() ([]byte, error) { return []byte("key"), nil }, func() ([]byte, error) { return make([]byte, store.HostSecretSize), nil }))
+	noError(t, st.HostAuthority.Rotate(t.Context(), []byte("next")))
 	m := New("n1", "test")
 	log := auditlog.New(auditlog.Config{Sink: st.Audit, Logger: quiet, Seen: m.Event})
 	s := Sources{
 		Store: st, Recorder: rec, Sessions: session.NewManager(session.Config{Store: st, Recorder: rec, Audit: log, Node: "n1", Log: quiet}), Audit: log,
+		Certificates:    func() map[string]time.Time { return map[string]time.Time{"web": time.Unix(2_000_000_000, 0)} },
 		Unauthenticated: func() int { return 7 }, Reserve: 512, Quota: 4096, Log: quiet, Now: time.Now,
 	}
 	m.Read(s)

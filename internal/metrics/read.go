@@ -24,8 +24,10 @@ type Sources struct {
 	Chain           *auditlog.Chainer // nil: nobody chains here
 	Unauthenticated func() int        // connections whose people have not proved who they are; nil: not known
 	Reserve, Quota  int64             // settings, in bytes
-	Log             *slog.Logger      // nil: slog.Default()
-	Now             func() time.Time  // nil: time.Now
+
+	Certificates func() map[string]time.Time // when those that are served expire, by their use; nil: there are none
+	Log          *slog.Logger                // nil: slog.Default()
+	Now          func() time.Time            // nil: time.Now
 }
 
 // How long the database may take for a scrape, and for how long what it said is said again: several servers may
@@ -100,6 +102,11 @@ func (r *reader) node() []prometheus.Metric {
 	}
 	if s.Unauthenticated != nil {
 		list = append(list, sample("sallyport_connections_unauthenticated", float64(s.Unauthenticated())))
+	}
+	if s.Certificates != nil {
+		for use, expires := range s.Certificates() {
+			list = append(list, sample("sallyport_tls_certificate_expires_timestamp_seconds", float64(expires.Unix()), use))
+		}
 	}
 	sh, bucket := s.Recorder.Shipping()
 	if !bucket {
@@ -177,6 +184,11 @@ func (r *reader) shared(ctx context.Context, now time.Time) ([]prometheus.Metric
 		sample("sallyport_outbox_messages", float64(outbox.Failed), "failed"),
 		sample("sallyport_approvals_waiting", float64(approvals)),
 	}
+	more, err := fleet(ctx, st)
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, more...)
 	keys, err := st.SigningKeys.List(ctx)
 	if err != nil {
 		return nil, err
@@ -187,5 +199,40 @@ func (r *reader) shared(ctx context.Context, now time.Time) ([]prometheus.Metric
 			list = append(list, sample("sallyport_signing_key_added_timestamp_seconds", float64(k.Added.Unix())))
 		}
 	}
+	return list, nil
+}
+
+// fleet reads what is about nodes, targets and the keys by which the bastion is known. All of these tables are short.
+func fleet(ctx context.Context, st *store.Store) ([]prometheus.Metric, error) {
+	nodes, err := st.Sessions.LiveNodes(ctx, store.LostAfter)
+	if err != nil {
+		return nil, err
+	}
+	waiting, err := st.HostKeys.Waiting(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := []prometheus.Metric{
+		sample("sallyport_nodes_live", float64(nodes)),
+		sample("sallyport_host_keys_waiting", float64(waiting)),
+	}
+	made := func(ca, state string, when time.Time) {
+		if !when.IsZero() {
+			list = append(list, sample("sallyport_ca_key_timestamp_seconds", float64(when.Unix()), ca, state))
+		}
+	}
+	targets, err := st.CAKeys.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range targets {
+		made("targets", k.State, k.Created)
+	}
+	active, next, err := st.HostAuthority.Since(ctx)
+	if err != nil {
+		return nil, err
+	}
+	made("hosts", store.CAActive, active)
+	made("hosts", store.CANext, next)
 	return list, nil
 }

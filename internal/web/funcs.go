@@ -26,7 +26,7 @@ func (s *Site) funcs() template.FuncMap {
 		"span":     Span,
 		"between":  func(from, to time.Time) string { return Span(to.Sub(from)) },
 		"size":     Size,
-		"plural":   plural,
+		"plural":   Plural[int],
 		"sentence": Sentence,
 		"join":     strings.Join,
 		"args":     args,
@@ -107,11 +107,12 @@ func timeTag(t time.Time, text string) template.HTML {
 	return template.HTML(`<time datetime="` + u.Format(time.RFC3339) + `" title="` + u.Format("2006-01-02 15:04:05") + ` UTC">` + text + `</time>`)
 }
 
-func plural(n int, one, many string) string {
+// Plural is n with the word for one or for many: "1 recording", "2 recordings".
+func Plural[N int | int64](n N, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}
-	return strconv.Itoa(n) + " " + many
+	return strconv.FormatInt(int64(n), 10) + " " + many
 }
 
 // args makes a map out of pairs of key and value, for parts that need more than one.
