@@ -91,7 +91,7 @@ func TestViewEndsWithTheLastLine(t *testing.T) {
 		return v, done
 	}
 	want := []LiveEvent{{"o", "last line"}, {"m", "it has ended"}}
-	for n := range 100000 {
+	for n := range 50000 {
 		v, done := ends()
 		var got []LiveEvent
 		for {
