@@ -26,11 +26,12 @@ type Moderation struct {
 
 // moderation is where the demand of a session stands. It is guarded by Session.mu but for paused.
 type moderation struct {
-	resumed chan struct{} // closed when the session goes on; only moderate does it
-	begun   bool          // a moderator has been there
-	note    string        // what the person is told while the session stands still; "": nothing runs yet
-	timer   *time.Timer   // ends a session that waits for too long
-	runs    *channel      // the one that a moderator can watch; nil: none
+	resumed chan struct{}       // closed when the session goes on; only moderate does it
+	begun   bool                // a moderator has been there
+	note    string              // what the person is told while the session stands still; "": nothing runs yet
+	timer   *time.Timer         // ends a session that waits for too long
+	runs    *channel            // the one that a moderator can watch; nil: none
+	found   map[string]*channel // by the id of a watch that waits for a channel: the one that it will find; nil: none yet
 
 	deciding sync.Mutex // held while it is decided whether the session goes on; taken before Session.mu
 }
@@ -88,14 +89,14 @@ func (s *Session) observed(watches []store.Watch, asked time.Time) {
 	defer s.mod.deciding.Unlock()
 	names := []string{}
 	moderator := ""
-	s.mu.Lock()
-	runs := s.mod.runs
-	s.mu.Unlock()
+	runs, found := s.found(watches)
 	for _, w := range watches {
 		if name := audit.Escape(w.Watcher); !slices.Contains(names, name) {
 			names = append(names, name)
 		}
-		if runs != nil && w.Channel != 0 && w.Channel != runs.row.ID {
+		switch {
+		case runs == nil:
+		case w.Channel == 0 && found[w.ID] != runs, w.Channel != 0 && w.Channel != runs.row.ID:
 			continue // they look at what has ended
 		}
 		if m := s.p.Moderation; m != nil && moderator == "" && s.another(w) && m.May(w.Login, w.Groups) {
@@ -118,6 +119,36 @@ func (s *Session) observed(watches []store.Watch, asked time.Time) {
 	}
 	if s.p.Moderation != nil {
 		s.moderate(moderator)
+	}
+}
+
+// found tells what runs, and what those will see who wait for something to run: the first that does, and nothing after it,
+// however soon that is over.
+func (s *Session) found(watches []store.Watch) (runs *channel, found map[string]*channel) {
+	found = map[string]*channel{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range watches {
+		if w.Channel != 0 {
+			continue
+		}
+		c := s.mod.found[w.ID]
+		if c == nil || c.vacated && !c.ran() { // the rules, or the target, would not have it
+			c = s.mod.runs
+		}
+		found[w.ID] = c
+	}
+	s.mod.found = found
+	return s.mod.runs, found
+}
+
+// ran tells whether something has begun to run on c. It is known when c has been vacated.
+func (c *channel) ran() bool {
+	select {
+	case <-c.started:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -39,11 +39,13 @@ type View struct {
 	id      string // of the watch
 	session string
 	who     Watcher
-	hub     *hub   // nil until there is something to see
-	joined  *hub   // that has to be left
-	waits   bool   // nothing runs yet, and that was told
-	note    string // what whoever watches reads first
-	channel int    // guarded by mu
+	hub     *hub         // nil until there is something to see
+	joined  *hub         // that has to be left
+	waits   bool         // nothing runs yet, and that was told
+	told    bool         // the end
+	past    map[int]bool // the channels that were over when this began
+	note    string       // what whoever watches reads first
+	channel int          // guarded by mu
 	begun   time.Time
 	ctx     context.Context // ends with Close, and with the right to watch
 	stop    context.CancelFunc
@@ -71,8 +73,8 @@ func (e LiveEvent) cost() int { return len(e.Text) + 64 }
 const maxQueued = 256 << 10
 
 // Watch begins to watch a channel of a live session, on whatever node it is; channel 0 is the first that runs
-// something, and is waited for. Nothing of it is on the way of the session's own bytes: a watcher who is slow
-// is shown the screen anew. The error is store.ErrNotFound if there is no such session, or [ErrNotWatchable].
+// something, and is waited for: what is over before the view looks is shown all the same. Nothing of it is on the way of the
+// session's own bytes: a watcher who is slow is shown the screen anew. The error is store.ErrNotFound if there is no such session, or [ErrNotWatchable].
 func (m *Manager) Watch(ctx context.Context, id string, channel int, who Watcher) (*View, error) {
 	row, err := m.cfg.Store.Sessions.Get(ctx, id)
 	if err != nil {
@@ -93,7 +95,10 @@ func (m *Manager) Watch(ctx context.Context, id string, channel int, who Watcher
 	if err != nil {
 		return nil, err
 	}
-	v := &View{m: m, session: row.ID, who: who, channel: channel, begun: time.Now(), fresh: true, wake: make(chan struct{}, 1)}
+	v := &View{m: m, session: row.ID, who: who, channel: channel, begun: time.Now(), fresh: true, wake: make(chan struct{}, 1), past: map[int]bool{}}
+	for _, c := range m.settled(row).Channels {
+		v.past[c.ID] = !c.Ended.IsZero()
+	}
 	v.ctx, v.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := m.addView(v); err != nil {
 		return nil, fmt.Errorf("watching session %s: %w", row.ID, err)
@@ -180,6 +185,39 @@ func pick(row store.Session, channel int) (c store.Channel, ok bool, err error) 
 	return c, false, nil
 }
 
+// settled is row with the channels that this node knows to be over, though their recordings may still be sealed.
+func (m *Manager) settled(row store.Session) store.Session {
+	s := m.find(row.ID)
+	if s == nil {
+		return row
+	}
+	row.Channels = slices.Clone(row.Channels)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, x := range row.Channels {
+		if c := s.channels[x.ID]; x.Ended.IsZero() && (c == nil || c.sides.Load() > 0) {
+			row.Channels[i].Ended = time.Now()
+		}
+	}
+	return row
+}
+
+// first chooses the channel for a view that asked for none. ok is false if there is none yet. Something that has run since
+// the view began, and is over already, counts: under the eyes of a moderator nothing runs unseen.
+func (v *View) first(row store.Session) (c store.Channel, ok bool) {
+	row = v.m.settled(row)
+	c, ok, _ = pick(row, 0)
+	if ok && !v.waits {
+		return c, true
+	}
+	for _, x := range row.Channels {
+		if !x.Ended.IsZero() && watchable(x.Kind) && !v.past[x.ID] {
+			return x, true
+		}
+	}
+	return c, ok
+}
+
 // watchable tells whether a channel of this kind prints anything.
 func watchable(kind string) bool {
 	switch kind {
@@ -254,8 +292,15 @@ func (v *View) Close() {
 }
 
 // Next returns what happens next. But for a marker with the note of the watcher, the first event is the size, the second the present screen; while nothing runs yet,
-// these say so. At the end there is a marker that says why, and then io.EOF; ctx may end it too, with its error.
+// these say so. At the end there is a marker that says why, and then io.EOF; ctx may end it too, with its error. What the channel
+// printed before its end comes before that; of what waited when [View.End] was called nothing is shown.
 func (v *View) Next(ctx context.Context) (LiveEvent, error) {
+	if v.told {
+		return LiveEvent{}, io.EOF
+	}
+	if err := v.ctx.Err(); err != nil { // before what waits, of which a session that prints without end has ever more
+		return v.finish(err)
+	}
 	if v.note != "" {
 		e := LiveEvent{Code: "m", Text: audit.Escape(v.note)}
 		v.note = ""
@@ -287,11 +332,12 @@ func (v *View) Next(ctx context.Context) (LiveEvent, error) {
 		}
 	}
 	for {
-		if e, ok := v.hub.next(v); ok {
+		e, ok, over := v.hub.next(v)
+		switch {
+		case over:
+			return v.finish(errors.New(e.Text))
+		case ok:
 			return e, nil
-		}
-		if why, over := v.hub.over(); over {
-			return v.finish(errors.New(why))
 		}
 		select {
 		case <-v.wake:
@@ -303,7 +349,7 @@ func (v *View) Next(ctx context.Context) (LiveEvent, error) {
 	}
 }
 
-// finish gives the marker that says why the view ends, and after it io.EOF.
+// finish gives the marker that says why the view ends; io.EOF follows.
 func (v *View) finish(err error) (LiveEvent, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -311,15 +357,9 @@ func (v *View) finish(err error) (LiveEvent, error) {
 	if v.lost != "" {
 		why = v.lost
 	}
-	if why == "" {
-		return LiveEvent{}, io.EOF
-	}
-	v.lost, v.hub = "", over
+	v.told = true
 	return LiveEvent{Code: "m", Text: audit.Escape(why)}, nil
 }
-
-// over is a hub at which everything is over, and said.
-var over = &hub{ended: true}
 
 // waitEvery is how often a watcher who waits for a channel looks whether there is one.
 const waitEvery = 250 * time.Millisecond
@@ -332,12 +372,21 @@ func (v *View) join(ctx context.Context) (found bool, err error) {
 		return false, nil // it may be back in a moment
 	case err != nil:
 		return false, err
-	case row.State != store.Live:
-		return false, errors.New("the session has ended: " + row.Reason)
 	}
-	c, found, err := pick(row, v.channel)
-	if err != nil || !found {
+	var c store.Channel
+	switch {
+	case v.channel == 0 && row.State != store.Lost:
+		c, found = v.first(row)
+	case row.State == store.Live:
+		c, found, err = pick(row, v.channel)
+	}
+	switch {
+	case err != nil:
 		return false, err
+	case !found && row.State != store.Live:
+		return false, errors.New("the session has ended: " + row.Reason)
+	case !found:
+		return false, nil
 	}
 	v.mu.Lock()
 	v.channel = c.ID
@@ -419,18 +468,15 @@ func (m *Manager) follow(ctx context.Context, h *hub, row store.Session, c store
 		if reason := s.Ended(); reason != "" {
 			why = "the session has ended: " + reason
 		}
+	} else if row.State != store.Live {
+		why = "the session has ended: " + row.Reason
 	}
 	m.mu.Lock()
 	if m.hubs[h.key] == h {
 		delete(m.hubs, h.key) // the next who watches begins anew
 	}
 	m.mu.Unlock()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.ended, h.why, h.ready = true, why, true
-	for v := range h.views {
-		v.awake()
-	}
+	h.end(why)
 }
 
 func (m *Manager) find(id string) *Session {
@@ -481,35 +527,40 @@ func (h *hub) present() {
 	}
 }
 
-func (h *hub) over() (why string, over bool) {
+// end tells all who watch that nothing follows.
+func (h *hub) end(why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.why, h.ended
+	h.ended, h.why, h.ready = true, why, true
+	for v := range h.views {
+		v.awake()
+	}
 }
 
-// next takes the next event of v, if there is one.
-func (h *hub) next(v *View) (LiveEvent, bool) {
+// next takes the next event of v, if there is one; after the last it is a marker that says why it is over. Both are one
+// look: of two, output and the end that come between them would be taken for the end alone.
+func (h *hub) next(v *View) (e LiveEvent, ok, over bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.fresh && h.ready && h.screen != nil && len(v.paint) == 0 {
+	if v.fresh && h.ready && len(v.paint) == 0 {
 		v.fresh, v.queue, v.queued = false, nil, 0
 		// ESC c: whatever was shown before is of no use.
 		v.paint = []LiveEvent{{"r", formatSize(h.cols, h.rows)}, {"o", "\x1bc" + string(h.screen.Snapshot())}}
 	}
-	if len(v.paint) > 0 {
-		e := v.paint[0]
-		v.paint = v.paint[1:]
-		return e, true
+	switch {
+	case len(v.paint) > 0:
+		e, v.paint = v.paint[0], v.paint[1:]
+		return e, true, false
+	case len(v.queue) > 0:
+		e, v.queue = v.queue[0], v.queue[1:]
+		v.queued -= e.cost()
+		return e, true, false
+	case h.ended:
+		return LiveEvent{"m", h.why}, true, true
 	}
-	if len(v.queue) == 0 {
-		return LiveEvent{}, false
-	}
-	e := v.queue[0]
-	v.queue = v.queue[1:]
-	v.queued -= e.cost()
-	return e, true
+	return LiveEvent{}, false, false
 }
 
 // push gives v an event, or has the screen shown anew if too much waits already. It never waits. hub.mu is held.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,7 +23,7 @@ func (m *Manager) source(ctx context.Context, h *hub, row store.Session, c store
 		return s.show(ctx, h, c)
 	}
 	if row.Node == m.cfg.Node {
-		return errors.New("the session has ended")
+		return m.showEnded(ctx, h, c)
 	}
 	return m.receive(ctx, h, row, c)
 }
@@ -37,7 +38,7 @@ func (s *Session) show(ctx context.Context, h *hub, row store.Channel) error {
 	c := s.channels[row.ID]
 	s.mu.Unlock()
 	if c == nil {
-		return io.EOF
+		return s.m.showEnded(ctx, h, row)
 	}
 	if cols, rows := c.termSize(); cols > 0 {
 		h.show(LiveEvent{"r", formatSize(cols, rows)})
@@ -46,14 +47,27 @@ func (s *Session) show(ctx context.Context, h *hub, row store.Channel) error {
 		r, err := s.m.cfg.Recorder.Follow(ctx, row.Recording)
 		if err == nil {
 			defer r.Close()
-			return showRecording(r, h, row.Term)
+			return showRecording(ctx, r, h, row.Term)
 		}
 	}
 	return c.tap(ctx, h)
 }
 
+// showEnded shows a channel that was over before anybody looked.
+func (m *Manager) showEnded(ctx context.Context, h *hub, row store.Channel) error {
+	if row.Recording != "" {
+		r, err := m.cfg.Recorder.Open(row.Recording)
+		if err == nil {
+			defer r.Close()
+			return showRecording(ctx, r, h, row.Term)
+		}
+	}
+	h.show(LiveEvent{"o", fmt.Sprintf("[channel %d was over at once, and is not recorded where it could be read: it cannot be seen]\r\n", row.ID)})
+	return io.EOF
+}
+
 // showRecording shows a recording from its beginning, or what is left of a long one.
-func showRecording(r *recorder.Reader, h *hub, term bool) error {
+func showRecording(ctx context.Context, r *recorder.Reader, h *hub, term bool) error {
 	r.OnWait(h.present)
 	if err := r.SkipTo(lookBack); err != nil {
 		return err
@@ -62,6 +76,9 @@ func showRecording(r *recorder.Reader, h *hub, term bool) error {
 	lines := newlines{off: term}
 	for {
 		e, err := r.Next()
+		if err == nil {
+			err = ctx.Err() // of what is over already the reader knows nothing of it
+		}
 		if err != nil {
 			return err
 		}
@@ -305,12 +322,13 @@ func (m *Manager) send(ctx context.Context, x store.LiveStream) {
 	if err != nil {
 		return // asked for again
 	}
-	c, ok, err := pick(row, x.Channel)
-	if err != nil || !ok {
+	i := slices.IndexFunc(row.Channels, func(c store.Channel) bool { return c.ID == x.Channel && watchable(c.Kind) })
+	if i < 0 {
 		why := fmt.Sprintf("channel %d has ended", x.Channel)
 		_ = m.put(ctx, x.ID, 1, true, []LiveEvent{{"m", why}})
 		return
 	}
+	c := row.Channels[i] // which may be over by now, and is shown all the same
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	v := &View{m: m, session: row.ID, channel: c.ID, fresh: true, wake: make(chan struct{}, 1), ctx: ctx, stop: stop}
@@ -365,8 +383,11 @@ func (m *Manager) put(ctx context.Context, id string, seq int64, last bool, even
 func (v *View) collect(ctx context.Context) (events []LiveEvent, over bool) {
 	size := 0
 	for size < sendAtMost {
-		e, ok := v.hub.next(v)
-		if ok {
+		e, ok, over := v.hub.next(v)
+		switch {
+		case over:
+			return append(events, e), true
+		case ok:
 			size += len(e.Text)
 			// Outputs in a row are one.
 			if n := len(events); n > 0 && e.Code == "o" && events[n-1].Code == "o" {
@@ -375,11 +396,7 @@ func (v *View) collect(ctx context.Context) (events []LiveEvent, over bool) {
 				events = append(events, e)
 			}
 			continue
-		}
-		if why, over := v.hub.over(); over {
-			return append(events, LiveEvent{"m", why}), true
-		}
-		if len(events) > 0 {
+		case len(events) > 0:
 			return events, false
 		}
 		select {
@@ -460,22 +477,20 @@ func (m *Manager) lookAtWatches(ctx context.Context) {
 		return // somebody else has looked meanwhile
 	}
 	m.looks.Add(1)
-	m.mu.Lock()
-	sessions := make([]*Session, 0, len(m.live))
-	for _, s := range m.live {
-		sessions = append(sessions, s)
+	if sessions := m.sessions(); len(sessions) == 0 || m.tellWatches(ctx, sessions) {
+		m.sendStreams(ctx)
 	}
-	m.mu.Unlock()
-	if len(sessions) == 0 {
-		return
-	}
+}
+
+// tellWatches tells sessions who watches them. It is false if the database did not say.
+func (m *Manager) tellWatches(ctx context.Context, sessions []*Session) bool {
 	asked := time.Now()
 	watches, err := m.cfg.Store.Watching.WatchesAt(ctx, m.cfg.Node)
 	if err != nil {
 		for _, s := range sessions {
 			s.unobserved(believed)
 		}
-		return
+		return false
 	}
 	of := map[string][]store.Watch{}
 	for _, w := range watches {
@@ -490,12 +505,17 @@ func (m *Manager) lookAtWatches(ctx context.Context) {
 		told.Go(func() { s.observed(of[s.row.ID], asked) })
 	}
 	told.Wait()
+	return true
+}
+
+// sendStreams begins to send what other nodes ask for, of a session that is just over too.
+func (m *Manager) sendStreams(ctx context.Context) {
 	streams, err := m.cfg.Store.Watching.Streams(ctx, m.cfg.Node)
 	if err != nil {
 		return
 	}
 	for _, x := range streams {
-		if x.Node == m.cfg.Node || m.find(x.SessionID) == nil {
+		if x.Node == m.cfg.Node {
 			continue
 		}
 		m.mu.Lock()

@@ -4,12 +4,14 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"sallyport/audit"
 	"sallyport/internal/auditlog"
+	"sallyport/screen"
 	"sallyport/store"
 )
 
@@ -72,4 +74,79 @@ func TestSlowWatches(t *testing.T) {
 			t.Error("an old answer counts from when it came")
 		}
 	})
+}
+
+// A view ended and its last line was lost, or came after the end, when both came between one look of its and the next.
+func TestViewEndsWithTheLastLine(t *testing.T) {
+	s := screen.New(10, 2)
+	ends := func() (*View, chan bool) {
+		v, h := newView(t, s)
+		v.fresh = false // it has the screen
+		done := make(chan bool)
+		go func() {
+			defer close(done)
+			h.show(LiveEvent{"o", "last line"})
+			h.end("it has ended")
+		}()
+		return v, done
+	}
+	want := []LiveEvent{{"o", "last line"}, {"m", "it has ended"}}
+	for n := range 50000 {
+		v, done := ends()
+		var got []LiveEvent
+		for {
+			e, err := v.Next(t.Context())
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, e)
+		}
+		if <-done; !slices.Equal(got, want) {
+			t.Fatalf("round %d: %q", n, got)
+		}
+		v, done = ends() // as it goes from node to node
+		got = nil
+		for over := false; !over; {
+			var some []LiveEvent
+			some, over = v.collect(t.Context())
+			got = append(got, some...)
+		}
+		if <-done; !slices.Equal(got, want) {
+			t.Fatalf("round %d, from node to node: %q", n, got)
+		}
+	}
+}
+
+// Whoever lost the right to watch went on to see a session that prints without end: the end of their view was looked
+// for only when nothing waited for them.
+func TestViewThatWasEndedShowsNothing(t *testing.T) {
+	v, h := newView(t, screen.New(10, 2))
+	for range 2 { // size and screen
+		if _, err := v.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.show(LiveEvent{"o", "before"})
+	v.End("you may not watch any more")
+	h.show(LiveEvent{"o", "after"})
+	if e, err := v.Next(t.Context()); err != nil || e != (LiveEvent{"m", "you may not watch any more"}) {
+		t.Errorf("got %q %v", e, err)
+	}
+	h.show(LiveEvent{"o", "after that"})
+	for range 2 {
+		if e, err := v.Next(t.Context()); err != io.EOF {
+			t.Errorf("after the end: %q %v", e, err)
+		}
+	}
+}
+
+// newView is a view of a channel that nobody follows.
+func newView(t *testing.T, s *screen.Screen) (*View, *hub) {
+	v := &View{fresh: true, wake: make(chan struct{}, 1)}
+	v.ctx, v.stop = context.WithCancel(t.Context())
+	v.hub = &hub{screen: s, cols: 10, rows: 2, ready: true, views: map[*View]bool{v: true}}
+	return v, v.hub
 }

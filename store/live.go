@@ -164,12 +164,12 @@ func (s Watching) Ask(ctx context.Context, x LiveStream) (string, error) {
 	})
 }
 
-// Streams returns what live sessions of a node are asked for now.
+// Streams returns what sessions of a node are asked for now. They may be over: what ended at once is still to be seen.
 func (s Watching) Streams(ctx context.Context, node string) (list []LiveStream, err error) {
 	err = s.db.reading(ctx, "reading what is watched", func(ctx context.Context, q querier) (err error) {
 		list, err = all(ctx, q, func(x *LiveStream) []any { return []any{&x.ID, &x.SessionID, &x.Channel, &x.Node} },
 			`SELECT id, session_id, channel, node FROM live_streams WHERE expires > ? AND session_id IN
-			(SELECT id FROM sessions WHERE state = ? AND node = ?)`, ms(s.db.now()), Live, node)
+			(SELECT id FROM sessions WHERE node = ?)`, ms(s.db.now()), node)
 		return err
 	})
 	return list, err
