@@ -81,7 +81,7 @@ func (c *connection) reach(ctx context.Context, id auth.Identity, d auth.Decisio
 	if err == nil {
 		return r
 	}
-	r.err, r.refusal = err, "cannot reach " + d.Target.Name
+	r.err, r.refusal = err, "cannot reach "+d.Target.Name
 	var e *upstream.Error
 	if errors.As(err, &e) {
 		r.refusal = e.Public
