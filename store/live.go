@@ -168,8 +168,8 @@ func (s Watching) Ask(ctx context.Context, x LiveStream) (string, error) {
 func (s Watching) Streams(ctx context.Context, node string) (list []LiveStream, err error) {
 	err = s.db.reading(ctx, "reading what is watched", func(ctx context.Context, q querier) (err error) {
 		list, err = all(ctx, q, func(x *LiveStream) []any { return []any{&x.ID, &x.SessionID, &x.Channel, &x.Node} },
-			`SELECT id, session_id, channel, node FROM live_streams WHERE expires > ? AND session_id IN
-			(SELECT id FROM sessions WHERE node = ?)`, ms(s.db.now()), node)
+			`SELECT id, session_id, channel, node FROM live_streams WHERE expires > ?
+			AND EXISTS (SELECT 1 FROM sessions WHERE sessions.id = live_streams.session_id AND sessions.node = ?)`, ms(s.db.now()), node)
 		return err
 	})
 	return list, err
