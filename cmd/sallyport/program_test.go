@@ -59,12 +59,13 @@ func (o *operated) post(key, path, in string, more ...string) (status int, head,
 	return curl(o.t, append(args, o.site()+"/api/v1"+path)...)
 }
 
-// scan reads a picture as the camera of a telephone would.
+// scan reads a picture in which there is nothing but a code. Where in a picture a code is, this reader does not find for 6 of
+// 1000 codes, whose picture is right all the same.
 func scan(t *testing.T, img image.Image) string {
 	t.Helper()
 	bits, err := gozxing.NewBinaryBitmapFromImage(img)
 	noError(t, err)
-	found, err := qrcode.NewQRCodeReader().Decode(bits, nil)
+	found, err := qrcode.NewQRCodeReader().Decode(bits, map[gozxing.DecodeHintType]any{gozxing.DecodeHintType_PURE_BARCODE: true})
 	noError(t, err)
 	return found.GetText()
 }
