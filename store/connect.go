@@ -94,6 +94,7 @@ func createFile(path string) error {
 func openSQLite(path string, n int) (*sqlx.DB, *atomic.Bool, error) {
 	settings := url.Values{
 		"_pragma": {"busy_timeout(2500)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"},
+		"_txlock": {"immediate"}, // of migrations; all else begins in sqliteTx
 		"_dqs":    {"0"},
 	}
 	name := memory
