@@ -159,3 +159,31 @@ func TestChangesNotCommitted(t *testing.T) {
 		})
 	}
 }
+
+// Whoever goes away while a change waits for another process's lock changes nothing, and leaves no transaction open on the
+// one connection that writes.
+func TestCancelledWhileItWaits(t *testing.T) {
+	t.Parallel()
+	dsn := "sqlite:" + filepath.Join(t.TempDir(), "store.db")
+	s := open(t, store.Config{DSN: dsn, Ring: newRing(t)})
+	other, err := raw(t, dsn).Conn(t.Context())
+	check(t, err)
+	defer other.Close()
+	for i := range 5 {
+		_, err = other.ExecContext(t.Context(), "BEGIN IMMEDIATE")
+		check(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		changed := make(chan error)
+		go func() {
+			changed <- store.Change(ctx, s, func(insert func(string) error) error { return insert(fmt.Sprint("gone", i)) })
+		}()
+		time.Sleep(20 * time.Millisecond) // makes it likely that it waits; the test holds if it does not
+		cancel()
+		_, err = other.ExecContext(t.Context(), "ROLLBACK")
+		check(t, err)
+		if err := <-changed; err == nil {
+			t.Error("it was changed although nobody waited")
+		}
+		check(t, store.Change(t.Context(), s, func(insert func(string) error) error { return insert(fmt.Sprint("there", i)) }))
+	}
+}

@@ -102,15 +102,15 @@ func (c *sqliteConn) forget() error {
 // sqliteTx runs f in one transaction, which begins with the write lock and is rolled back if f returns an error. That
 // of database/sql costs a goroutine, and compiles its statements each time.
 func sqliteTx(ctx context.Context, c *sqlx.Conn, f func(context.Context, querier) error) error {
-	if _, err := c.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
-		return err
-	}
 	ended := false
 	defer func() {
 		if !ended {
-			sqliteRollback(c)
+			sqliteRollback(c) // also if it was not begun: the driver says so too when ctx has ended just after that
 		}
 	}()
+	if _, err := c.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
 	if err := f(ctx, c); err != nil {
 		return err
 	}
