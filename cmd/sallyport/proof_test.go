@@ -182,6 +182,7 @@ func TestSigningKeysRotate(t *testing.T) {
 	var made signingKey
 	made = decode[signingKey](t, o.ok("keys", "rotate-signing", "-c", file, "-o", "json"))
 	testenv.WaitFor(t, "the server to take its new key", func() bool { return o.node.Recorder.Keys()[0].ID() == made.ID })
+	at := time.Now().UTC() // from here on whoever signs with the old key is a thief
 	o.ok("user", "add", "erin", "--generate")
 	later := o.record(func(w *recorder.Recording) { noError(t, w.Output([]byte("after"))) })
 	o.chained()
@@ -198,7 +199,6 @@ func TestSigningKeysRotate(t *testing.T) {
 	}
 
 	// The thief of the old key signs something now.
-	at := time.Now().UTC().Add(-time.Second)
 	block, err := recorder.New(recorder.Config{Dir: t.TempDir(), SigningKey: mustKey(t, secret), Node: "n1"})
 	noError(t, err)
 	defer block.Close()
