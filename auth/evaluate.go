@@ -436,12 +436,7 @@ func (c *Conversation) remember(ctx context.Context, s subject, v *verdict) erro
 }
 
 // failures says after how many of them a lock was set.
-func failures(l store.Lock) string {
-	if l.Failures == 1 {
-		return "1 failure"
-	}
-	return fmt.Sprintf("%d failures", l.Failures)
-}
+func failures(l store.Lock) string { return audit.Counted(l.Failures, "failure", "failures") }
 
 func (c *Conversation) reportLock(ctx context.Context, s subject, l store.Lock) {
 	_ = c.e.cfg.Audit.Emit(ctx, audit.Event{

@@ -257,7 +257,7 @@ func (r *reception) whoamiCommand(ctx context.Context, _ []string, asJSON bool) 
 	}
 	r.table([]string{"user", me.User}, []string{"name", me.Name}, []string{"groups", strings.Join(me.Groups, " ")},
 		[]string{"source", me.Source}, []string{"proved", strings.Join(me.Factors, " ")}, []string{"code at", code}, []string{"trusted until", trusted},
-		[]string{"recovery", counted(int64(me.RecoveryCodes), "code", "codes") + " left"})
+		[]string{"recovery", audit.Counted(me.RecoveryCodes, "code", "codes") + " left"})
 	return statusOK
 }
 

@@ -307,7 +307,7 @@ func (c *connection) hold(d auth.Decision) (h *heldSession, refusal string) {
 	open, most := &c.outermost().sessionsOpen, int64(d.Limits.ConnectionSessions)
 	if n := open.Add(1); most > 0 && n > most {
 		open.Add(-1)
-		return nil, fmt.Sprintf("this connection has %s open, and rule %s allows %d (limits: connection-sessions). End one first.", counted(n-1, "session", "sessions"), d.Rule, most)
+		return nil, fmt.Sprintf("this connection has %s open, and rule %s allows %d (limits: connection-sessions). End one first.", audit.Counted(n-1, "session", "sessions"), d.Rule, most)
 	}
 	h = &heldSession{target: d.Target.Name, account: d.Account}
 	if c.rights.held == nil {
@@ -365,13 +365,13 @@ func (c *connection) overQuota(ctx context.Context, d auth.Decision, err error) 
 	var text string
 	switch q.Limit {
 	case "sessions":
-		text = fmt.Sprintf("you have %s open under rule %s, which allows %d (limits: sessions). End one first.", counted(int64(q.Open), "session", "sessions"), d.Rule, q.Max)
+		text = fmt.Sprintf("you have %s open under rule %s, which allows %d (limits: sessions). End one first.", audit.Counted(q.Open, "session", "sessions"), d.Rule, q.Max)
 	case "user-sessions":
-		text = fmt.Sprintf("you have %s open, and rule %s allows %d in all (limits: user-sessions). End one first.", counted(int64(q.Open), "session", "sessions"), d.Rule, q.Max)
+		text = fmt.Sprintf("you have %s open, and rule %s allows %d in all (limits: user-sessions). End one first.", audit.Counted(q.Open, "session", "sessions"), d.Rule, q.Max)
 	case "rule-sessions":
-		text = fmt.Sprintf("%s open under rule %s, which allows %d for everybody together (limits: rule-sessions). Try again when one has ended.", counted(int64(q.Open), "session is", "sessions are"), d.Rule, q.Max)
+		text = fmt.Sprintf("%s open under rule %s, which allows %d for everybody together (limits: rule-sessions). Try again when one has ended.", audit.Counted(q.Open, "session is", "sessions are"), d.Rule, q.Max)
 	default:
-		text = fmt.Sprintf("%s open on %s, and rule %s allows %d (limits: %s). Try again when one has ended.", counted(int64(q.Open), "session is", "sessions are"), d.Target.Name, d.Rule, q.Max, q.Limit)
+		text = fmt.Sprintf("%s open on %s, and rule %s allows %d (limits: %s). Try again when one has ended.", audit.Counted(q.Open, "session is", "sessions are"), d.Target.Name, d.Rule, q.Max, q.Limit)
 	}
 	if c.denied.Add(1) > maxRefusedEvents {
 		return text

@@ -3,7 +3,6 @@ package bastion
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	"sallyport/audit"
@@ -20,9 +19,9 @@ func trustLine(id auth.Identity, now time.Time) string {
 	logins := ""
 	switch {
 	case t.MaxUses > 0:
-		logins = fmt.Sprintf(", %d of %s", t.Uses, counted(int64(t.MaxUses), "login", "logins"))
+		logins = fmt.Sprintf(", %d of %s", t.Uses, audit.Counted(t.MaxUses, "login", "logins"))
 	case t.Uses > 0:
-		logins = ", " + counted(int64(t.Uses), "login", "logins") + " so far"
+		logins = ", " + audit.Counted(t.Uses, "login", "logins") + " so far"
 	}
 	return fmt.Sprintf("trusted here for %s%s. To end that: ssh %s@BASTION forget", span(t.Until.Sub(now)), logins, audit.Escape(id.Login))
 }
@@ -44,14 +43,6 @@ func span(d time.Duration) string {
 		return fmt.Sprintf("%d min", minutes)
 	}
 	return "less than a minute"
-}
-
-// counted is n with the word for one or for many.
-func counted(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return strconv.FormatInt(n, 10) + " " + many
 }
 
 // forgetCommand ends what is remembered of the person's codes: everywhere, since whoever wants that has a reason.

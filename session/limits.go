@@ -3,9 +3,10 @@ package session
 import (
 	"cmp"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
+
+	"sallyport/audit"
 )
 
 // Limits of one session; zero fields set none.
@@ -26,17 +27,17 @@ func (s *Session) startTimers() {
 		return
 	}
 	if d := s.p.Limits.Max; d > 0 {
-		s.timers = append(s.timers, time.AfterFunc(d, func() { s.End(fmt.Sprintf("the rule's maximum of %s is over", short(d))) }))
+		s.timers = append(s.timers, time.AfterFunc(d, func() { s.End(fmt.Sprintf("the rule's maximum of %s is over", audit.Short(d))) }))
 		for _, left := range warnings(d) {
-			text := fmt.Sprintf("this session ends in %s: the rule allows %s.", inWords(left), short(d))
+			text := fmt.Sprintf("this session ends in %s: the rule allows %s.", inWords(left), audit.Short(d))
 			s.timers = append(s.timers, time.AfterFunc(d-left, func() { s.warn(text) }))
 		}
 	}
 	if d := s.p.Limits.Idle; d > 0 {
-		s.endAfter(d, &s.active, func() bool { return true }, "nothing was typed or shown for "+short(d))
+		s.endAfter(d, &s.active, func() bool { return true }, "nothing was typed or shown for "+audit.Short(d))
 	}
 	if d := s.p.Limits.KeyboardIdle; d > 0 {
-		s.endAfter(d, &s.typed, func() bool { return s.terminals.Load() > 0 }, "nothing was typed for "+short(d))
+		s.endAfter(d, &s.typed, func() bool { return s.terminals.Load() > 0 }, "nothing was typed for "+audit.Short(d))
 	}
 }
 
@@ -88,25 +89,10 @@ func warnings(d time.Duration) []time.Duration {
 }
 
 func inWords(d time.Duration) string {
-	switch {
-	case d == time.Minute:
-		return "1 minute"
-	case d%time.Minute == 0:
-		return fmt.Sprintf("%d minutes", d/time.Minute)
+	if d%time.Minute == 0 {
+		return audit.Counted(int64(d/time.Minute), "minute", "minutes")
 	}
-	return short(d)
-}
-
-// short is a duration without what is zero at its end: 8h, 1h30m.
-func short(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
+	return audit.Short(d)
 }
 
 // warn tells people on every terminal of the session something, and marks it in the recordings. It does not wait

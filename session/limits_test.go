@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"sallyport/audit"
 )
 
 func TestWarnings(t *testing.T) {
@@ -20,7 +22,7 @@ func TestWarnings(t *testing.T) {
 	} {
 		got := ""
 		for _, left := range warnings(d) {
-			got += fmt.Sprintf("%s: %s; ", inWords(left), short(d))
+			got += fmt.Sprintf("%s: %s; ", inWords(left), audit.Short(d))
 		}
 		if got != want {
 			t.Errorf("%s: got %q, want %q", d, got, want)

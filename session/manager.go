@@ -145,9 +145,7 @@ func (m *Manager) End(ctx context.Context, id, by, message string) error {
 }
 
 func (m *Manager) endHere(o endOrder) bool {
-	m.mu.Lock()
-	s := m.live[o.ID]
-	m.mu.Unlock()
+	s := m.find(o.ID)
 	if s == nil {
 		return false
 	}
@@ -312,10 +310,13 @@ func (m *Manager) tellSealed(ctx context.Context) error {
 	return err
 }
 
-func (m *Manager) isLive(id string) bool {
+func (m *Manager) isLive(id string) bool { return m.find(id) != nil }
+
+// find gives a session that is open on this node; nil: there is none of this id.
+func (m *Manager) find(id string) *Session {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.live[id] != nil
+	return m.live[id]
 }
 
 func (m *Manager) emit(ctx context.Context, e audit.Event) error { return m.cfg.Audit.Emit(ctx, e) }

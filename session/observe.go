@@ -225,7 +225,7 @@ func (s *Session) waitForModerator() {
 	defer s.mu.Unlock()
 	s.lastObserved = time.Now()
 	within := s.p.Moderation.Within
-	s.pause(within, "no moderator came within "+short(within))
+	s.pause(within, "no moderator came within "+audit.Short(within))
 }
 
 // pause makes the session stand still, and ends it after a time. s.mu is held.
@@ -266,11 +266,11 @@ func (s *Session) moderate(moderator string) {
 	within, reason := moderatorBack, "its moderator has left"
 	if s.p.Moderation.Pause {
 		within = s.p.Moderation.Within
-		reason = "no moderator came within " + short(within)
+		reason = "no moderator came within " + audit.Short(within)
 	}
 	s.pause(within, reason)
 	note := fmt.Sprintf("the moderator has left. The session stands still until one watches again (%s), and ends in %s.",
-		s.p.Moderation.By, short(within))
+		s.p.Moderation.By, audit.Short(within))
 	s.mod.note = note
 	s.mu.Unlock()
 	_ = s.m.emit(context.Background(), s.event(audit.Moderation, audit.OK, "stands still: no moderator watches"))
@@ -372,7 +372,7 @@ func (c *channel) awaitModerator(r *ssh.Request) error {
 	term := c.term != nil
 	c.holding.Store(&term) // End tells the person by it as long as nothing runs
 	m := c.s.p.Moderation
-	text := fmt.Sprintf("waiting for a moderator: one of %s has to watch this session (%s), for %s at most.", m.By, c.s.row.ID, short(m.Within))
+	text := fmt.Sprintf("waiting for a moderator: one of %s has to watch this session (%s), for %s at most.", m.By, c.s.row.ID, audit.Short(m.Within))
 	c.s.mu.Lock()
 	if c.s.mod.note != "" {
 		text = c.s.mod.note

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
+
+	"sallyport/audit"
 )
 
 // Place is an address from which a user was authenticated.
@@ -93,19 +94,7 @@ func (a PlacesAlarm) tooMany(ctx context.Context, tx querier, userID string, now
 
 // Reason says in words why the alarm was raised.
 func (a PlacesAlarm) Reason(networks int) string {
-	return fmt.Sprintf("signed in from %d new addresses within %s", networks, inShort(a.Within))
-}
-
-// inShort is a duration without what is zero at its end: 1h, 10m, 1h30m.
-func inShort(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
+	return fmt.Sprintf("signed in from %d new addresses within %s", networks, audit.Short(a.Within))
 }
 
 // see notes an address of canonicalAddr.

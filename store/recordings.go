@@ -207,11 +207,12 @@ func (r Recordings) AtNode(ctx context.Context, node string) (list []Recording, 
 	return list, err
 }
 
-// Unsealed lists the recordings of a node of which it is not known here that they were sealed, at most 1000, oldest first.
+// Unsealed lists the recordings of a node of which it is not known here that they were sealed, at most 1000, newest first: those are
+// of the process that died last.
 func (r Recordings) Unsealed(ctx context.Context, node string) (list []Recording, err error) {
 	err = r.db.reading(ctx, "listing the unsealed recordings of node "+node, func(ctx context.Context, q querier) (err error) {
 		list, err = all(ctx, q, recordingFields, "SELECT "+recordingColumns+` FROM recordings
-			WHERE node = ? AND at_node AND state IN ('open', 'tail-pending') ORDER BY session_id, channel LIMIT 1000`, node)
+			WHERE node = ? AND at_node AND state IN ('open', 'tail-pending') ORDER BY session_id DESC, channel LIMIT 1000`, node)
 		return err
 	})
 	return list, err

@@ -108,12 +108,7 @@ func timeTag(t time.Time, text string) template.HTML {
 }
 
 // Plural is n with the word for one or for many: "1 recording", "2 recordings".
-func Plural[N int | int64](n N, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return strconv.FormatInt(int64(n), 10) + " " + many
-}
+func Plural[N int | int64](n N, one, many string) string { return audit.Counted(n, one, many) }
 
 // args makes a map out of pairs of key and value, for parts that need more than one.
 func args(pairs ...any) (map[string]any, error) {
