@@ -267,9 +267,12 @@ func (c *connection) openAsking(ctx context.Context, id auth.Identity, to Login,
 			release()
 		}
 	}()
+	// Where sessions are counted, opening them takes locks for which others wait: the less is written under these the better.
+	if quota(d.Limits) != (store.Quota{}) {
+		note()
+	}
 	// Whether there is a place is decided when the session is opened; without one now, the target is spared.
 	if err := c.room(ctx, d); err != nil {
-		note()
 		return nil, c.noRoom(ctx, d, err), nil
 	}
 	if d.Approval != nil && ap == nil {
